@@ -1,0 +1,61 @@
+"""One scoring DAG per model folder: freeze batch → check → plan → score (mapped) → guard → publish, then clean up.
+
+Airflow reads this file again for every task, so it imports nothing heavy and reads only the model folders.
+"""
+
+from airflow.sdk import DAG, Asset, Param, TriggerRule, chain
+
+from ponte.catalog import BrokenFolder, ModelFolder, find_folders, models_root
+from ponte.operators.check_batch import CheckBatchOperator
+from ponte.operators.clean_up import CleanUpOperator
+from ponte.operators.dag_settings import broken_dag, dag_settings
+from ponte.operators.freeze_batch import FreezeBatchOperator
+from ponte.operators.guard import GuardOperator
+from ponte.operators.plan import PlanOperator
+from ponte.operators.publish import PublishOperator
+from ponte.operators.score import ScoreOperator
+
+
+def score_dag(folder: ModelFolder) -> DAG:
+    """Return the scoring DAG of a model."""
+    model, window = folder.name, folder.spec.window
+    window_start = Param(
+        None,
+        type=["null", "string"],
+        format="date",
+        title="First day of the window",
+        description_md=(
+            f"Windows last {window.days} day(s), counted from a {window.starts_on.capitalize()}, in UTC. "
+            f"Empty: the {window.covers} window as seen from this run's data interval."
+        ),
+    )
+    with DAG(
+        f"{model}__score",
+        params={"window_start": window_start},
+        **dag_settings(folder, cron=folder.spec.schedule.score),
+    ) as dag:
+        freeze = FreezeBatchOperator(task_id="freeze_batch", model=model)
+        batch_id = freeze.output["batch_id"]
+        check = CheckBatchOperator(task_id="check", model=model, batch_id=batch_id)
+        plan = PlanOperator(task_id="plan", model=model, batch_id=batch_id)
+        score = ScoreOperator.partial(
+            task_id="score",
+            model=model,
+            batch_id=batch_id,
+            map_index_template="shard {{ task.shard.shard }} up to page {{ task.shard.end_page }}",
+        ).expand(shard=plan.output)
+        # An allowed empty batch has no shard: `score` is skipped, and the batch is published all the same.
+        guard = GuardOperator(task_id="guard", model=model, batch_id=batch_id, trigger_rule=TriggerRule.NONE_FAILED)
+        predictions = Asset(name=f"{model}_predictions", uri=f"ponte://predictions/{model}")
+        publish = PublishOperator(task_id="publish", model=model, batch_id=batch_id, outlets=[predictions])
+        clean_up = CleanUpOperator(task_id="clean_up", model=model, batch_id=batch_id).as_teardown(setups=freeze)
+        chain(freeze, check, plan, score, guard, publish, clean_up)
+    return dag
+
+
+for folder in find_folders(models_root()):
+    if isinstance(folder, BrokenFolder):
+        built = broken_dag(folder, pipeline="score")
+    else:
+        built = score_dag(folder)
+    globals()[built.dag_id] = built

@@ -1,0 +1,53 @@
+"""One training DAG per model folder: freeze windows → check → snapshot → train → evaluate → gate → promote.
+
+Airflow reads this file again for every task, so it imports nothing heavy and reads only the model folders.
+"""
+
+from airflow.sdk import DAG, Asset, Param, chain
+
+from ponte.catalog import BrokenFolder, ModelFolder, find_folders, models_root
+from ponte.operators.check_training_set import CheckTrainingSetOperator
+from ponte.operators.dag_settings import TRAIN_TIMEOUT, broken_dag, dag_settings
+from ponte.operators.evaluate import EvaluateOperator
+from ponte.operators.freeze_windows import FreezeWindowsOperator
+from ponte.operators.gate import GateOperator
+from ponte.operators.promote import PromoteOperator
+from ponte.operators.snapshot import SnapshotOperator
+from ponte.operators.train import TrainOperator
+
+
+def train_dag(folder: ModelFolder) -> DAG:
+    """Return the training DAG of a model."""
+    model = folder.name
+    as_of = Param(
+        None,
+        type=["null", "string"],
+        format="date",
+        title="As of",
+        description_md="Train as if it were 00:00 UTC of this day: no later label is used. Empty: the day of this run.",
+    )
+    with DAG(
+        f"{model}__train", params={"as_of": as_of}, **dag_settings(folder, cron=folder.spec.schedule.train)
+    ) as dag:
+        freeze = FreezeWindowsOperator(task_id="freeze_windows", model=model)
+        snapshot_id = freeze.output["snapshot_id"]
+        check = CheckTrainingSetOperator(task_id="check", model=model, snapshot_id=snapshot_id)
+        snapshot = SnapshotOperator(task_id="snapshot", model=model, snapshot_id=snapshot_id)
+        train = TrainOperator(task_id="train", model=model, snapshot_id=snapshot_id, execution_timeout=TRAIN_TIMEOUT)
+        version = train.output
+        evaluate = EvaluateOperator(task_id="evaluate", model=model, snapshot_id=snapshot_id, version=version)
+        gate = GateOperator(task_id="gate", model=model, snapshot_id=snapshot_id, version=version)
+        champion = Asset(name=f"{model}_champion", uri=f"ponte://champion/{model}")
+        promote = PromoteOperator(
+            task_id="promote", model=model, verdict_id=gate.output["verdict_id"], outlets=[champion]
+        )
+        chain(freeze, check, snapshot, train, evaluate, gate, promote)
+    return dag
+
+
+for folder in find_folders(models_root()):
+    if isinstance(folder, BrokenFolder):
+        built = broken_dag(folder, pipeline="train")
+    else:
+        built = train_dag(folder)
+    globals()[built.dag_id] = built

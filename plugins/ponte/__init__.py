@@ -1,0 +1,1 @@
+"""Ponte: keyed, versioned, idempotent, reversible weekly predictions in PostgreSQL."""

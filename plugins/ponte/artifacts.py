@@ -1,0 +1,180 @@
+"""Version folders and snapshots ⇄ object storage.
+
+Nothing is read without its SHA-256 being known beforehand, and what is used are the very bytes that were hashed. On a
+file system a file or folder appears under its name whole or not at all: temporary name, fsync, rename, fsync of the
+parent. On object storage every object appears whole by nature, and the manifest is written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ponte.errors import ArtifactRefused
+
+MANIFEST = "manifest.json"
+#: Raised when the layout of a version folder changes; `read_folder` keeps reading the older ones.
+FORMAT = 1
+
+
+@dataclass
+class ContentFile:
+    """A file on its way into the store; `path`, `sha256` and `byte_count` are set when it has arrived."""
+
+    local: str
+    path: str = ""
+    sha256: str = ""
+    byte_count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFolder:
+    """What a version folder was written as."""
+
+    manifest_sha256: str
+    byte_count: int
+
+
+class ArtifactStore:
+    """Files below one root.
+
+    Parameters
+    ----------
+    root : UPath
+        Any `universal_pathlib.UPath`, Airflow's `ObjectStoragePath` among them: `file://…`, `s3://…`, `gs://…`.
+    """
+
+    def __init__(self, root: Any) -> None:
+        self.root = root
+        self._local = Path(root.path) if getattr(root, "protocol", "") in ("", "file", "local") else None
+
+    @contextmanager
+    def content_addressed(self, folder: str, suffix: str) -> Iterator[ContentFile]:
+        """Yield a local file to fill; at the end it stands in the store as `<folder>/<sha256><suffix>`, read back."""
+        with tempfile.TemporaryDirectory(prefix="ponte-") as scratch:
+            file = ContentFile(local=str(Path(scratch) / "content"))
+            yield file
+            content = Path(file.local).read_bytes()
+            file.sha256, file.byte_count = hashlib.sha256(content).hexdigest(), len(content)
+            file.path = f"{folder}/{file.sha256}{suffix}"
+            self._write(file.path, content)
+            self.read_verified(file.path, file.sha256)
+
+    def read_verified(self, path: str, sha256: str) -> bytes:
+        """Return the bytes of a file, read once; raises ArtifactRefused unless they have this digest."""
+        try:
+            content: bytes = (self.root / path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            fix = "restore it from a backup; its digest is in the registry"
+            raise ArtifactRefused("a stored file is missing", where=f"{self.root}/{path}", fix=fix) from error
+        got = hashlib.sha256(content).hexdigest()
+        if got != sha256:
+            raise ArtifactRefused(
+                "a stored file is not what was registered; it was not used",
+                where=f"{self.root}/{path}",
+                got=f"SHA-256 {got}, {len(content)} bytes",
+                expected=f"SHA-256 {sha256}",
+                fix="restore it from a backup",
+            )
+        return content
+
+    def write_folder(self, path: str, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> StoredFolder:
+        """Store `files` and a manifest that binds their digests to `facts`; replaces what stands under `path`.
+
+        Law: `read_folder(path, write_folder(path, files, facts).manifest_sha256, facts) == files`.
+        """
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+        manifest = json.dumps({"format": FORMAT, **facts, "files": digests}, indent=1, sort_keys=True).encode()
+        everything = {**files, MANIFEST: manifest}
+        if self._local is not None:
+            _write_local_folder(self._local / path, everything)
+        else:
+            for name, content in everything.items():  # MANIFEST is the last one
+                self._write(f"{path}/{name}", content)
+        stored = StoredFolder(
+            manifest_sha256=hashlib.sha256(manifest).hexdigest(), byte_count=sum(len(c) for c in everything.values())
+        )
+        self.read_folder(path, stored.manifest_sha256, facts)
+        return stored
+
+    def read_folder(self, path: str, manifest_sha256: str, facts: Mapping[str, Any]) -> dict[str, bytes]:
+        """Return the files of a folder by name, each read once and verified; the manifest itself is left out.
+
+        Raises ArtifactRefused that names extra, missing and changed files, or each fact (model, version …) in which the
+        manifest differs from the registry.
+        """
+        manifest = json.loads(self.read_verified(f"{path}/{MANIFEST}", manifest_sha256))
+        where = f"{self.root}/{path}"
+        wrong = [f"{k} is {manifest.get(k)!r}, registered {v!r}" for k, v in facts.items() if manifest.get(k) != v]
+        if wrong:
+            raise ArtifactRefused("the manifest is another version's", where=where, got="; ".join(wrong))
+        if manifest["format"] != FORMAT:
+            fix = "use the release of Ponte that wrote it"
+            raise ArtifactRefused(
+                "unknown artifact format", where=where, got=str(manifest["format"]), expected=str(FORMAT), fix=fix
+            )
+        expected: dict[str, str] = manifest["files"]
+        present = {p.name for p in (self.root / path).iterdir()} - {MANIFEST}
+        content = {name: (self.root / path / name).read_bytes() for name in sorted(expected.keys() & present)}
+        problems = [f"missing file {name}" for name in sorted(expected.keys() - present)]
+        problems += [f"extra file {name}" for name in sorted(present - expected.keys())]
+        for name, read in content.items():
+            got = hashlib.sha256(read).hexdigest()
+            if got != expected[name]:
+                problems.append(f"changed file {name} (SHA-256 {got}, registered {expected[name]})")
+        if problems:
+            fix = "restore the folder from a backup, or train again; nothing was loaded from it"
+            raise ArtifactRefused(
+                "the artifact is not what was registered", where=where, got="; ".join(problems), fix=fix
+            )
+        return content
+
+    def _write(self, path: str, content: bytes) -> None:
+        if self._local is not None:
+            target = self._local / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+            _write_synced(temporary, content)
+            temporary.replace(target)
+            _sync_folder(target.parent)
+        else:
+            (self.root / path).write_bytes(content)
+
+
+def _write_local_folder(target: Path, files: Mapping[str, bytes]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for left_over in target.parent.glob(f".{target.name}.*"):  # of a writer that was killed
+        shutil.rmtree(left_over)
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    temporary.mkdir()
+    for name, content in files.items():
+        _write_synced(temporary / name, content)
+    _sync_folder(temporary)
+    if target.exists():  # left by a run that was killed before it registered the version
+        shutil.rmtree(target)
+    temporary.rename(target)
+    _sync_folder(target.parent)
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

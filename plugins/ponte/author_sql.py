@@ -1,0 +1,73 @@
+"""The author's SELECT: named parameters in, a query fit to be wrapped out.
+
+The text is always wrapped as `SELECT … FROM (<text>) AS features`: a second statement, or a data-changing one, is a
+syntax error there, whatever the author or a template smuggled in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import psycopg2
+
+from ponte.errors import Problem, did_you_mean
+from ponte.signature import Family, describe
+
+PARAMETERS = ("window_start", "window_end", "as_of")
+
+
+@dataclass(frozen=True)
+class AuthorQuery:
+    """`features.sql` or `labels.sql`."""
+
+    file: str
+    text: str
+
+    @cached_property
+    def _clause(self) -> sa.TextClause:
+        return sa.text(self.text.strip().rstrip(";"))
+
+    def parameter_problems(self) -> list[Problem]:
+        """Return one problem per `:name` that is none of PARAMETERS."""
+        return [
+            Problem(
+                file=self.file,
+                field=f":{name}",
+                what="unknown parameter",
+                fix=f"{did_you_mean(name, PARAMETERS)}; write \\:{name} for a colon that starts no parameter",
+            )
+            for name in sorted(self._clause.compile().params.keys() - set(PARAMETERS))
+        ]
+
+    def sql(self, prefix: str = "") -> str:
+        """Return the query for psycopg2, its parameters named `%(<prefix><name>)s`.
+
+        The prefix keeps apart two queries of one statement that mean different moments by `:as_of`.
+        """
+        dialect = psycopg2.dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
+        template: str = self._clause.compile(dialect=dialect).string
+        for name in PARAMETERS:
+            template = template.replace(f"%({name})s", f"%({prefix}{name})s")
+        return template
+
+
+def prefixed(parameters: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the parameters under the names that `AuthorQuery.sql(prefix)` uses."""
+    return {f"{prefix}{name}": value for name, value in parameters.items()}
+
+
+def columns_of(
+    connection: sa.Connection, query: AuthorQuery, parameters: Mapping[str, Any]
+) -> list[tuple[str, str, Family | None]]:
+    """Return (name, PostgreSQL type, family) per result column without running the query (LIMIT 0).
+
+    Raises sqlalchemy.exc.DBAPIError when PostgreSQL does not accept the text.
+    """
+    statement = f"SELECT * FROM (\n{query.sql()}\n) AS features LIMIT 0"
+    result = connection.exec_driver_sql(statement, dict(parameters))
+    assert result.cursor is not None
+    return describe(result.cursor.description or (), connection)

@@ -1,0 +1,119 @@
+"""One URL → a SQLAlchemy engine for the control plane and ADBC connections for the data plane.
+
+Rows that steer (batches, events) go through SQLAlchemy; rows by the million go through ADBC, as Arrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from ponte.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from adbc_driver_manager.dbapi import Connection as AdbcConnection
+
+#: Author SQL and ours mean UTC wherever the server stands; the name shows in pg_stat_activity.
+#: (No space in the options: SQLAlchemy would write it as +, which libpq does not read back.)
+_SESSION = {"options": "-cTimeZone=UTC", "application_name": "ponte"}
+
+#: Schema of the tables that hold rows of one batch: frozen inputs and staged predictions.
+DATA_SCHEMA = "ponte_data"
+
+
+class Database:
+    """The `ponte` database.
+
+    Parameters
+    ----------
+    url : str
+        Any PostgreSQL URL: `postgresql://user:password@host:5432/ponte`, or
+        `postgresql://user:password@/ponte?host=/socket/folder`. Never shown in errors or logs with its password.
+    """
+
+    def __init__(self, url: str | sa.URL) -> None:
+        self.url = sa.make_url(url).set(drivername="postgresql+psycopg2")
+
+    @cached_property
+    def engine(self) -> sa.Engine:
+        """Engine without a pool: a task opens few connections and must not hold them while it predicts."""
+        return sa.create_engine(self.url, poolclass=NullPool, connect_args=_SESSION)
+
+    def begin(self) -> Any:
+        """Return a context manager: one transaction, READ COMMITTED, committed at its end, rolled back on error."""
+        return self.engine.begin()
+
+    @contextmanager
+    def read_only(self) -> Iterator[sa.Connection]:
+        """Yield a connection in one READ ONLY transaction, for author SQL that must not write."""
+        with self.engine.connect() as connection:
+            connection.execution_options(postgresql_readonly=True)
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def adbc(self) -> Iterator[AdbcConnection]:
+        """Yield an ADBC connection, one transaction at a time; closing it without a commit rolls back."""
+        from adbc_driver_postgresql import dbapi
+
+        uri = self.url.set(drivername="postgresql").update_query_dict(_SESSION)
+        connection = dbapi.connect(uri.render_as_string(hide_password=False))
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+def quote(*parts: str) -> str:
+    """Return a quoted, dotted identifier.
+
+    >>> quote("ponte_data", 'odd"name')
+    '"ponte_data"."odd""name"'
+    """
+    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
+
+
+def connection_url(
+    *, host: str | None, port: int | None, login: str | None, password: str | None, database: str | None
+) -> sa.URL:
+    """Return the URL of connection parts as Airflow keeps them; a host that is a path is a unix socket folder."""
+    socket = host is not None and host.startswith("/")
+    return sa.URL.create(
+        "postgresql+psycopg2",
+        username=login,
+        password=password,
+        host=None if socket else host,
+        port=None if socket else port,
+        database=database,
+        query={"host": str(host), "port": str(port or 5432)} if socket else {},
+    )
+
+
+@contextmanager
+def transient_faults_marked() -> Iterator[None]:
+    """Turn passing database faults (connection lost, lock time-out, disk full, shutdown) into DatabaseUnavailable."""
+    try:
+        yield
+    except Exception as error:
+        if is_transient(error):
+            raise DatabaseUnavailable(
+                "the database failed in passing", got=f"{type(error).__name__}: {error}"
+            ) from error
+        raise
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether trying again later may help. Faults of data or SQL do not heal by themselves."""
+    if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
+        return True
+    state = getattr(error, "sqlstate", None)
+    name = type(error).__name__
+    if type(error).__module__.startswith(("adbc_driver_manager", "psycopg2")):
+        # Class 08 connection, 40 rollback, 53 resources, 55 object in use, 57 operator intervention.
+        return str(state or "")[:2] in {"08", "40", "53", "55", "57"} or name in {"OperationalError", "InterfaceError"}
+    return False

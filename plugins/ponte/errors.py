@@ -1,0 +1,119 @@
+"""Every error that Ponte raises on purpose.
+
+::
+
+    PonteError
+    ├── ModelFolderError      a model folder breaks the contract; lists every problem at once
+    ├── WindowError           a window that the model does not have
+    ├── SignatureMismatch     the columns of a batch are not those of the version
+    ├── BatchRejected         checks or guards refused a batch; nothing was published
+    ├── TrainingRefused       the snapshot cannot support a trustworthy model
+    ├── ArtifactRefused       stored bytes are not the bytes that were registered
+    ├── NoChampion            nothing was promoted yet
+    ├── AliasMoved            somebody else moved the alias first
+    ├── Fenced                a newer run owns the window
+    ├── RowsLost              the conservation law of rows does not hold
+    └── DatabaseUnavailable   a passing database fault; the only error that is worth a retry
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class PonteError(Exception):
+    """What went wrong, where, what was found, what was expected, and what to do next.
+
+    Only `what` is required; the other parts become one indented line each.
+
+    >>> print(PonteError("no such alias", where="model churn", got="'champ'", fix="use 'champion'"))
+    no such alias
+      where: model churn
+      got: 'champ'
+      next: use 'champion'
+    """
+
+    def __init__(self, what: str, *, where: str = "", got: str = "", expected: str = "", fix: str = "") -> None:
+        parts = [("where", where), ("got", got), ("expected", expected), ("next", fix)]
+        super().__init__("\n".join([what, *(f"  {label}: {text}" for label, text in parts if text)]))
+        self.what = what
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Problem:
+    """One breach of the model folder contract."""
+
+    file: str
+    #: Key, column or parameter in the file; empty when the file as a whole is meant.
+    field: str = ""
+    what: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}: {self.field}" if self.field else self.file
+        return f"{place}: {self.what}" + (f" → {self.fix}" if self.fix else "")
+
+
+class ModelFolderError(PonteError):
+    """All problems of one model folder, sorted by file, in one message."""
+
+    def __init__(self, model: str, problems: Iterable[Problem]) -> None:
+        self.model = model
+        self.problems = tuple(sorted(set(problems)))
+        count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
+        lines = [f"model folder {model!r} has {count}:", *(f"  {n}. {p}" for n, p in enumerate(self.problems, 1))]
+        super().__init__("\n".join(lines))
+
+
+class WindowError(PonteError):
+    """The asked window is not one of the model's windows."""
+
+
+class SignatureMismatch(PonteError):
+    """The feature columns differ from those the version was trained on; names each difference."""
+
+
+class BatchRejected(PonteError):
+    """A check, a guard or an empty window refused the batch; the previous publication stays."""
+
+
+class TrainingRefused(PonteError):
+    """Too few rows, too few windows or a single class: no trustworthy model can come of it."""
+
+
+class ArtifactRefused(PonteError):
+    """Stored files differ from what was registered; nothing was loaded from them."""
+
+
+class NoChampion(PonteError):
+    """The model has no promoted version yet."""
+
+
+class AliasMoved(PonteError):
+    """The alias no longer points where the caller saw it point."""
+
+
+class Fenced(PonteError):
+    """A newer run claimed the same window; this run may no longer change it."""
+
+
+class RowsLost(PonteError):
+    """Rows frozen differ from rows published plus rows quarantined."""
+
+
+class DatabaseUnavailable(PonteError):
+    """The database could not be reached, cancelled the statement, or is short of a resource."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return "did you mean 'x'? " when a known name is close, plus the list of known names.
+
+    >>> did_you_mean("colum", ["column", "value"])
+    "did you mean 'column'? Known: column, value"
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Known: {', '.join(names)}"

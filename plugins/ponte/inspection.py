@@ -1,0 +1,201 @@
+"""Hold a model folder against the database and scikit-learn: every breach of the contract, in one message.
+
+`python -m ponte.inspection` does so for all folders (see `--help`); every run does it first.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from ponte import windows
+from ponte.author_sql import AuthorQuery, columns_of
+from ponte.catalog import ModelFolder
+from ponte.database import Database
+from ponte.errors import ModelFolderError, PonteError, Problem, did_you_mean
+from ponte.signature import FAMILIES, KEY_FAMILIES, Column, Family
+from ponte.spec import COLUMN_NAME, RESERVED_COLUMNS
+
+#: PostgreSQL takes up to 1 600 columns; the key, and what Ponte adds, need a few.
+MAX_COLUMNS = 1_500
+_LABEL_FAMILIES: dict[str, frozenset[Family]] = {
+    "binary": frozenset({"integer", "boolean", "text"}),
+    "regression": frozenset({"integer", "number"}),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FolderColumns:
+    """What the two queries of a model folder return."""
+
+    key: tuple[Column, ...]
+    features: tuple[Column, ...]
+    label: Family
+    #: Whether labels.sql also returns `labelled_at`.
+    has_labelled_at: bool
+
+
+def inspect_folder(db: Database, folder: ModelFolder, *, estimator: bool) -> FolderColumns:
+    """Return the columns of both queries; with `estimator`, also build the estimator once.
+
+    Raises ModelFolderError with all problems. Runs no query to its end and writes nothing.
+    """
+    problems: list[Problem] = []
+    parameters = windows.window_of_tick(folder.spec.window, dt.datetime.now(dt.UTC)).parameters()
+    features_query = AuthorQuery("features.sql", folder.text("features.sql"))
+    labels_query = AuthorQuery("labels.sql", folder.text("labels.sql"))
+    features = _columns(db, features_query, parameters, problems)
+    labels = _columns(db, labels_query, parameters, problems)
+    if features is not None:
+        problems += _feature_problems(folder, features)
+    if labels is not None:
+        problems += _label_problems(folder, labels, features or [])
+    if estimator:
+        problems += _estimator_problems(folder)
+    if problems or features is None or labels is None:
+        raise ModelFolderError(folder.name, problems)
+    families = {name: family for name, _, family in features if family is not None}
+    key = tuple(Column(name=name, family=families[name]) for name in folder.spec.key)
+    label = next(family for name, _, family in labels if name == "label")
+    assert label is not None
+    return FolderColumns(
+        key=key,
+        features=tuple(Column(name=n, family=f) for n, f in families.items() if n not in folder.spec.key),
+        label=label,
+        has_labelled_at=any(name == "labelled_at" for name, _, _ in labels),
+    )
+
+
+def _columns(
+    db: Database, query: AuthorQuery, parameters: dict[str, dt.date | dt.datetime], problems: list[Problem]
+) -> list[tuple[str, str, Family | None]] | None:
+    unknown = query.parameter_problems()
+    if unknown:
+        problems += unknown
+        return None
+    try:
+        with db.read_only() as connection:
+            return columns_of(connection, query, parameters)
+    except sa.exc.OperationalError:
+        raise  # the database is away; that says nothing about the folder
+    except sa.exc.DBAPIError as error:
+        said = str(error.orig).strip().replace("\n", " ")
+        fix = "one SELECT that returns the key and the columns; run it in `make psql` with values for its parameters"
+        problems.append(Problem(file=query.file, what=f"PostgreSQL refuses the query: {said}", fix=fix))
+        return None
+
+
+def _feature_problems(folder: ModelFolder, columns: list[tuple[str, str, Family | None]]) -> list[Problem]:
+    names = [name for name, _, _ in columns]
+    found = [
+        Problem(
+            file="model.toml", field="key", what=f"features.sql returns no column {key!r}", fix=did_you_mean(key, names)
+        )
+        for key in folder.spec.key
+        if key not in names
+    ]
+    by = folder.spec.evaluation.baseline_by
+    if by is not None and by not in names:
+        found.append(
+            Problem(
+                file="model.toml", field="evaluation.baseline_by", what=f"no column {by!r}", fix=did_you_mean(by, names)
+            )
+        )
+    if len(names) > MAX_COLUMNS:
+        found.append(
+            Problem(file="features.sql", what=f"returns {len(names)} columns, at most {MAX_COLUMNS} are possible")
+        )
+    if not set(names) - set(folder.spec.key):
+        found.append(Problem(file="features.sql", what="returns no feature beside the key"))
+    twice = sorted({name for name in names if names.count(name) > 1})
+    found += [
+        Problem(file="features.sql", field=n, what="is returned twice", fix="name it once, with AS") for n in twice
+    ]
+    for name, kind, family in columns:
+        if name in RESERVED_COLUMNS:
+            found.append(Problem(file="features.sql", field=name, what="is a reserved name", fix="rename it with AS"))
+        if not COLUMN_NAME.match(name):
+            fix = "use a-z, 0-9 and _, with AS"
+            found.append(Problem(file="features.sql", field=name, what="is no plain column name", fix=fix))
+        allowed = KEY_FAMILIES if name in folder.spec.key else frozenset(FAMILIES.values())
+        if family not in allowed:
+            what = f"has type {kind}" + (", which a key cannot have" if family else "")
+            found.append(Problem(file="features.sql", field=name, what=what, fix=_cast_hint(allowed)))
+    return found
+
+
+def _label_problems(
+    folder: ModelFolder,
+    columns: list[tuple[str, str, Family | None]],
+    features: list[tuple[str, str, Family | None]],
+) -> list[Problem]:
+    kinds = {name: (kind, family) for name, kind, family in columns}
+    feature_families = {name: family for name, _, family in features}
+    found = []
+    for key in folder.spec.key:
+        if key not in kinds:
+            fix = did_you_mean(key, kinds)
+            found.append(Problem(file="labels.sql", field=key, what="the key column is not returned", fix=fix))
+        elif key in feature_families and kinds[key][1] != feature_families[key]:
+            what = f"is {kinds[key][1]} here and {feature_families[key]} in features.sql"
+            found.append(Problem(file="labels.sql", field=key, what=what, fix="cast one of them"))
+    allowed = _LABEL_FAMILIES[folder.spec.task]
+    if "label" not in kinds:
+        fix = f"name the outcome with AS label; it returns: {', '.join(kinds)}"
+        found.append(Problem(file="labels.sql", field="label", what="is not returned", fix=fix))
+    elif kinds["label"][1] not in allowed:
+        what = f"has type {kinds['label'][0]}, which task {folder.spec.task!r} cannot have"
+        found.append(Problem(file="labels.sql", field="label", what=what, fix=_cast_hint(allowed)))
+    if "labelled_at" in kinds and kinds["labelled_at"][0] != "timestamptz":
+        what = f"has type {kinds['labelled_at'][0]}"
+        found.append(Problem(file="labels.sql", field="labelled_at", what=what, fix="cast it to timestamptz"))
+    return found
+
+
+def _cast_hint(families: frozenset[Family]) -> str:
+    return f"cast it to one of: {', '.join(sorted(kind for kind, family in FAMILIES.items() if family in families))}"
+
+
+def _estimator_problems(folder: ModelFolder) -> list[Problem]:
+    from ponte.estimators import load_estimator
+
+    try:
+        load_estimator(folder.text("estimator.py"), model=folder.name, task=folder.spec.task)
+    except ModelFolderError as error:
+        return list(error.problems)
+    return []
+
+
+def main() -> int:
+    """Inspect every model folder, print what is wrong with each, return the number of broken ones."""
+    import argparse
+    import os
+
+    from ponte.catalog import BrokenFolder, find_folders, models_root
+
+    parser = argparse.ArgumentParser(prog="python -m ponte.inspection", description=__doc__)
+    parser.add_argument("models", nargs="*", help="model names; all when none is given")
+    parser.add_argument("--database", default=os.environ.get("PONTE_DATABASE"), help="PostgreSQL URL [$PONTE_DATABASE]")
+    arguments = parser.parse_args()
+    if not arguments.database:
+        parser.error("no database: pass --database, or run `make check-models`")
+    broken = 0
+    for folder in find_folders(models_root()):
+        if arguments.models and folder.name not in arguments.models:
+            continue
+        try:
+            if isinstance(folder, BrokenFolder):
+                raise folder.error
+            found = inspect_folder(Database(arguments.database), folder, estimator=True)
+        except PonteError as error:
+            broken += 1
+            print(error)
+        else:
+            print(f"{folder.name}: ok, {len(found.features)} features, label {found.label}")
+    return broken
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

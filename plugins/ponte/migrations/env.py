@@ -1,0 +1,11 @@
+"""Alembic's entry point: run the revisions on the connection that `upgrade` opened, in its one transaction."""
+
+from alembic import context
+from sqlalchemy import text
+
+connection = context.config.attributes["connection"]
+connection.execute(text("CREATE SCHEMA IF NOT EXISTS ponte"))
+# Two installers at once: the second waits here and then finds nothing left to do.
+connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('ponte.migrations'))"))
+context.configure(connection=connection, version_table="schema_version", version_table_schema="ponte")
+context.run_migrations()

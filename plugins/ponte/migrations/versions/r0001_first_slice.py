@@ -1,0 +1,15 @@
+"""First slice: snapshots, versions, aliases, batches, publications and their evidence."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Run the SQL beside this file, untouched by any parameter syntax."""
+    sql = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
+    cursor = op.get_bind().connection.cursor()
+    cursor.execute(sql)

@@ -1,0 +1,1 @@
+"""Airflow operators over the library, one per stage. The only place that imports airflow."""

@@ -1,0 +1,112 @@
+"""What every Ponte operator shares: the composition root, and which faults are worth a retry."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook, BaseOperator, ExceptionRetryPolicy, RetryAction, RetryRule
+
+from ponte.catalog import ModelFolder, get_folder, models_root
+from ponte.errors import PonteError
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from ponte.artifacts import ArtifactStore
+    from ponte.database import Database
+
+CONNECTION = "ponte_db"
+
+#: Only passing database faults are tried again: bad data, bad SQL and a refused artifact stay what they are.
+#: (A task that was killed is retried as well; no exception reaches a policy then.)
+RETRY = {
+    "retries": 4,
+    "retry_delay": timedelta(seconds=20),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=5),
+    "retry_policy": ExceptionRetryPolicy(
+        rules=[RetryRule(exception="ponte.errors.DatabaseUnavailable", action=RetryAction.RETRY)],
+        default=RetryAction.FAIL,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Everything a task gets from its surroundings; the library below never looks for itself."""
+
+    connection_id: str
+    model: str
+
+    @cached_property
+    def db(self) -> Database:
+        """The `ponte` database of the Airflow connection."""
+        from ponte.database import Database, connection_url
+
+        found = BaseHook.get_connection(self.connection_id)
+        url = connection_url(
+            host=found.host, port=found.port, login=found.login, password=found.password, database=found.schema
+        )
+        return Database(url)
+
+    @cached_property
+    def store(self) -> ArtifactStore:
+        """The artifact store at `$PONTE_ARTIFACTS`, any URL that Airflow's object storage knows."""
+        from airflow.sdk import ObjectStoragePath
+
+        from ponte.artifacts import ArtifactStore
+
+        root = os.environ.get("PONTE_ARTIFACTS")
+        if not root:
+            fix = "for example PONTE_ARTIFACTS=file:///var/lib/ponte/artifacts, the same for all workers"
+            raise PonteError("no artifact root", where="environment of the task", expected="PONTE_ARTIFACTS", fix=fix)
+        return ArtifactStore(ObjectStoragePath(root))
+
+    @cached_property
+    def folder(self) -> ModelFolder:
+        """The model folder as it is now."""
+        return get_folder(models_root(), self.model)
+
+    @property
+    def code_revision(self) -> str | None:
+        """Revision of the code that runs, as whoever deployed it says."""
+        return os.environ.get("PONTE_CODE_REVISION") or None
+
+
+def run_key(context: Context) -> str:
+    """Return the id of the run that Ponte's tables remember.
+
+    Clearing tasks in the UI keeps the run's id and raises its clear number; automatic retries do not. So a retry finds
+    the work of its run again, and whoever clears the freeze of a run gets its rows frozen anew.
+    """
+    run = context["dag_run"]
+    number = run.clear_number
+    return f"{run.run_id}#{number}" if number else run.run_id
+
+
+class PonteOperator(BaseOperator):
+    """One stage of one model.
+
+    Subclasses define `run(runtime, context)`, which calls one library function and returns small JSON.
+    """
+
+    ui_color = "#e8f0ea"
+
+    def __init__(self, *, model: str, connection_id: str = CONNECTION, **kwargs: Any) -> None:
+        super().__init__(**{**RETRY, **kwargs})
+        self.model = model
+        self.connection_id = connection_id
+
+    def execute(self, context: Context) -> Any:
+        from ponte.database import transient_faults_marked
+
+        with transient_faults_marked():
+            return self.run(Runtime(self.connection_id, self.model), context)
+
+    def run(self, runtime: Runtime, context: Context) -> Any:
+        """Do the stage's work."""
+        raise NotImplementedError

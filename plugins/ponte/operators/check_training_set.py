@@ -1,0 +1,25 @@
+"""Check a frozen training set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ponte.operators.base import PonteOperator, Runtime
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class CheckTrainingSetOperator(PonteOperator):
+    """Evaluate the model's expectations on the frozen rows; returns how many passed, failed and erred."""
+
+    template_fields = ("snapshot_id",)
+
+    def __init__(self, *, snapshot_id: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.snapshot_id = snapshot_id
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
+        from ponte.checks import check_training_set, describe
+
+        return describe(check_training_set(runtime.db, runtime.folder, int(self.snapshot_id)))

@@ -1,0 +1,60 @@
+"""What the DAGs of every model have in common, and the DAG that stands in for a broken folder."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, CronDataIntervalTimetable
+
+from ponte.operators.broken_folder import BrokenFolderOperator
+
+if TYPE_CHECKING:
+    from ponte.catalog import BrokenFolder, ModelFolder
+
+#: A stage that hangs must not hold its run for ever; generous, because sizes differ by orders of magnitude.
+STAGE_TIMEOUT = timedelta(hours=2)
+TRAIN_TIMEOUT = timedelta(hours=6)
+
+
+def dag_settings(folder: ModelFolder, *, cron: str | None) -> dict[str, Any]:
+    """Return the keyword arguments of `DAG` that follow from a model folder.
+
+    A cron expression becomes a timetable with true data intervals: the plain string would give intervals of no length.
+    One run at a time per DAG, so a late retry never meets the next week's run.
+    """
+    schedule = folder.spec.schedule
+    return {
+        "description": folder.spec.description,
+        "doc_md": folder.card,
+        "tags": {"ponte", folder.name, *folder.spec.tags},
+        "schedule": CronDataIntervalTimetable(cron, timezone="UTC") if cron else None,
+        "start_date": _midnight(schedule.start),
+        "end_date": _midnight(schedule.end) if schedule.end else None,
+        "catchup": False,
+        "max_active_runs": 1,
+        "default_args": {"owner": folder.spec.owner, "execution_timeout": STAGE_TIMEOUT},
+    }
+
+
+def broken_dag(folder: BrokenFolder, *, pipeline: str) -> DAG:
+    """Return a DAG without a schedule whose documentation, and whose only task, tell what is wrong.
+
+    An error raised while the DAG file is read would take the DAGs of all other models down with it: Airflow marks
+    every DAG of a file with an import error as stale.
+    """
+    name = "".join(c if c.isalnum() or c in "_-." else "_" for c in folder.name)
+    with DAG(
+        f"{name}__{pipeline}",
+        description=f"BROKEN: {folder.error.what.splitlines()[0]}",
+        doc_md=f"## The model folder is broken\n\n```text\n{folder.error}\n```\n",
+        tags={"ponte", name, "broken"},
+        schedule=None,
+        default_args={"owner": "ponte"},
+    ) as dag:
+        BrokenFolderOperator(task_id="read_model_folder", model=folder.name)
+    return dag
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

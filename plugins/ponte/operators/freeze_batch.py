@@ -1,0 +1,39 @@
+"""Freeze the rows of one window."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ponte.operators.base import PonteOperator, Runtime, run_key
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class FreezeBatchOperator(PonteOperator):
+    """Claim the run's window and freeze its rows; returns `{batch_id, window_start, rows, version}`."""
+
+    template_fields = ("window_start",)
+
+    def __init__(self, *, window_start: str = "{{ params.window_start or '' }}", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.window_start = window_start
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
+        from ponte.freezing import freeze_batch
+        from ponte.windows import resolve
+
+        dag_run = context["dag_run"]
+        window = resolve(
+            runtime.folder.spec.window,
+            window_start=self.window_start or None,
+            interval_end=dag_run.data_interval_end,
+            run_after=dag_run.run_after,
+        )
+        batch = freeze_batch(runtime.db, runtime.folder, window, run_id=run_key(context))
+        return {
+            "batch_id": batch.batch_id,
+            "window_start": str(batch.window_start),
+            "rows": batch.row_count,
+            "version": batch.version,
+        }

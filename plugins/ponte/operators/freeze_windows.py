@@ -1,0 +1,32 @@
+"""Freeze the labelled rows of the training windows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ponte.operators.base import PonteOperator, Runtime, run_key
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class FreezeWindowsOperator(PonteOperator):
+    """Freeze the latest matured windows as of the run's moment; returns `{snapshot_id, rows}`."""
+
+    template_fields = ("as_of",)
+
+    def __init__(self, *, as_of: str = "{{ params.as_of or '' }}", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.as_of = as_of
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
+        from ponte.freezing import freeze_training_set
+        from ponte.windows import matured_windows, resolve_as_of
+
+        spec, dag_run = runtime.folder.spec, context["dag_run"]
+        as_of = resolve_as_of(
+            as_of=self.as_of or None, interval_end=dag_run.data_interval_end, run_after=dag_run.run_after
+        )
+        windows = matured_windows(spec.window, as_of=as_of, count=spec.training.windows)
+        training_set = freeze_training_set(runtime.db, runtime.folder, windows, as_of=as_of, run_id=run_key(context))
+        return {"snapshot_id": training_set.snapshot_id, "rows": training_set.row_count}

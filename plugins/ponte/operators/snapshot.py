@@ -1,0 +1,26 @@
+"""Keep a checked training set for good."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ponte.operators.base import PonteOperator, Runtime
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class SnapshotOperator(PonteOperator):
+    """Write the training set as Parquet, named by its content; returns `{sha256, rows}`."""
+
+    template_fields = ("snapshot_id",)
+
+    def __init__(self, *, snapshot_id: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.snapshot_id = snapshot_id
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
+        from ponte.training_sets import write_snapshot
+
+        written = write_snapshot(runtime.db, runtime.store, int(self.snapshot_id))
+        return {"sha256": written.sha256, "rows": written.row_count}

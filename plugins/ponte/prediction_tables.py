@@ -1,0 +1,156 @@
+"""The tables behind `predictions.<model>`: one partitioned table per model, one standalone table per batch until then.
+
+A batch is loaded into a table of its own, gets its keys and constraints there, and is attached as a partition when it
+is published. The CHECK on `window_start` lets the planner skip every other partition when a reader names the window.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from ponte import batches
+from ponte.batches import Batch
+from ponte.database import DATA_SCHEMA, Database, quote
+from ponte.errors import PonteError
+from ponte.registry import Version
+from ponte.signature import SQL_TYPES, Signature
+from ponte.spec import Task
+
+
+def parent_name(model: str) -> str:
+    """Return the name of the partitioned table of a model, in schema `ponte`."""
+    return f"prediction_{model}"
+
+
+def _columns(signature: Signature, task: Task) -> dict[str, str]:
+    keys = {c.name: f"{SQL_TYPES[c.family]} NOT NULL" for c in signature.key}
+    label = "number" if task == "regression" else signature.label
+    # Constraints have names of their own, because a partition must bring its parent's by name. Both refuse NaN, which
+    # PostgreSQL sorts above every number.
+    finite = " CONSTRAINT prediction_is_finite CHECK (prediction > '-Infinity' AND prediction < 'Infinity')"
+    score = {"score": "double precision NOT NULL CONSTRAINT score_is_probability CHECK (score BETWEEN 0 AND 1)"}
+    return {
+        "batch_id": "bigint NOT NULL",
+        "window_start": "date NOT NULL",
+        **keys,
+        "prediction": f"{SQL_TYPES[label]} NOT NULL" + (finite if task == "regression" else ""),
+        **({} if task == "regression" else score),
+        "scored_at": "timestamp with time zone NOT NULL",
+    }
+
+
+_COMMENTS = {
+    "batch_id": "Batch that this prediction belongs to; leads to version, snapshot and code in ponte.batch.",
+    "window_start": "First day of the window, UTC.",
+    "prediction": "Predicted label.",
+    "score": "Probability of the positive class (the greater of the two labels), 0 to 1.",
+    "scored_at": "When it was computed.",
+    "model_version": "Version of the model that computed it.",
+}
+
+
+def create_prediction_table(db: Database, batch: Batch, version: Version) -> None:
+    """Create the batch's own empty table, and once per model the partitioned table and its views.
+
+    Raises PonteError when the model's key or label type is no longer that of its earlier predictions.
+    """
+    assert batch.prediction_table is not None
+    columns = _columns(version.signature, version.task)
+    body = ", ".join(f"{quote(name)} {definition}" for name, definition in columns.items())
+    key = ", ".join(quote(name) for name in ("batch_id", *(c.name for c in version.signature.key)))
+    parent = quote("ponte", parent_name(batch.model))
+    with db.begin() as connection:
+        _lock_model(connection, batch.model)
+        if not _exists(connection, "ponte", parent_name(batch.model)):
+            connection.exec_driver_sql(
+                f"CREATE TABLE {parent} ({body}, PRIMARY KEY ({key})) PARTITION BY LIST (batch_id)"
+            )
+            _comment(
+                connection, "TABLE", parent, columns, f"All predictions of {batch.model}, published or not any more."
+            )
+        else:
+            _require_columns(connection, batch, columns)
+        _create_views(connection, batch.model, columns, version.signature)
+    with db.begin() as connection:
+        batches.require(batches.lock(connection, batch.batch_id), "checked")
+        own = quote(DATA_SCHEMA, batch.prediction_table)
+        connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {own} ({body})")
+
+
+def finish_prediction_table(connection: sa.Connection, batch: Batch, signature: Signature) -> None:
+    """Give the loaded table its primary key and the constraints that make attaching it instant, in this transaction."""
+    assert batch.prediction_table is not None
+    own = quote(DATA_SCHEMA, batch.prediction_table)
+    key = ", ".join(quote(name) for name in ("batch_id", *(c.name for c in signature.key)))
+    connection.exec_driver_sql(
+        f"ALTER TABLE {own} ADD PRIMARY KEY ({key}), ADD CHECK (batch_id = {batch.batch_id:d}), "
+        f"ADD CHECK (window_start = DATE '{batch.window_start.isoformat()}')"
+    )
+    connection.exec_driver_sql(f"ANALYZE {own}")
+
+
+def attach_prediction_table(connection: sa.Connection, batch: Batch) -> None:
+    """Make the batch's table a partition, unless it is one. Takes a lock that blocks neither readers nor writers."""
+    assert batch.prediction_table is not None
+    own = quote(DATA_SCHEMA, batch.prediction_table)
+    query = sa.text("SELECT relispartition FROM pg_class WHERE oid = CAST(:name AS regclass)")
+    if not connection.execute(query, {"name": own}).scalar_one():
+        parent = quote("ponte", parent_name(batch.model))
+        connection.exec_driver_sql(f"ALTER TABLE {parent} ATTACH PARTITION {own} FOR VALUES IN ({batch.batch_id:d})")
+
+
+def _create_views(connection: sa.Connection, model: str, columns: dict[str, str], signature: Signature) -> None:
+    view, latest = quote("predictions", model), quote("predictions", f"{model}_latest")
+    if _exists(connection, "predictions", model):
+        return
+    keys = [c.name for c in signature.key]
+    rest = [name for name in columns if name not in ("batch_id", "window_start", *keys)]
+    shown = ", ".join(f"p.{quote(name)}" for name in ("window_start", *keys, *rest))
+    connection.exec_driver_sql(
+        f"CREATE VIEW {view} AS SELECT {shown}, b.version AS model_version, p.batch_id "
+        f"FROM {quote('ponte', parent_name(model))} p "
+        f"JOIN ponte.published u ON u.batch_id = p.batch_id AND u.window_start = p.window_start "
+        f"JOIN ponte.batch b ON b.batch_id = p.batch_id WHERE u.model = '{model}'"
+    )
+    connection.exec_driver_sql(
+        f"CREATE VIEW {latest} AS SELECT * FROM {view} WHERE window_start = "
+        f"(SELECT max(window_start) FROM ponte.published WHERE model = '{model}')"
+    )
+    names = dict.fromkeys([*columns, "model_version"], "")
+    _comment(connection, "VIEW", view, names, f"Predictions of {model}, all windows: each window whole or not at all.")
+    _comment(connection, "VIEW", latest, names, f"Predictions of {model} for the newest window.")
+
+
+def _comment(connection: sa.Connection, kind: str, relation: str, columns: dict[str, str], text: str) -> None:
+    connection.exec_driver_sql(f"COMMENT ON {kind} {relation} IS '{text}'")
+    for name in columns:
+        about = _COMMENTS.get(name, "Key of the entity; see the model card.")
+        connection.exec_driver_sql(f"COMMENT ON COLUMN {relation}.{quote(name)} IS '{about}'")
+
+
+def _require_columns(connection: sa.Connection, batch: Batch, columns: dict[str, str]) -> None:
+    query = sa.text(
+        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+        "WHERE attrelid = CAST(:name AS regclass) AND attnum > 0 AND NOT attisdropped"
+    )
+    rows = connection.execute(query, {"name": quote("ponte", parent_name(batch.model))})
+    got: dict[str, str] = dict(rows.tuples().all())
+    expected = {name: definition.partition(" NOT NULL")[0] for name, definition in columns.items()}
+    if got != expected:
+        raise PonteError(
+            "the key or the label is no longer that of the earlier predictions",
+            where=batch.place,
+            got=", ".join(f"{n} {t}" for n, t in expected.items()),
+            expected=", ".join(f"{n} {t}" for n, t in got.items()),
+            fix="a model keeps its key and label type for life: give the changed model a folder of its own",
+        )
+
+
+def _exists(connection: sa.Connection, schema: str, name: str) -> bool:
+    query = sa.text("SELECT to_regclass(:name) IS NOT NULL")
+    return bool(connection.execute(query, {"name": quote(schema, name)}).scalar_one())
+
+
+def _lock_model(connection: sa.Connection, model: str) -> None:
+    query = sa.text("SELECT pg_advisory_xact_lock(hashtext('ponte.prediction'), hashtext(:model))")
+    connection.execute(query, {"model": model})

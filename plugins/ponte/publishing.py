@@ -1,0 +1,163 @@
+"""Stage a scored batch, then flip the pointer behind the fence.
+
+Readers see all of a batch or none of it: what they see changes with one row of `ponte.published`. Publishing,
+publishing again and going back to an earlier batch are the same one-row change, each with its event.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from ponte import batches, registry
+from ponte.batches import Batch
+from ponte.database import DATA_SCHEMA, Database, is_transient, quote
+from ponte.errors import Fenced, RowsLost
+from ponte.prediction_tables import attach_prediction_table, finish_prediction_table
+from ponte.receipts import Receipt, measured
+
+log = logging.getLogger(__name__)
+
+#: Publishing waits this long for a lock before it lets go and tries again; readers queue behind a waiting lock.
+LOCK_TIMEOUT = "2s"
+LOCK_TRIES = 5
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Publication:
+    """What people see now for a window, and what they saw before (None for nothing)."""
+
+    batch_id: int
+    previous_batch_id: int | None
+    row_count: int
+
+
+def guard_batch(db: Database, batch_id: int) -> int:
+    """Return the number of predictions of a batch that is complete, keyed, constrained and analysed: ready to publish.
+
+    Raises RowsLost unless rows frozen = rows scored + rows quarantined, counted in the prediction table itself.
+    Does nothing when the batch was staged before.
+    """
+    batch = batches.get_batch(db, batch_id)
+    batches.require(batch, "checked")
+    if batch.reached("staged"):
+        return _scored_rows(db, batch)
+    with measured(db, Receipt(model=batch.model, step="guard", batch_id=batch_id, version=batch.version)) as receipt:
+        signature = registry.get_version(db, batch.model, batch.version).signature
+        with db.begin() as connection:
+            batch = batches.lock(connection, batch_id)
+            batches.require(batch, "checked")
+            receipt.row_count = require_conservation(connection, batch)
+            if not batch.reached("scored"):
+                batches.advance(connection, batch_id, "scored")
+        with db.begin() as connection:
+            batch = batches.lock(connection, batch_id)
+            batches.require(batch, "scored")
+            if not batch.reached("staged"):
+                finish_prediction_table(connection, batch, signature)
+                batches.advance(connection, batch_id, "staged")
+    return receipt.row_count
+
+
+def require_conservation(connection: sa.Connection, batch: Batch) -> int:
+    """Return the number of predictions; raises RowsLost unless frozen = predicted + quarantined, and no shard lacks."""
+    own = quote(DATA_SCHEMA, str(batch.prediction_table))
+    present = connection.exec_driver_sql(f"SELECT count(*) FROM {own}").scalar_one()
+    committed, quarantined = connection.execute(
+        sa.text(
+            "SELECT (SELECT coalesce(sum(row_count), 0) FROM ponte.shard WHERE batch_id = :id), "
+            "(SELECT count(*) FROM ponte.quarantine WHERE batch_id = :id)"
+        ),
+        {"id": batch.batch_id},
+    ).one()
+    if not (present == committed and present + quarantined == batch.row_count):
+        raise RowsLost(
+            "rows frozen are not rows predicted plus rows quarantined; nothing was published",
+            where=batch.place,
+            got=f"{present} predictions, {committed} in committed shards, {quarantined} quarantined",
+            expected=f"{batch.row_count} rows frozen",
+            fix="clear the score tasks of this run",
+        )
+    return int(present)
+
+
+def publish(db: Database, batch_id: int, *, actor: str, reason: str) -> Publication:
+    """Show the staged batch to readers, in one short transaction behind the fence.
+
+    Publishing what is published already changes nothing. Raises Fenced when a newer run claimed the window, RowsLost
+    when the rows do not add up.
+    """
+    batch = batches.get_batch(db, batch_id)
+    batches.require(batch, "staged")
+    with measured(db, Receipt(model=batch.model, step="publish", batch_id=batch_id, version=batch.version)) as receipt:
+        publication = _with_lock_retries(lambda: _flip(db, batch_id, actor=actor, reason=reason))
+        receipt.row_count = publication.row_count
+    return publication
+
+
+def _flip(db: Database, batch_id: int, *, actor: str, reason: str) -> Publication:
+    with db.begin() as connection:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        batch = batches.read_batch(connection, batch_id)
+        values = {"model": batch.model, "window": batch.window_start, "batch": batch_id, "epoch": batch.epoch}
+        newest = connection.execute(
+            sa.text("SELECT epoch, run_id FROM ponte.claim WHERE model = :model AND window_start = :window FOR UPDATE"),
+            values,
+        ).one()
+        if newest.epoch != batch.epoch:
+            raise Fenced(
+                "a newer run owns the window; this one published nothing",
+                where=batch.place,
+                got=f"epoch {batch.epoch} of run {batch.run_id}",
+                expected=f"epoch {newest.epoch} of run {newest.run_id}",
+                fix="nothing to do: the newer run publishes",
+            )
+        batches.require(batches.lock(connection, batch_id), "staged")
+        query = sa.text("SELECT batch_id FROM ponte.published WHERE model = :model AND window_start = :window")
+        previous = connection.execute(query, values).scalar_one_or_none()
+        rows = require_conservation(connection, batch)
+        if previous == batch_id:
+            return Publication(batch_id=batch_id, previous_batch_id=previous, row_count=rows)
+        attach_prediction_table(connection, batch)
+        connection.execute(
+            sa.text(
+                "INSERT INTO ponte.published (model, window_start, batch_id, epoch) "
+                "VALUES (:model, :window, :batch, :epoch) "
+                "ON CONFLICT (model, window_start) DO UPDATE SET batch_id = :batch, epoch = :epoch, at = now()"
+            ),
+            values,
+        )
+        connection.execute(
+            sa.text(
+                "INSERT INTO ponte.publication_event "
+                "(model, window_start, batch_id, previous_batch_id, row_count, actor, reason) "
+                "VALUES (:model, :window, :batch, :previous, :rows, :actor, :reason)"
+            ),
+            {**values, "previous": previous, "rows": rows, "actor": actor, "reason": reason},
+        )
+        return Publication(batch_id=batch_id, previous_batch_id=previous, row_count=rows)
+
+
+def _with_lock_retries(action: Callable[[], T]) -> T:
+    for attempt in range(1, LOCK_TRIES + 1):
+        try:
+            return action()
+        except sa.exc.DBAPIError as error:
+            if attempt == LOCK_TRIES or not is_transient(error):
+                raise
+            log.info("publishing waits for a lock, try %d of %d", attempt, LOCK_TRIES)
+            time.sleep(random.uniform(0.2, 1.0) * attempt)  # noqa: S311 - jitter, not a secret
+    raise AssertionError("unreachable")
+
+
+def _scored_rows(db: Database, batch: Batch) -> int:
+    with db.begin() as connection:
+        return require_conservation(connection, batch)

@@ -1,0 +1,118 @@
+"""Which window does this run mean, and what was known at its time?
+
+A window is a half-open range of days in UTC, named by its first day. Windows of one model tile the calendar: with
+`days = 7` and `starts_on = "monday"` they are the weeks from Monday to Monday.
+
+Every run has a *tick*: the end of its data interval when it has one (scheduled runs, backfills, dated manual runs),
+else the moment it was asked for. The tick never moves, so a late retry still means the same window.
+
+=================  ===========================================  =======================
+`[window] covers`  window                                       as_of (00:00 UTC)
+=================  ===========================================  =======================
+`"coming"`         the first one that starts at or after the    first day of the window
+                   day of the tick
+`"past"`           the last one that ended at or before the     day after its last day
+                   day of the tick
+=================  ===========================================  =======================
+
+The parameter `window_start` of the trigger form wins over the tick.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import get_args
+
+from ponte.errors import WindowError
+from ponte.spec import Weekday, WindowRule
+
+_MONDAY = dt.date(1970, 1, 5)
+_WEEKDAYS: tuple[str, ...] = get_args(Weekday)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class Window:
+    """Days `[start, end)` in UTC, predicted with what was known at `as_of`."""
+
+    start: dt.date
+    end: dt.date
+    as_of: dt.datetime
+
+    def parameters(self) -> dict[str, dt.date | dt.datetime]:
+        """Return the parameters of `features.sql` and `labels.sql`."""
+        return {"window_start": self.start, "window_end": self.end, "as_of": self.as_of}
+
+    def __str__(self) -> str:
+        return f"[{self.start}, {self.end})"
+
+
+def midnight(day: dt.date) -> dt.datetime:
+    """Return 00:00 UTC of `day`."""
+    return dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC)
+
+
+def window_starting(rule: WindowRule, start: dt.date) -> Window:
+    """Return the window that starts on `start`; raises WindowError when none does, naming the nearest two."""
+    late = _days_into_window(rule, start)
+    if late:
+        before = start - dt.timedelta(days=late)
+        after = before + dt.timedelta(days=rule.days)
+        raise WindowError(
+            f"no window starts on {start}, a {_WEEKDAYS[start.weekday()].capitalize()}",
+            expected=f"a window of {rule.days} days, counted from a {rule.starts_on.capitalize()}",
+            fix=f"did you mean {before} or {after}?",
+        )
+    end = start + dt.timedelta(days=rule.days)
+    return Window(start=start, end=end, as_of=midnight(start if rule.covers == "coming" else end))
+
+
+def window_of_tick(rule: WindowRule, tick: dt.datetime) -> Window:
+    """Return the window that a run with this tick means (see the table above)."""
+    day = _utc_day(tick)
+    into = dt.timedelta(days=_days_into_window(rule, day))
+    length = dt.timedelta(days=rule.days)
+    if rule.covers == "past":
+        return window_starting(rule, day - into - length)
+    return window_starting(rule, day - into + (length if into else dt.timedelta(0)))
+
+
+def resolve(
+    rule: WindowRule, *, window_start: str | None, interval_end: dt.datetime | None, run_after: dt.datetime
+) -> Window:
+    """Return the window of a run: parameter, else end of the data interval, else the moment it was asked for."""
+    if window_start:
+        return window_starting(rule, parse_day(window_start))
+    return window_of_tick(rule, interval_end or run_after)
+
+
+def resolve_as_of(*, as_of: str | None, interval_end: dt.datetime | None, run_after: dt.datetime) -> dt.datetime:
+    """Return the as_of of a training run: 00:00 UTC of the parameter's day, else of the tick's day."""
+    return midnight(parse_day(as_of) if as_of else _utc_day(interval_end or run_after))
+
+
+def matured_windows(rule: WindowRule, *, as_of: dt.datetime, count: int) -> list[Window]:
+    """Return the latest `count` windows that had ended at `as_of`, oldest first."""
+    day = _utc_day(as_of)
+    end = day - dt.timedelta(days=_days_into_window(rule, day))
+    length = dt.timedelta(days=rule.days)
+    return [window_starting(rule, end - n * length) for n in range(count, 0, -1)]
+
+
+def parse_day(text: str) -> dt.date:
+    """Return the day in `text`, `YYYY-MM-DD`; raises WindowError otherwise."""
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError as error:
+        raise WindowError("not a day", got=repr(text), expected="YYYY-MM-DD, for example 2013-10-07") from error
+
+
+def _days_into_window(rule: WindowRule, day: dt.date) -> int:
+    anchor = _MONDAY + dt.timedelta(days=_WEEKDAYS.index(rule.starts_on))
+    return (day - anchor).days % rule.days
+
+
+def _utc_day(moment: dt.datetime) -> dt.date:
+    if moment.tzinfo is None:
+        raise WindowError("a moment without a time zone has no day", got=repr(moment), expected="an aware datetime")
+    return moment.astimezone(dt.UTC).date()
