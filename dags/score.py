@@ -3,7 +3,7 @@
 Airflow reads this file again for every task, so it imports nothing heavy and reads only the model folders.
 """
 
-from airflow.sdk import DAG, Asset, Param, TriggerRule, chain
+from airflow.sdk import DAG, Asset, Param, chain
 
 from ponte.catalog import BrokenFolder, ModelFolder, find_folders, models_root
 from ponte.operators.check_batch import CheckBatchOperator
@@ -44,8 +44,7 @@ def score_dag(folder: ModelFolder) -> DAG:
             batch_id=batch_id,
             map_index_template="shard {{ task.shard.shard }} up to page {{ task.shard.end_page }}",
         ).expand(shard=plan.output)
-        # An allowed empty batch has no shard: `score` is skipped, and the batch is published all the same.
-        guard = GuardOperator(task_id="guard", model=model, batch_id=batch_id, trigger_rule=TriggerRule.NONE_FAILED)
+        guard = GuardOperator(task_id="guard", model=model, batch_id=batch_id)
         predictions = Asset(name=f"{model}_predictions", uri=f"ponte://predictions/{model}")
         publish = PublishOperator(task_id="publish", model=model, batch_id=batch_id, outlets=[predictions])
         clean_up = CleanUpOperator(task_id="clean_up", model=model, batch_id=batch_id).as_teardown(setups=freeze)

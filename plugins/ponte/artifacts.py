@@ -98,6 +98,9 @@ class ArtifactStore:
         if self._local is not None:
             _write_local_folder(self._local / path, everything)
         else:
+            folder = self.root / path
+            for old in list(folder.iterdir()) if folder.exists() else []:  # of a run killed before it registered
+                old.unlink()
             for name, content in everything.items():  # MANIFEST is the last one
                 self._write(f"{path}/{name}", content)
         stored = StoredFolder(

@@ -6,6 +6,7 @@ syntax error there, whatever the author or a template smuggled in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,7 +30,9 @@ class AuthorQuery:
 
     @cached_property
     def _clause(self) -> sa.TextClause:
-        return sa.text(self.text.strip().rstrip(";"))
+        # SQLAlchemy sees no parameter in `:as_of::date`, only in `:as_of ::date`.
+        text = re.sub(r"(?<![:\w\\])(:\w+)(?=::)", r"\1 ", self.text)
+        return sa.text(text.strip().rstrip(";"))
 
     def parameter_problems(self) -> list[Problem]:
         """Return one problem per `:name` that is none of PARAMETERS."""

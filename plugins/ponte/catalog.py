@@ -70,7 +70,7 @@ def find_folders(root: Path) -> list[ModelFolder | BrokenFolder]:
 def load_folder(path: Path) -> ModelFolder:
     """Return the folder at `path`; raises ModelFolderError with all problems of its files and `model.toml`."""
     problems: list[Problem] = []
-    if not MODEL_NAME.match(path.name):
+    if not MODEL_NAME.fullmatch(path.name):
         fix = f"rename it to match {MODEL_NAME.pattern}"
         problems.append(Problem(file=".", what=f"{path.name!r} is no model name", fix=fix))
     texts: dict[str, str] = {}
@@ -79,8 +79,8 @@ def load_folder(path: Path) -> ModelFolder:
             texts[file] = (path / file).read_text(encoding="utf-8")
         except FileNotFoundError:
             problems.append(Problem(file=file, what="is missing", fix="add it; see docs/reference/model-folder.md"))
-        except UnicodeDecodeError as error:
-            problems.append(Problem(file=file, what=f"is not UTF-8: {error}"))
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(Problem(file=file, what=f"cannot be read as UTF-8 text: {error}"))
         else:
             if not texts[file].strip():
                 problems.append(Problem(file=file, what="is empty"))

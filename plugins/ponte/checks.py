@@ -240,6 +240,11 @@ def _store(
     ]
     names = list(rows[0])
     with db.begin() as connection:
+        # Two copies of one run take turns; the second replaces the results of the first.
+        if batch_id is not None:
+            batches.lock(connection, batch_id)
+        if snapshot_id is not None:
+            lock_training_set(connection, snapshot_id)
         connection.execute(
             sa.text("DELETE FROM ponte.check_result WHERE batch_id = :batch_id OR snapshot_id = :snapshot_id"), owner
         )

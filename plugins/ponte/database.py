@@ -62,7 +62,9 @@ class Database:
         from adbc_driver_postgresql import dbapi
 
         uri = self.url.set(drivername="postgresql").update_query_dict(_SESSION)
-        connection = dbapi.connect(uri.render_as_string(hide_password=False))
+        # libpq wants %20 where SQLAlchemy writes a space, and + in the query.
+        base, _, query = uri.render_as_string(hide_password=False).partition("?")
+        connection = dbapi.connect(f"{base.replace(' ', '%20')}?{query.replace('+', '%20')}")
         try:
             yield connection
         finally:

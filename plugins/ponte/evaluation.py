@@ -18,7 +18,7 @@ from ponte.registry import Version
 from ponte.signature import differences
 from ponte.spec import Task
 from ponte.training import Part, split
-from ponte.training_sets import get_training_set, read_snapshot
+from ponte.training_sets import get_training_set, lock_training_set, read_snapshot
 from ponte.versions import Predictions, load_version
 
 if TYPE_CHECKING:
@@ -156,6 +156,7 @@ def _store(db: Database, version: Version, snapshot_id: int, metrics: Mapping[st
         for subject, figures in metrics.items() for name, value in figures.items()
     ]  # fmt: skip
     with db.begin() as connection:
+        lock_training_set(connection, snapshot_id)  # two copies of one run take turns
         connection.execute(
             sa.text(
                 "DELETE FROM ponte.metric WHERE model = :model AND version = :version AND snapshot_id = :snapshot_id"

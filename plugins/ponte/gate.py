@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
+from tabulate import tabulate
 
 from ponte import registry
 from ponte.catalog import ModelFolder
@@ -50,10 +51,8 @@ class Verdict:
 
     def table(self) -> str:
         """Return the rules as a plain text table."""
-        rows = [("rule", "got", "expected", "passed")]
-        rows += [(r.rule, r.got, r.expected, "yes" if r.passed else "NO") for r in self.rules]
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+        rows = [(r.rule, r.got, r.expected, "yes" if r.passed else "NO") for r in self.rules]
+        return str(tabulate(rows, headers=("rule", "got", "expected", "passed"), disable_numparse=True))
 
 
 def decide(
@@ -173,4 +172,4 @@ def _figures(db: Database, model: str, version: int, snapshot_id: int, metric: s
     )
     parameters = {"model": model, "version": version, "snapshot_id": snapshot_id, "name": metric}
     with db.begin() as connection:
-        return dict(connection.execute(query, parameters).tuples().all())
+        return dict(connection.execute(query, parameters).all())

@@ -1,18 +1,21 @@
 """Hold a model folder against the database and scikit-learn: every breach of the contract, in one message.
 
-`python -m ponte.inspection` does so for all folders (see `--help`); every run does it first.
+`make check-models` does so for all folders; every run does it first.
 """
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from ponte import windows
 from ponte.author_sql import AuthorQuery, columns_of
-from ponte.catalog import ModelFolder
+from ponte.catalog import BrokenFolder, ModelFolder, find_folders, models_root
 from ponte.database import Database
 from ponte.errors import ModelFolderError, PonteError, Problem, did_you_mean
 from ponte.signature import FAMILIES, KEY_FAMILIES, Column, Family
@@ -168,27 +171,25 @@ def _estimator_problems(folder: ModelFolder) -> list[Problem]:
     return []
 
 
-def main() -> int:
-    """Inspect every model folder, print what is wrong with each, return the number of broken ones."""
-    import argparse
-    import os
-
-    from ponte.catalog import BrokenFolder, find_folders, models_root
-
-    parser = argparse.ArgumentParser(prog="python -m ponte.inspection", description=__doc__)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Inspect model folders, print what is wrong with each, return the number of broken ones."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ponte.inspection",
+        description="Hold model folders against the database and scikit-learn; print every breach of the contract.",
+    )
     parser.add_argument("models", nargs="*", help="model names; all when none is given")
-    parser.add_argument("--database", default=os.environ.get("PONTE_DATABASE"), help="PostgreSQL URL [$PONTE_DATABASE]")
-    arguments = parser.parse_args()
-    if not arguments.database:
-        parser.error("no database: pass --database, or run `make check-models`")
-    broken = 0
-    for folder in find_folders(models_root()):
-        if arguments.models and folder.name not in arguments.models:
-            continue
+    parser.add_argument("--database", required=True, help="PostgreSQL URL of the database the SELECTs run on")
+    chosen = parser.parse_args(arguments)
+    folders = [f for f in find_folders(models_root()) if not chosen.models or f.name in chosen.models]
+    unknown = set(chosen.models) - {f.name for f in folders}
+    for name in sorted(unknown):
+        print(f"{name}: no such folder in {models_root()}")
+    broken = len(unknown)
+    for folder in folders:
         try:
             if isinstance(folder, BrokenFolder):
                 raise folder.error
-            found = inspect_folder(Database(arguments.database), folder, estimator=True)
+            found = inspect_folder(Database(chosen.database), folder, estimator=True)
         except PonteError as error:
             broken += 1
             print(error)
@@ -198,4 +199,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -134,7 +134,7 @@ def _require_columns(connection: sa.Connection, batch: Batch, columns: dict[str,
         "WHERE attrelid = CAST(:name AS regclass) AND attnum > 0 AND NOT attisdropped"
     )
     rows = connection.execute(query, {"name": quote("ponte", parent_name(batch.model))})
-    got: dict[str, str] = dict(rows.tuples().all())
+    got: dict[str, str] = dict(rows.all())
     expected = {name: definition.partition(" NOT NULL")[0] for name, definition in columns.items()}
     if got != expected:
         raise PonteError(

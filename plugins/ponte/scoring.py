@@ -56,7 +56,10 @@ def split_pages(*, row_count: int, page_count: int, shard_rows: int) -> list[Sha
 
 
 def plan_shards(db: Database, folder: ModelFolder, batch_id: int) -> list[Shard]:
-    """Return the shards of a checked batch, with its empty prediction table made and the version's columns compared."""
+    """Return the shards of a checked batch, at least one, after making its empty prediction table.
+
+    Raises SignatureMismatch when the frozen columns are not those of the batch's version.
+    """
     batch = batches.get_batch(db, batch_id)
     batches.require(batch, "checked")
     version = registry.get_version(db, batch.model, batch.version)
@@ -67,9 +70,11 @@ def plan_shards(db: Database, folder: ModelFolder, batch_id: int) -> list[Shard]
         (*version.signature.key, *version.signature.features), batch.columns, model=batch.model, version=batch.version
     )
     create_prediction_table(db, batch, version)
-    return split_pages(
+    shards = split_pages(
         row_count=batch.row_count, page_count=batch.page_count, shard_rows=folder.spec.scoring.shard_rows
     )
+    # An empty batch that the model allows is one empty shard, so that it takes the same way as any other.
+    return shards or [Shard(shard=0, first_page=0, end_page=0)]
 
 
 def score_shard(

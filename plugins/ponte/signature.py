@@ -109,7 +109,7 @@ def describe(cursor_description: Sequence[Any], connection: sa.Connection) -> li
     """Return (name, PostgreSQL type, family or None when Ponte cannot carry the type) per column of a query."""
     oids = [column[1] for column in cursor_description]
     rows = connection.execute(sa.text("SELECT oid, typname FROM pg_type WHERE oid = ANY(:oids)"), {"oids": oids})
-    names: dict[int, str] = dict(rows.tuples().all())
+    names: dict[int, str] = dict(rows.all())
     return [
         (column[0], names.get(column[1], "?"), FAMILIES.get(names.get(column[1], "?"))) for column in cursor_description
     ]

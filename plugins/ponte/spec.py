@@ -190,7 +190,7 @@ def _keys(location: list[str]) -> list[str]:
 
 def _expectation_problems(document: dict[str, Any], file: str) -> list[Problem]:
     checks = document.get("checks", [])
-    names = [c.get("expectation") for c in checks if isinstance(c, dict)] if isinstance(checks, list) else []
+    names = [c.get("expectation") if isinstance(c, dict) else None for c in checks] if isinstance(checks, list) else []
     return [
         Problem(
             file=file,
@@ -209,7 +209,7 @@ def _consistency_problems(spec: ModelSpec, file: str) -> list[Problem]:
 
     problems = []
     for name in spec.key:
-        if not COLUMN_NAME.match(name):
+        if not COLUMN_NAME.fullmatch(name):
             problems.append(problem("key", f"{name!r} is no column name", "use a-z, 0-9 and _, at most 63 characters"))
         if name in RESERVED_COLUMNS:
             problems.append(problem("key", f"{name!r} is reserved", "rename the column in the SQL, with AS"))

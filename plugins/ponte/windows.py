@@ -102,7 +102,8 @@ def matured_windows(rule: WindowRule, *, as_of: dt.datetime, count: int) -> list
 def parse_day(text: str) -> dt.date:
     """Return the day in `text`, `YYYY-MM-DD`; raises WindowError otherwise."""
     try:
-        return dt.date.fromisoformat(text)
+        # Not date.fromisoformat: that also takes week numbers, 2026-W53-1, which name no window here.
+        return dt.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=dt.UTC).date()
     except ValueError as error:
         raise WindowError("not a day", got=repr(text), expected="YYYY-MM-DD, for example 2013-10-07") from error
 

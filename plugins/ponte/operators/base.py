@@ -1,17 +1,18 @@
-"""What every Ponte operator shares: the composition root, and which faults are worth a retry."""
+"""What every Ponte operator shares: the composition root, and what names a run."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseHook, BaseOperator, ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk import BaseHook, BaseOperator
 
 from ponte.catalog import ModelFolder, get_folder, models_root
 from ponte.errors import PonteError
+from ponte.revision import code_revision
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -20,19 +21,6 @@ if TYPE_CHECKING:
     from ponte.database import Database
 
 CONNECTION = "ponte_db"
-
-#: Only passing database faults are tried again: bad data, bad SQL and a refused artifact stay what they are.
-#: (A task that was killed is retried as well; no exception reaches a policy then.)
-RETRY = {
-    "retries": 4,
-    "retry_delay": timedelta(seconds=20),
-    "retry_exponential_backoff": 2.0,
-    "max_retry_delay": timedelta(minutes=5),
-    "retry_policy": ExceptionRetryPolicy(
-        rules=[RetryRule(exception="ponte.errors.DatabaseUnavailable", action=RetryAction.RETRY)],
-        default=RetryAction.FAIL,
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -73,8 +61,8 @@ class Runtime:
 
     @property
     def code_revision(self) -> str | None:
-        """Revision of the code that runs, as whoever deployed it says."""
-        return os.environ.get("PONTE_CODE_REVISION") or None
+        """Revision of the code that runs: what a deployment says, else that of the checkout at this moment."""
+        return os.environ.get("PONTE_CODE_REVISION") or code_revision(Path(__file__).parents[3]) or None
 
 
 def run_key(context: Context) -> str:
@@ -97,7 +85,7 @@ class PonteOperator(BaseOperator):
     ui_color = "#e8f0ea"
 
     def __init__(self, *, model: str, connection_id: str = CONNECTION, **kwargs: Any) -> None:
-        super().__init__(**{**RETRY, **kwargs})
+        super().__init__(**kwargs)
         self.model = model
         self.connection_id = connection_id
 

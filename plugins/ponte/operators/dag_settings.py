@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, CronDataIntervalTimetable
+from airflow.sdk import DAG, CronDataIntervalTimetable, ExceptionRetryPolicy, RetryAction, RetryRule
 
 from ponte.operators.broken_folder import BrokenFolderOperator
 
@@ -15,6 +15,20 @@ if TYPE_CHECKING:
 #: A stage that hangs must not hold its run for ever; generous, because sizes differ by orders of magnitude.
 STAGE_TIMEOUT = timedelta(hours=2)
 TRAIN_TIMEOUT = timedelta(hours=6)
+
+#: Only passing database faults are tried again: bad data, bad SQL and a refused artifact stay what they are.
+#: It belongs into default_args: a mapped operator never runs `__init__` with them.
+#: (A task that was killed is retried as well; no exception reaches a policy then.)
+RETRY: dict[str, Any] = {
+    "retries": 4,
+    "retry_delay": timedelta(seconds=20),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=5),
+    "retry_policy": ExceptionRetryPolicy(
+        rules=[RetryRule(exception="ponte.errors.DatabaseUnavailable", action=RetryAction.RETRY)],
+        default=RetryAction.FAIL,
+    ),
+}
 
 
 def dag_settings(folder: ModelFolder, *, cron: str | None) -> dict[str, Any]:
@@ -33,7 +47,7 @@ def dag_settings(folder: ModelFolder, *, cron: str | None) -> dict[str, Any]:
         "end_date": _midnight(schedule.end) if schedule.end else None,
         "catchup": False,
         "max_active_runs": 1,
-        "default_args": {"owner": folder.spec.owner, "execution_timeout": STAGE_TIMEOUT},
+        "default_args": {"owner": folder.spec.owner, "execution_timeout": STAGE_TIMEOUT, **RETRY},
     }
 
 

@@ -16,7 +16,7 @@ class FreezeBatchOperator(PonteOperator):
     template_fields = ("window_start",)
 
     def __init__(self, *, window_start: str = "{{ params.window_start or '' }}", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(multiple_outputs=True, **kwargs)
         self.window_start = window_start
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:

@@ -16,7 +16,7 @@ class FreezeWindowsOperator(PonteOperator):
     template_fields = ("as_of",)
 
     def __init__(self, *, as_of: str = "{{ params.as_of or '' }}", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(multiple_outputs=True, **kwargs)
         self.as_of = as_of
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:

@@ -16,7 +16,7 @@ class GateOperator(PonteOperator):
     template_fields = ("snapshot_id", "version")
 
     def __init__(self, *, snapshot_id: Any, version: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(multiple_outputs=True, **kwargs)
         self.snapshot_id = snapshot_id
         self.version = version
 

@@ -233,7 +233,7 @@ CREATE TABLE ponte.shard (
     row_count  bigint NOT NULL,
     at         timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (batch_id, shard),
-    CHECK (first_page < end_page)
+    CHECK (first_page <= end_page)
 );
 COMMENT ON TABLE ponte.shard IS 'A scored page range of a frozen table; committed together with its predictions.';
 COMMENT ON COLUMN ponte.shard.batch_id IS 'The batch.';

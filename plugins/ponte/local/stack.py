@@ -1,0 +1,275 @@
+"""Start, stop and show the whole stack: secrets, PostgreSQL, schemas, the four components of Airflow."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any
+
+from ponte.local import cluster, postgres, processes, readiness
+from ponte.local.environment import airflow_environment, write_password_file
+from ponte.local.secrets import Secrets, load_or_create, write_private_json
+from ponte.local.settings import Settings, StackError
+
+#: What `up` remembers, so that `status`, `down` and a second `up` need no PONTE_* variables.
+_REMEMBERED = ("ui_host", "ui_port", "log_port", "triggerer_log_port", "scheduler_port", "parallelism")
+
+#: Seconds; the time of a shorter step is not printed.
+_WORTH_TELLING = 2.0
+
+
+def up(settings: Settings, migrate: Callable[[str], None] | None = None) -> None:
+    """Bring the whole stack up and return when it is ready for work; what runs already is left alone.
+
+    Can be repeated after any interruption. migrate: brings the schema `ponte` up to date, given the database's URL;
+    the default is `ponte.migrations.upgrade`.
+    """
+    with _lock(settings):
+        running = processes.alive(settings)
+        if running:
+            settings = as_running(settings, strict=True)
+        missing = [name for name in processes.COMPONENTS if name not in running]
+        # What a killed component has left behind: it may hold ports, or write results that nobody waits for.
+        if missing and processes.members(settings, missing):
+            with _step("Ending what stopped components have left behind"):
+                processes.stop(settings, missing)
+        readiness.check_ports(settings, missing)
+        secrets = load_or_create(settings.secrets_file)
+        server = _database(settings, secrets)
+        environment = airflow_environment(settings, secrets, server)
+        write_password_file(settings, secrets)
+        _migrate_airflow(settings, secrets, server, environment)
+        with _step("Preparing Ponte's schema"):
+            (migrate or _ponte_migrations)(server.url("ponte", "ponte", secrets.ponte_password, "psycopg2"))
+        (settings.home / "artifacts").mkdir(exist_ok=True)
+        if missing:
+            with _step(f"Starting {', '.join(missing)} (about a minute)"):
+                _start_components(settings, missing, environment)
+        else:
+            readiness.wait_until_healthy(settings, {}, lambda: _check_alive(settings))
+        print(f"Ready: {settings.ui_url}  (user admin; `make password` shows the password)")
+
+
+def _database(settings: Settings, secrets: Secrets) -> postgres.Server:
+    """Start PostgreSQL with both databases."""
+    if postgres.is_running(settings.data_dir):
+        server = postgres.describe(settings.data_dir)
+        postgres.ensure_databases(server, secrets)
+        return server
+    with _step("Starting PostgreSQL"):
+        server = postgres.start(
+            settings.data_dir, superuser_password=secrets.postgres_password, timeout=settings.start_timeout
+        )
+        postgres.ensure_databases(server, secrets)
+    return server
+
+
+def _ponte_migrations(url: str) -> None:
+    """Bring the schema `ponte` up to date."""
+    from ponte.migrations import upgrade
+
+    upgrade(url)
+
+
+def _migrate_airflow(
+    settings: Settings, secrets: Secrets, server: postgres.Server, environment: Mapping[str, str]
+) -> None:
+    """Run `airflow db migrate` unless this version of Airflow has done so in this very database.
+
+    The database is asked, not only the marker file: it may have been replaced or migrated by hand since.
+    """
+    marker = settings.run / "airflow-migrated.json"
+    try:
+        done = json.loads(marker.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        done = None
+    if done is not None and done == _airflow_schema(server, secrets):
+        return
+    log = settings.logs / "migrate.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with _step("Preparing Airflow's schema (about half a minute)"), log.open("ab") as output:
+        result = subprocess.run(
+            [sys.executable, "-m", "airflow", "db", "migrate"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=settings.root,
+            env={**os.environ, **environment},
+            check=False,
+        )
+        if result.returncode != 0:
+            raise StackError(
+                f"`airflow db migrate` failed with exit status {result.returncode}. "
+                f"End of {log}:\n{processes.log_tail(log)}"
+            )
+    write_private_json(marker, _airflow_schema(server, secrets) or {})
+
+
+def _airflow_schema(server: postgres.Server, secrets: Secrets) -> dict[str, Any] | None:
+    """Return what identifies a migrated metadata database, or None if it is not migrated at all."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(server.url("airflow", "airflow", secrets.airflow_password, "psycopg2"))
+    try:
+        with engine.connect() as connection:
+            revision = connection.scalar(sqlalchemy.text("SELECT version_num FROM alembic_version"))
+            system = connection.scalar(sqlalchemy.text("SELECT system_identifier::text FROM pg_control_system()"))
+    except sqlalchemy.exc.ProgrammingError:
+        return None
+    finally:
+        engine.dispose()
+    return {"airflow": version("apache-airflow-core"), "revision": revision, "database_system": system}
+
+
+def _start_components(settings: Settings, names: list[str], environment: Mapping[str, str]) -> None:
+    """Start components and wait until all of Airflow is healthy; on failure stop those that were started."""
+    write_private_json(settings.run / "settings.json", {name: getattr(settings, name) for name in _REMEMBERED})
+    started: dict[str, float] = {}
+
+    try:
+        for name in names:
+            started[name] = processes.start(settings, name, environment).create_time()
+        readiness.wait_until_healthy(settings, started, lambda: _check_alive(settings))
+    except StackError:
+        processes.stop(settings, names)
+        raise
+
+
+def _check_alive(settings: Settings) -> None:
+    """Raise StackError with the end of its log if a component does not run."""
+    for name in processes.COMPONENTS:
+        if processes.find(settings, name) is None:
+            log = processes.log_file(settings, name)
+            raise StackError(f"The {name} has died. End of {log}:\n{processes.log_tail(log)}")
+
+
+def down(settings: Settings) -> None:
+    """Stop everything that `up` has started, running tasks included; nothing to stop is fine."""
+    if not settings.home.exists():
+        print("Nothing is running.")
+        return
+    with _lock(settings):
+        anything = False
+        if processes.members(settings):
+            anything = True
+            with _step("Stopping Airflow"):
+                killed = processes.stop(settings)
+            if killed:
+                seconds = settings.stop_timeout
+                print(f"  (not ended after {seconds} s, and killed, running tasks included: {', '.join(killed)})")
+        if postgres.is_running(settings.data_dir):
+            anything = True
+            with _step("Stopping PostgreSQL"):
+                postgres.stop(settings.data_dir)
+        # Its presence tells the Makefile that something may run.
+        (settings.run / "settings.json").unlink(missing_ok=True)
+        print("Stopped." if anything else "Nothing is running.")
+
+
+def status(settings: Settings) -> bool:
+    """Print what runs, where its logs are and how to log in; return whether everything runs."""
+    settings = as_running(settings)
+    rows = [("COMPONENT", "PID", "STATE", "UPTIME", "LOG")]
+    running = processes.alive(settings)
+    database = cluster.postmaster(settings.data_dir)
+    log = postgres.describe(settings.data_dir).log_file
+    for name, process, path in [
+        ("postgres", database, log),
+        *((name, running.get(name), processes.log_file(settings, name)) for name in processes.COMPONENTS),
+    ]:
+        pid, state, uptime = "-", "stopped", "-"
+        if process is not None:
+            pid, state, uptime = str(process.pid), "running", _duration(time.time() - process.create_time())
+        rows.append((name, pid, state, uptime, str(path)))
+    health = readiness.fetch_json(f"{settings.ui_url}/api/v2/monitor/health", 10) if "api-server" in running else None
+    bad = readiness.unhealthy(health, {}) if len(running) == len(processes.COMPONENTS) else []
+    rows = [(*row[:2], "unhealthy", *row[3:]) if row[0].replace("-", "_") in bad else row for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        print("  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[4]]))
+    everything = database is not None and len(running) == len(processes.COMPONENTS) and not bad
+    print()
+    if "api-server" in running:
+        print(f"UI:     {settings.ui_url}\nLog in: user admin; `make password` shows the password")
+    if not everything:
+        print("Start:  make up")
+    return everything
+
+
+def _duration(seconds: float) -> str:
+    """Return a time span for people, for example `2h 05m`."""
+    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d {hours:02d}h"
+    if hours:
+        return f"{hours}h {minutes:02d}m"
+    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
+
+
+def as_running(settings: Settings, *, strict: bool = False) -> Settings:
+    """Return the settings with which the stack was started, where they differ from `settings`.
+
+    strict: raise StackError if the environment asks for something else than what runs (only a restart could change it).
+    """
+    try:
+        remembered = json.loads((settings.run / "settings.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return settings
+    default = Settings(root=settings.root, home=settings.home)
+    changed = [
+        f"{name}: runs with {remembered[name]!r}, asked for {getattr(settings, name)!r}"
+        for name in _REMEMBERED
+        if name in remembered and getattr(settings, name) not in (remembered[name], getattr(default, name))
+    ]
+    if changed and strict:
+        raise StackError(
+            "The stack runs already, with other settings:\n  "
+            + "\n  ".join(changed)
+            + "\nStop it first (make down), or leave the settings as they are."
+        )
+    return replace(settings, **{name: value for name, value in remembered.items() if name in _REMEMBERED})
+
+
+@contextmanager
+def _lock(settings: Settings) -> Iterator[None]:
+    """Hold the stack's lock, which the system releases however this process ends; refuse if another one holds it."""
+    # Others must be able to pass through (not list) when root runs PostgreSQL as another user.
+    settings.home.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+    path = settings.home / "lock"
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise StackError(
+                f"Another `make up` or `make down` is at work on {settings.home} (process {holder}). Wait for its end."
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+@contextmanager
+def _step(name: str) -> Iterator[None]:
+    """Print the name of a step when it starts, and `done` when it ends, with the seconds if it took over two."""
+    print(f"{name} ... ", end="", flush=True)
+    begin = time.monotonic()
+    try:
+        yield
+    except BaseException:
+        print("failed", flush=True)
+        raise
+    seconds = time.monotonic() - begin
+    print(f"done in {seconds:.0f} s" if seconds > _WORTH_TELLING else "done", flush=True)

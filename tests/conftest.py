@@ -1,0 +1,206 @@
+"""Fixtures: one embedded PostgreSQL per session, a private database per test. All lazy: a test pays for what it asks."""
+
+from __future__ import annotations
+
+import os
+
+# Before anything loads OpenMP or a BLAS: their threads spin while they wait, which costs minutes on shared cores.
+os.environ["OMP_WAIT_POLICY"] = "passive"
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+os.environ["GX_ANALYTICS_ENABLED"] = "false"
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from ponte.artifacts import ArtifactStore
+    from ponte.database import Database
+    from tests.sample_model import World
+
+_SUPERUSER = "postgres"
+#: Owns the test databases as the role `ponte` does in production: what needs a superuser fails here too.
+_OWNER = "ponte"
+_PASSWORD = "sesame"  # noqa: S105 - of a server that listens on a private unix socket only
+_OPTIONS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "shared_buffers": "64MB",
+    "scram_iterations": "1",  # a connection in 5 ms; with the default, most of a test would be logging in
+}
+
+
+class Cluster:
+    """A running server on which tests make databases."""
+
+    def __init__(self, folder: Path) -> None:
+        from ponte.local import postgres
+
+        self._postgres, self._data = postgres, folder / "data"
+        self._numbers = itertools.count(1)
+        self._server = self._start()
+        self.execute(f"CREATE ROLE {_OWNER} LOGIN PASSWORD '{_PASSWORD}'")
+
+    def _start(self):  # noqa: ANN202 - of a module that is imported lazily
+        return self._postgres.start(self._data, superuser_password=_PASSWORD, options=_OPTIONS)
+
+    def execute(self, statement: str, database: str = _SUPERUSER) -> None:
+        """Run one statement as superuser, outside any transaction."""
+        import sqlalchemy as sa
+
+        url = self._server.url(database, _SUPERUSER, _PASSWORD, "psycopg2")
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            connection.exec_driver_sql(statement)
+
+    @contextmanager
+    def database(self, template: str | None = None) -> Iterator[tuple[str, str]]:
+        """Make a database, a copy of `template` if given; yield its name and its owner's URL; drop it."""
+        name = f"test_{next(self._numbers)}"
+        source = f"TEMPLATE {template} STRATEGY file_copy" if template else ""
+        self.execute(f"CREATE DATABASE {name} OWNER {_OWNER} {source}")
+        try:
+            yield name, self._server.url(name, _OWNER, _PASSWORD)
+        finally:
+            self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def crash_and_restart(self) -> None:
+        """Stop as a power cut would, and start again: what was not committed is gone, every session is cut."""
+        self._postgres.stop(self._data, mode="immediate")
+        self._start()
+
+    def stop(self) -> None:
+        """End the server; its data are thrown away."""
+        self._postgres.stop(self._data, mode="immediate")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A template: a database with a champion, and the artifacts that belong to it."""
+
+    database: str
+    artifacts: Path
+    models: Path
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Cluster]:
+    """An embedded PostgreSQL in a short path (a socket's may have 107 bytes)."""
+    folder = Path(tempfile.mkdtemp(prefix="ponte-test-"))
+    cluster = None
+    try:
+        cluster = Cluster(folder)
+        yield cluster
+    finally:
+        if cluster is not None:
+            cluster.stop()
+        else:
+            from ponte.local import postgres
+
+            postgres.stop(folder / "data", mode="immediate")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def empty_url(server: Cluster) -> Iterator[str]:
+    """URL of a database without anything in it, dropped after the test."""
+    with server.database() as (_, url):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def migrated(server: Cluster) -> Iterator[str]:
+    """Name of a template database with Ponte's migrations applied."""
+    from ponte import migrations
+
+    with server.database() as (name, url):
+        migrations.upgrade(url)
+        yield name
+
+
+@pytest.fixture
+def db(server: Cluster, migrated: str) -> Iterator[Database]:
+    """A private database with Ponte's migrations applied, dropped after the test."""
+    from ponte.database import Database
+
+    with server.database(migrated) as (_, url):
+        yield Database(url)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    """An empty artifact store."""
+    from upath import UPath
+
+    from ponte.artifacts import ArtifactStore
+
+    return ArtifactStore(UPath(tmp_path / "artifacts"))
+
+
+@pytest.fixture
+def models_root(tmp_path: Path) -> Path:
+    """An empty folder for model folders."""
+    root = tmp_path / "models"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
+def world(db: Database, store: ArtifactStore, models_root: Path) -> World:
+    """The shop's visits and the model folder `visits`, nothing trained."""
+    from tests.sample_model import World, load_visits, write_model
+
+    load_visits(db)
+    return World(db=db, store=store, folder=write_model(models_root))
+
+
+@pytest.fixture(scope="session")
+def trained_template(
+    server: Cluster, migrated: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Trained]:
+    """The shop's visits and a champion of `visits`, trained once per session."""
+    from upath import UPath
+
+    from ponte.artifacts import ArtifactStore
+    from ponte.database import Database
+    from tests.sample_model import World, load_visits, write_model
+
+    folder = tmp_path_factory.mktemp("trained")
+    with server.database(migrated) as (name, url):
+        db = Database(url)
+        load_visits(db)
+        (folder / "models").mkdir()
+        world = World(
+            db=db, store=ArtifactStore(UPath(folder / "artifacts")), folder=write_model(folder / "models")
+        )
+        world.train(run_id="first")
+        yield Trained(name, folder / "artifacts", folder / "models")
+
+
+@pytest.fixture
+def trained(server: Cluster, trained_template: Trained, tmp_path: Path) -> Iterator[World]:
+    """A private copy of a world in which version 1 of `visits` is champion."""
+    from upath import UPath
+
+    from ponte.artifacts import ArtifactStore
+    from ponte.catalog import get_folder
+    from ponte.database import Database
+    from tests.sample_model import World
+
+    shutil.copytree(trained_template.artifacts, tmp_path / "artifacts")
+    shutil.copytree(trained_template.models, tmp_path / "models")
+    with server.database(trained_template.database) as (_, url):
+        yield World(
+            db=Database(url),
+            store=ArtifactStore(UPath(tmp_path / "artifacts")),
+            folder=get_folder(tmp_path / "models", "visits"),
+        )

@@ -1,0 +1,84 @@
+"""Airflow for tests: a throw-away home with SQLite, set up before anything imports airflow."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from airflow.models.dagrun import DagRun
+    from airflow.sdk import DAG
+    from tests.sample_model import World
+
+ROOT = Path(__file__).parents[2]
+_HOME = Path(tempfile.mkdtemp(prefix="ponte-airflow-"))
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+
+os.environ |= {
+    "AIRFLOW_HOME": str(_HOME),
+    "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
+    "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
+    "AIRFLOW__CORE__UNIT_TEST_MODE": "false",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_HOME}/airflow.db",
+    "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(_HOME / "logs"),
+    "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}",
+}
+
+
+@pytest.fixture(scope="session")
+def airflow_db() -> None:
+    """A migrated metadata database, made once per session by a process of its own."""
+    command = [sys.executable, "-m", "airflow", "db", "migrate"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def dags(models_root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, DAG]]:
+    """Return a function that reads the DAG files, with the model folders as they are at the time of the call."""
+    monkeypatch.setenv("PONTE_MODELS", str(models_root))
+
+    def read() -> dict[str, DAG]:
+        from airflow.dag_processing.dagbag import DagBag
+
+        bag = DagBag(str(ROOT / "dags"))
+        assert bag.import_errors == {}
+        return dict(bag.dags)
+
+    return read
+
+
+@pytest.fixture
+def run_dag(
+    airflow_db: None, dags: Callable[[], dict[str, DAG]], world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[DagRun, dict[str, str]]]:
+    """Return a function that runs a DAG in this process and returns the run and the state of each of its tasks."""
+    url = world.db.url
+    connection = {
+        "conn_type": "postgres",
+        "login": url.username,
+        "password": url.password,
+        "host": url.query["host"],
+        "port": int(str(url.query.get("port", 5432))),
+        "schema": url.database,
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_PONTE_DB", json.dumps(connection))
+    monkeypatch.setenv("PONTE_ARTIFACTS", Path(world.store.root.path).as_uri())
+    monkeypatch.setenv("PONTE_CODE_REVISION", "abc123")
+
+    def run(dag_id: str, **options: Any) -> tuple[DagRun, dict[str, str]]:
+        finished = dags()[dag_id].test(**options)
+        return finished, {ti.task_id: str(ti.state) for ti in finished.get_task_instances()}
+
+    return run

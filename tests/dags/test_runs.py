@@ -1,0 +1,147 @@
+"""The DAGs run, in this process, on a real database: what the tasks hand on, and how they end."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.sample_model import VISITS_PER_WEEK, WEEK, World, write_model
+
+from ponte.errors import BatchRejected, DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from airflow.models.dagrun import DagRun
+
+Run = Callable[..., tuple["DagRun", dict[str, str]]]
+
+TRAIN_AS_OF = {"as_of": "2024-02-12"}
+TICK = dt.datetime(2024, 2, 12, 6, tzinfo=dt.UTC)
+
+
+def test_train_then_score_publishes_the_week_of_the_data_interval(run_dag: Run, world: World) -> None:
+    run, states = run_dag("visits__train", run_conf=TRAIN_AS_OF)
+    assert set(states.values()) == {"success"}
+    assert world.champion().run_id == run.run_id
+    assert world.champion().code_revision == "abc123"
+    # The data interval ends on 12 February, where the coming window starts.
+    run, states = run_dag("visits__score", logical_date=TICK)
+    assert set(states.values()) == {"success"}
+    rows = world.rows("SELECT window_start, count(*), min(model_version) FROM predictions.visits GROUP BY 1")
+    assert rows == [(WEEK, VISITS_PER_WEEK, 1)]
+    [(actor, count)] = world.rows("SELECT actor, row_count FROM ponte.publication_event")
+    assert (actor, count) == (run.run_id, VISITS_PER_WEEK)
+    assert (
+        world.rows("SELECT tablename FROM pg_tables WHERE tablename LIKE '%frozen%' OR tablename LIKE '%training%'")
+        == []
+    )
+    # Asset events say what was made, to whoever is scheduled on them.
+    assert _events("ponte://predictions/visits")[-1]["rows"] == VISITS_PER_WEEK
+    assert _events("ponte://champion/visits")[-1]["version"] == 1
+
+
+def test_the_window_of_the_form_wins_over_the_data_interval(run_dag: Run, trained_world: World) -> None:
+    _, states = run_dag("visits__score", logical_date=TICK, run_conf={"window_start": "2024-02-19"})
+    assert set(states.values()) == {"success"}
+    assert trained_world.rows("SELECT window_start FROM ponte.published") == [(dt.date(2024, 2, 19),)]
+
+
+def test_without_a_champion_scoring_fails_at_once(run_dag: Run, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    _, states = run_dag("visits__score", logical_date=TICK)
+    assert states["freeze_batch"] == "failed"
+    assert states["publish"] == "upstream_failed"
+    assert world.rows("SELECT * FROM ponte.batch") == []
+    assert "train visits first: it has no champion" in capsys.readouterr().out
+
+
+def test_a_refused_version_skips_promotion_and_the_run_is_green(run_dag: Run, world: World) -> None:
+    world.with_model(bound="minimum = 0.999")
+    run, states = run_dag("visits__train", run_conf=TRAIN_AS_OF)
+    assert str(run.state) == "success"
+    assert states["promote"] == "skipped"
+    assert world.rows("SELECT passed FROM ponte.gate_verdict") == [(False,)]
+    assert world.rows("SELECT version FROM ponte.version") == [(1,)]
+    assert world.rows("SELECT * FROM ponte.alias_event") == []
+
+
+def test_a_broken_folder_fails_its_own_run_with_every_problem(
+    run_dag: Run, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_model(world.folder.path.parent, "other", files={"features.sql": "SELECT 1 AS visit"})
+    _, states = run_dag("other__train", run_conf=TRAIN_AS_OF)
+    assert states["freeze_windows"] == "failed"
+    assert "features.sql returns no column 'visit_id'" in capsys.readouterr().out
+    _, states = run_dag("visits__train", run_conf=TRAIN_AS_OF)
+    assert set(states.values()) == {"success"}
+
+
+def test_the_dag_of_a_broken_model_toml_fails_with_every_problem(
+    run_dag: Run, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (world.folder.path / "model.toml").write_text('descripton = "typo"\n')
+    _, states = run_dag("visits__score")
+    assert states == {"read_model_folder": "failed"}
+    assert "did you mean 'description'?" in capsys.readouterr().out
+
+
+def test_an_empty_window_that_the_model_allows_is_published_empty(run_dag: Run, trained_world: World) -> None:
+    trained_world.with_model(empty="allow")
+    _, states = run_dag("visits__score", run_conf={"window_start": "2024-06-03"})
+    assert set(states.values()) == {"success"}
+    assert trained_world.rows("SELECT row_count FROM ponte.publication_event") == [(0,)]
+
+
+def test_clearing_a_run_freezes_anew_and_a_retry_does_not(trained_world: World) -> None:
+    from ponte.operators.base import run_key
+
+    def context(clear_number: int) -> Any:
+        return {"dag_run": type("Run", (), {"run_id": "scheduled__1", "clear_number": clear_number})()}
+
+    assert run_key(context(0)) == "scheduled__1"
+    assert run_key(context(2)) == "scheduled__1#2"
+    first = trained_world.run(run_id=run_key(context(0)))
+    assert trained_world.run(run_id=run_key(context(0))).batch_id == first.batch_id
+    assert trained_world.run(run_id=run_key(context(1))).batch_id != first.batch_id
+    assert trained_world.rows("SELECT count(*) FROM predictions.visits") == [(VISITS_PER_WEEK,)]
+
+
+@pytest.mark.parametrize(
+    ("error", "action"),
+    [
+        (DatabaseUnavailable("gone"), "retry"),
+        (BatchRejected("bad rows"), "fail"),
+        (ValueError("a bug"), "fail"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
+)
+def test_only_passing_database_faults_are_retried(error: Exception, action: str) -> None:
+    from ponte.operators.dag_settings import RETRY
+
+    assert RETRY["retry_policy"].evaluate(error, 1, 4).action.value == action
+
+
+def test_a_lost_connection_is_a_passing_fault(trained_world: World) -> None:
+    import sqlalchemy as sa
+
+    from ponte.database import transient_faults_marked
+
+    with pytest.raises(DatabaseUnavailable), transient_faults_marked(), trained_world.db.begin() as connection:
+        connection.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
+
+
+@pytest.fixture
+def trained_world(world: World) -> World:
+    """The world of this test's Airflow connection, with a champion."""
+    world.train(run_id="first")
+    return world
+
+
+def _events(uri: str) -> list[dict[str, Any]]:
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        query = select(AssetEvent.extra).join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+        return list(session.scalars(query.where(AssetModel.uri.startswith(uri)).order_by(AssetEvent.id)))

@@ -1,0 +1,56 @@
+"""Two commands never work on one stack at once, and a running stack is not silently given other settings."""
+
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from ponte.local import stack
+from ponte.local.__main__ import main
+from ponte.local.secrets import write_private_json
+from ponte.local.settings import Settings, StackError
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(root=tmp_path / "repo", home=tmp_path / "home")
+
+
+def test_a_second_command_is_refused_while_one_is_at_work(settings: Settings) -> None:
+    settings.home.mkdir()
+    with (settings.home / "lock").open("w", encoding="utf-8") as file:
+        file.write("4711\n")
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for command in (stack.up, stack.down):
+            with pytest.raises(StackError, match="process 4711"):
+                command(settings)
+
+
+def test_stopping_nothing_is_fine(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    stack.down(settings)
+    assert capsys.readouterr().out == "Nothing is running.\n"
+    assert not settings.home.exists()
+
+
+def test_status_of_nothing_says_how_to_start(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert not stack.status(settings)
+    assert "make up" in capsys.readouterr().out
+
+
+def test_the_settings_of_a_running_stack_win_unless_others_are_asked_for(settings: Settings) -> None:
+    write_private_json(settings.run / "settings.json", {"ui_port": 8081})
+    assert stack.as_running(settings, strict=True).ui_port == 8081
+    other = Settings(root=settings.root, home=settings.home, ui_port=8082)
+    with pytest.raises(StackError, match="ui_port: runs with 8081, asked for 8082"):
+        stack.as_running(other, strict=True)
+
+
+@pytest.mark.parametrize("command", ["psql", "password", "env"])
+def test_commands_that_need_secrets_never_make_new_ones(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PONTE_HOME", str(tmp_path / "home"))
+    assert main([command, "-c", "select 1"] if command == "psql" else [command]) == 1
+    assert "make up" in capsys.readouterr().err
+    assert not (tmp_path / "home").exists()
