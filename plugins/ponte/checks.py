@@ -160,7 +160,7 @@ def _expectation_results(db: Database, folder: ModelFolder, table: str) -> list[
     from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
 
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
-    expectations = _build_expectations(folder)
+    expectations = build_expectations(folder)
     # A configuration of our own, because the default one leaves a temporary folder behind for HTML reports.
     configuration = DataContextConfig(store_backend_defaults=InMemoryStoreBackendDefaults())
     context = gx.get_context(mode="ephemeral", project_config=configuration)
@@ -181,7 +181,11 @@ def _expectation_results(db: Database, folder: ModelFolder, table: str) -> list[
     return [_result(position, check, by_position[position]) for position, check in enumerate(folder.spec.checks)]
 
 
-def _build_expectations(folder: ModelFolder) -> list[Expectation]:
+def build_expectations(folder: ModelFolder) -> list[Expectation]:
+    """Return the declared expectations as Great Expectations' own objects.
+
+    Raises ModelFolderError with every argument that an expectation does not take.
+    """
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
     built, problems = [], []

@@ -152,15 +152,16 @@ class _Counter:
 
 
 def _rechunked(reader: pa.RecordBatchReader, chunk_rows: int) -> Iterator[pa.Table]:
-    """Yield tables of at least `chunk_rows` rows (the last one may be shorter)."""
+    """Yield tables of `chunk_rows` rows (the last one may be shorter)."""
     import pyarrow as pa
 
     held: list[pa.RecordBatch] = []
     for batch in reader:
-        held.append(batch)
-        if sum(b.num_rows for b in held) >= chunk_rows:
-            yield pa.Table.from_batches(held)
-            held = []
+        rest = batch
+        while (missing := chunk_rows - sum(b.num_rows for b in held)) <= rest.num_rows:
+            yield pa.Table.from_batches([*held, rest.slice(0, missing)])
+            held, rest = [], rest.slice(missing)
+        held.append(rest)
     if held:
         yield pa.Table.from_batches(held)
 

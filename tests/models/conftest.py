@@ -1,0 +1,32 @@
+"""The demo data in a database of their own, loaded once per session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from tests.conftest import Cluster
+
+    from ponte.database import Database
+
+
+@pytest.fixture(scope="session")
+def demo_db(server: Cluster, migrated: str) -> Iterator[Database]:
+    """Database with Ponte's schema and the demo data. Shared: tests leave nothing behind in it."""
+    from ponte.database import Database
+    from ponte.demo import flights
+
+    with server.database(migrated) as (_, url):
+        flights.load(url)
+        yield Database(url)
+
+
+@pytest.fixture
+def connection(demo_db: Database) -> Iterator[Connection]:
+    """A connection to the demo data."""
+    with demo_db.engine.connect() as connection:
+        yield connection
