@@ -47,7 +47,10 @@ def score_dag(folder: ModelFolder) -> DAG:
         guard = GuardOperator(task_id="guard", model=model, batch_id=batch_id)
         predictions = Asset(name=f"{model}_predictions", uri=f"ponte://predictions/{model}")
         publish = PublishOperator(task_id="publish", model=model, batch_id=batch_id, outlets=[predictions])
-        clean_up = CleanUpOperator(task_id="clean_up", model=model, batch_id=batch_id).as_teardown(setups=freeze)
+        # A teardown: it runs after a failure too. Without a setup: clearing a task would clear that as well, and so
+        # freeze the rows anew. A template, because there is no batch to name when the freeze itself failed.
+        found = "{{ ti.xcom_pull(task_ids='freeze_batch', key='batch_id') or '' }}"
+        clean_up = CleanUpOperator(task_id="clean_up", model=model, batch_id=found).as_teardown()
         chain(freeze, check, plan, score, guard, publish, clean_up)
     return dag
 

@@ -47,10 +47,13 @@ def test_the_window_of_the_form_wins_over_the_data_interval(run_dag: Run, traine
     assert trained_world.rows("SELECT window_start FROM ponte.published") == [(dt.date(2024, 2, 19),)]
 
 
-def test_without_a_champion_scoring_fails_at_once(run_dag: Run, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_champion_scoring_fails_at_once(
+    run_dag: Run, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, states = run_dag("visits__score", logical_date=TICK)
     assert states["freeze_batch"] == "failed"
     assert states["publish"] == "upstream_failed"
+    assert states["clean_up"] == "success"
     assert world.rows("SELECT * FROM ponte.batch") == []
     assert "train visits first: it has no champion" in capsys.readouterr().out
 

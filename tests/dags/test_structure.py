@@ -125,3 +125,10 @@ def test_operators_only_store_their_arguments() -> None:
         assert set(made.template_fields) <= set(values)
         checked += 1
     assert checked == len(TRAIN) + len(SCORE) + 2  # the stages, their base, and the one of broken folders
+
+
+def test_no_task_is_a_setup(dags: Read, models_root: Path) -> None:
+    """Airflow clears a task's setups with it: clearing `score` would freeze the rows anew."""
+    write_model(models_root)
+    for dag in dags().values():
+        assert not [task.task_id for task in dag.tasks if task.is_setup]

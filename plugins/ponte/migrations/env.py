@@ -4,8 +4,9 @@ from alembic import context
 from sqlalchemy import text
 
 connection = context.config.attributes["connection"]
-connection.execute(text("CREATE SCHEMA IF NOT EXISTS ponte"))
-# Two installers at once: the second waits here and then finds nothing left to do.
+# Two installers at once: the second waits here and then finds nothing left to do. The lock comes before the schema,
+# because CREATE SCHEMA IF NOT EXISTS fails when two sessions run it at once.
 connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('ponte.migrations'))"))
+connection.execute(text("CREATE SCHEMA IF NOT EXISTS ponte"))
 context.configure(connection=connection, version_table="schema_version", version_table_schema="ponte")
 context.run_migrations()

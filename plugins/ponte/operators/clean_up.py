@@ -26,4 +26,4 @@ class CleanUpOperator(PonteOperator):
     def run(self, runtime: Runtime, context: Context) -> bool:
         from ponte.freezing import drop_frozen
 
-        return drop_frozen(runtime.db, int(self.batch_id))
+        return bool(self.batch_id) and drop_frozen(runtime.db, int(self.batch_id))
