@@ -1,7 +1,8 @@
 """The author's SELECT: named parameters in, a query fit to be wrapped out.
 
-The text is always wrapped as `SELECT … FROM (<text>) AS features`: a second statement, or a data-changing one, is a
-syntax error there, whatever the author or a template smuggled in.
+The text is wrapped as `SELECT … FROM (<text>) AS features`, which takes one SELECT and refuses everything else; text
+that would end the wrapping early is refused before it is sent. That guards against accidents. It is no sandbox: an
+author's Python runs in the same task.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import psycopg2
+from sqlparse.lexer import tokenize
+from sqlparse.tokens import Comment, Punctuation, String
 
 from ponte.errors import Problem, did_you_mean
 from ponte.signature import Family, describe
@@ -29,13 +32,39 @@ class AuthorQuery:
     text: str
 
     @cached_property
-    def _clause(self) -> sa.TextClause:
-        # SQLAlchemy sees no parameter in `:as_of::date`, only in `:as_of ::date`.
-        text = re.sub(r"(?<![:\w\\])(:\w+)(?=::)", r"\1 ", self.text)
-        return sa.text(text.strip().rstrip(";"))
+    def _tokens(self) -> list[tuple[Any, str]]:
+        """Tokens without comments, and without the semicolon at the end."""
+        found = [(kind, " " if kind in Comment else text) for kind, text in tokenize(self.text)]
+        while found and (not found[-1][1].strip() or found[-1] == (Punctuation, ";")):
+            found.pop()
+        return found
 
-    def parameter_problems(self) -> list[Problem]:
-        """Return one problem per `:name` that is none of PARAMETERS."""
+    @cached_property
+    def _clause(self) -> sa.TextClause:
+        # A colon inside quotes starts no parameter: '{"a":1}'.
+        parts = [re.sub(r"(?<!\\):", r"\:", text) if kind in String else text for kind, text in self._tokens]
+        # SQLAlchemy sees no parameter in `:as_of::date`, only in `:as_of ::date`.
+        return sa.text(re.sub(r"(?<![:\w\\])(:\w+)(?=::)", r"\1 ", "".join(parts)).strip())
+
+    def problems(self) -> list[Problem]:
+        """Return what keeps the text from being one query with known parameters."""
+        return self._shape_problems() + self._parameter_problems()
+
+    def _shape_problems(self) -> list[Problem]:
+        depth, lowest, statements = 0, 0, 1
+        for kind, text in self._tokens:
+            if kind in Punctuation:
+                depth += (text == "(") - (text == ")")
+                lowest = min(lowest, depth)
+                statements += text == ";"
+        found = []
+        if statements > 1:
+            found.append(Problem(file=self.file, what=f"holds {statements} statements", fix="keep the one SELECT"))
+        if lowest < 0:
+            found.append(Problem(file=self.file, what="closes a parenthesis that it has not opened"))
+        return found
+
+    def _parameter_problems(self) -> list[Problem]:
         return [
             Problem(
                 file=self.file,

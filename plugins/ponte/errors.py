@@ -66,6 +66,9 @@ class ModelFolderError(PonteError):
         lines = [f"model folder {model!r} has {count}:", *(f"  {n}. {p}" for n, p in enumerate(self.problems, 1))]
         super().__init__("\n".join(lines))
 
+    def __reduce__(self) -> tuple[type[ModelFolderError], tuple[str, tuple[Problem, ...]]]:
+        return type(self), (self.model, self.problems)
+
 
 class WindowError(PonteError):
     """The asked window is not one of the model's windows."""

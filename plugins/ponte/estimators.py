@@ -46,14 +46,14 @@ def load_estimator(text: str, *, model: str, task: Task) -> Any:
 
     try:
         module = run_module(text, model=model)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise refuse(f"does not run: {type(error).__name__}: {error}", field="") from error
     build = getattr(module, "build_estimator", None)
     if not callable(build):
         raise refuse("is missing", "def build_estimator(): return an unfitted scikit-learn estimator")
     try:
         estimator = build()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise refuse(f"fails: {type(error).__name__}: {error}") from error
     if isinstance(estimator, type):
         raise refuse(f"returns the class {estimator.__name__}", f"return an object: {estimator.__name__}(…)")

@@ -74,9 +74,9 @@ def inspect_folder(db: Database, folder: ModelFolder, *, estimator: bool) -> Fol
 def _columns(
     db: Database, query: AuthorQuery, parameters: dict[str, dt.date | dt.datetime], problems: list[Problem]
 ) -> list[tuple[str, str, Family | None]] | None:
-    unknown = query.parameter_problems()
-    if unknown:
-        problems += unknown
+    found = query.problems()
+    if found:
+        problems += found
         return None
     try:
         with db.read_only() as connection:
@@ -119,7 +119,7 @@ def _feature_problems(folder: ModelFolder, columns: list[tuple[str, str, Family 
     for name, kind, family in columns:
         if name in RESERVED_COLUMNS:
             found.append(Problem(file="features.sql", field=name, what="is a reserved name", fix="rename it with AS"))
-        if not COLUMN_NAME.match(name):
+        if not COLUMN_NAME.fullmatch(name):
             fix = "use a-z, 0-9 and _, with AS"
             found.append(Problem(file="features.sql", field=name, what="is no plain column name", fix=fix))
         allowed = KEY_FAMILIES if name in folder.spec.key else frozenset(FAMILIES.values())

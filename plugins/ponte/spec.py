@@ -25,6 +25,9 @@ COLUMN_NAME = re.compile(r"^[a-z_][a-z0-9_]{0,62}$")
 Task = Literal["binary", "regression"]
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
+#: Schedule of a DAG that runs only when somebody triggers it.
+ON_DEMAND = "on demand"
+
 #: Metrics per task; True where higher is better.
 METRICS: dict[Task, dict[str, bool]] = {
     "binary": {"roc_auc": True, "average_precision": True, "brier": False, "log_loss": False},
@@ -44,10 +47,10 @@ class Part(BaseModel):
 
 
 class Schedule(Part):
-    """When the two DAGs run; cron expressions in UTC, or none for on-demand only."""
+    """When the two DAGs run: cron expressions in UTC, or ON_DEMAND."""
 
-    score: str | None = "0 6 * * 1"
-    train: str | None = "0 5 1 * *"
+    score: str = "0 6 * * 1"
+    train: str = "0 5 1 * *"
     #: First and last day of scheduled runs and backfills; no `end` means for ever.
     start: dt.date = dt.date(2020, 1, 6)
     end: dt.date | None = None
@@ -100,8 +103,8 @@ class Gate(Part):
     """The least a challenger must reach on the holdout windows."""
 
     metric: str
-    minimum: float | None = None
-    maximum: float | None = None
+    minimum: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    maximum: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 
 class Check(BaseModel):
@@ -235,9 +238,10 @@ def _schedule_problems(schedule: Schedule, file: str) -> list[Problem]:
         what = f"{schedule.end} is not after start {schedule.start}"
         problems.append(Problem(file=file, field="schedule.end", what=what))
     for field, cron in (("schedule.score", schedule.score), ("schedule.train", schedule.train)):
-        if cron is not None and not _is_cron(cron):
+        if cron != ON_DEMAND and not _is_cron(cron):
             what = f"{cron!r} is no cron expression"
-            problems.append(Problem(file=file, field=field, what=what, fix='for example "0 6 * * 1"'))
+            fix = f'for example "0 6 * * 1", or "{ON_DEMAND}"'
+            problems.append(Problem(file=file, field=field, what=what, fix=fix))
     return problems
 
 

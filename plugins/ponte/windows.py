@@ -28,6 +28,8 @@ from ponte.errors import WindowError
 from ponte.spec import Weekday, WindowRule
 
 _MONDAY = dt.date(1970, 1, 5)
+#: A day outside these years is a slip of the pen, and a window near year 9999 cannot be computed.
+FIRST_YEAR, LAST_YEAR = 1900, 2200
 _WEEKDAYS: tuple[str, ...] = get_args(Weekday)
 
 
@@ -103,9 +105,12 @@ def parse_day(text: str) -> dt.date:
     """Return the day in `text`, `YYYY-MM-DD`; raises WindowError otherwise."""
     try:
         # Not date.fromisoformat: that also takes week numbers, 2026-W53-1, which name no window here.
-        return dt.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=dt.UTC).date()
+        day = dt.datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=dt.UTC).date()
     except ValueError as error:
         raise WindowError("not a day", got=repr(text), expected="YYYY-MM-DD, for example 2013-10-07") from error
+    if not FIRST_YEAR <= day.year <= LAST_YEAR:
+        raise WindowError("no such window", got=text, expected=f"a day from {FIRST_YEAR} to {LAST_YEAR}")
+    return day
 
 
 def _days_into_window(rule: WindowRule, day: dt.date) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG, CronDataIntervalTimetable, ExceptionRetryPolicy, RetryAction, RetryRule
 
 from ponte.operators.broken_folder import BrokenFolderOperator
+from ponte.spec import ON_DEMAND
 
 if TYPE_CHECKING:
     from ponte.catalog import BrokenFolder, ModelFolder
@@ -31,7 +32,7 @@ RETRY: dict[str, Any] = {
 }
 
 
-def dag_settings(folder: ModelFolder, *, cron: str | None) -> dict[str, Any]:
+def dag_settings(folder: ModelFolder, *, cron: str) -> dict[str, Any]:
     """Return the keyword arguments of `DAG` that follow from a model folder.
 
     A cron expression becomes a timetable with true data intervals: the plain string would give intervals of no length.
@@ -42,7 +43,7 @@ def dag_settings(folder: ModelFolder, *, cron: str | None) -> dict[str, Any]:
         "description": folder.spec.description,
         "doc_md": folder.card,
         "tags": {"ponte", folder.name, *folder.spec.tags},
-        "schedule": CronDataIntervalTimetable(cron, timezone="UTC") if cron else None,
+        "schedule": None if cron == ON_DEMAND else CronDataIntervalTimetable(cron, timezone="UTC"),
         "start_date": _midnight(schedule.start),
         "end_date": _midnight(schedule.end) if schedule.end else None,
         "catchup": False,

@@ -1,0 +1,19 @@
+"""Which code runs."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from ponte.revision import code_revision
+
+
+def test_the_revision_says_when_files_differ_from_the_commit(tmp_path: Path) -> None:
+    assert code_revision(tmp_path) == "", "outside git"
+    identity = ["-c", "user.name=T", "-c", "user.email=t@example.org"]
+    for command in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    clean = code_revision(tmp_path)
+    assert len(clean) == 40
+    (tmp_path / "new").touch()
+    assert code_revision(tmp_path) == f"{clean}-dirty"

@@ -1,0 +1,212 @@
+"""`model.toml`: every problem is named, with file, field and a way out, and all at once."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ponte.errors import ModelFolderError
+from ponte.spec import METRICS, RESERVED_COLUMNS, ModelSpec, expectation_names, parse_spec
+
+
+def problems_of(text: str) -> list[str]:
+    with pytest.raises(ModelFolderError) as caught:
+        parse_spec(text, model="churn")
+    return [str(p) for p in caught.value.problems]
+
+
+def test_only_what_is_required_gives_the_documented_defaults(model_toml: str) -> None:
+    spec = parse_spec(model_toml, model="churn")
+    assert (spec.key, spec.tags, spec.checks) == (("customer_id",), (), ())
+    assert (spec.window.days, spec.window.starts_on, spec.window.covers) == (7, "monday", "coming")
+    assert (spec.training.windows, spec.training.holdout_windows) == (52, 4)
+    assert (spec.schedule.score, spec.schedule.end) == ("0 6 * * 1", None)
+
+
+def test_arguments_of_a_check_are_every_key_but_expectation_and_on_failure(model_toml: str) -> None:
+    text = model_toml + (
+        '[[checks]]\nexpectation = "expect_column_values_to_be_between"\n'
+        'column = "visits"\nmin_value = 0\non_failure = "warn"\n'
+    )
+    (check,) = parse_spec(text, model="churn").checks
+    assert check.on_failure == "warn"
+    assert check.arguments == {"column": "visits", "min_value": 0}
+
+
+#: id → (text to replace in the valid file or "" to append, replacement, beginning of the problem, part of its end)
+BROKEN = {
+    "typo in a key": ("owner =", "ownr =", "model.toml: ownr: unknown key → did you mean 'owner'? Known: ", "window"),
+    "typo in a table": ("", "[traning]\nwindows = 9", "model.toml: traning: unknown key → did you mean 'training'", ""),
+    "typo in a key of a table": (
+        "minimum =", "minimun =", "model.toml: gate.minimun: unknown key → did you mean 'minimum'?", "metric, minimum"),
+    "missing key": ('owner = "retention"', "", "model.toml: owner: is missing → add it", "model-folder.md"),
+    "missing table": (
+        '[gate]\nmetric = "roc_auc"\nminimum = 0.6', "", "model.toml: gate: is missing → add it", ""),
+    "wrong type": ("", '[window]\ndays = "week"', "model.toml: window.days: Input should be a valid integer", "'week'"),
+    "text where a list belongs": (
+        '["customer_id"]', '"customer_id"', "model.toml: key: Input should be a valid tuple", "got 'customer_id'"),
+    "number out of range": ("", "[window]\ndays = 0", "model.toml: window.days: Input should be greater", "got 0"),
+    "unknown weekday": ("", '[window]\nstarts_on = "mon"', "model.toml: window.starts_on: Input should be", "'mon'"),
+    "unknown task": ('"binary"', '"multiclass"', "model.toml: task: Input should be 'binary'", "'multiclass'"),
+    "unknown expectation": (
+        "", '[[checks]]\nexpectation = "expect_column_values_to_be_nul"',
+        "model.toml: checks.0.expectation: unknown expectation 'expect_column_values_to_be_nul' → did you mean", ""),
+    "unknown expectation after something else": (
+        'tags = []', 'checks = [1, {expectation = "expect_nothing"}]',
+        "model.toml: checks.1.expectation: unknown expectation 'expect_nothing'", ""),
+    "expectation that is no text": ("", "[[checks]]\nexpectation = 7", "model.toml: checks.0.expectation: Input", "7"),
+    "checks that are no list": ('tags = []', 'checks = "all"', "model.toml: checks: Input should be a valid tuple", ""),
+    "checks that are a number": ("tags = []", "checks = 7", "model.toml: checks: Input should be a valid", "got 7"),
+    "unknown on_failure": (
+        "", '[[checks]]\nexpectation = "expect_column_to_exist"\non_failure = "mail"',
+        "model.toml: checks.0.on_failure: Input should be 'stop' or 'warn'", "'mail'"),
+    "unknown metric": (
+        '"roc_auc"', '"roc_acu"',
+        "model.toml: gate.metric: unknown metric 'roc_acu' for task 'binary' → did you mean 'roc_auc'?", "roc_auc"),
+    "metric of the other task": (
+        '"roc_auc"', '"mae"', "model.toml: gate.metric: unknown metric 'mae' for task 'binary' → Known: ", "roc_auc"),
+    "maximum where higher is better": (
+        "minimum =", "maximum =",
+        "model.toml: gate: roc_auc is better when higher → set minimum, leave out maximum", ""),
+    "minimum where lower is better": (
+        '"roc_auc"', '"brier"', "model.toml: gate: brier is better when lower → set maximum, leave out minimum", ""),
+    "both bounds": ("minimum = 0.6", "minimum = 0.6\nmaximum = 0.9", "model.toml: gate: roc_auc is better when", ""),
+    "no bound": ("minimum = 0.6", "", "model.toml: gate: roc_auc is better when higher → set minimum", ""),
+    "holdout takes every window": (
+        "", "[training]\nwindows = 4\nholdout_windows = 4",
+        "model.toml: training: Value error, holdout_windows = 4 leaves no window of 4 to train on", ""),
+    "bad cron": (
+        "", '[schedule]\nscore = "every monday"',
+        "model.toml: schedule.score: 'every monday' is no cron expression → for example \"0 6 * * 1\"", ""),
+    "bad cron of training": ("", '[schedule]\ntrain = "61 * * * *"', "model.toml: schedule.train: '61 * * * *' is", ""),
+    "end before start": (
+        "", "[schedule]\nstart = 2020-02-01\nend = 2020-01-01",
+        "model.toml: schedule.end: 2020-01-01 is not after start 2020-02-01", ""),
+    "end on the start": (
+        "", "[schedule]\nstart = 2020-02-01\nend = 2020-02-01",
+        "model.toml: schedule.end: 2020-02-01 is not after start 2020-02-01", ""),
+    "no key column": ('["customer_id"]', "[]", "model.toml: key: Tuple should have at least 1 item", ""),
+    "reserved key column": (
+        '["customer_id"]', '["score"]', "model.toml: key: 'score' is reserved → rename the column in the SQL", "AS"),
+    "key column twice": (
+        '["customer_id"]', '["a", "a"]', "model.toml: key: names a column twice: ['a', 'a']", ""),
+    "key column with a capital": (
+        '["customer_id"]', '["Id"]', "model.toml: key: 'Id' is no column name → use a-z, 0-9 and _", "63 characters"),
+    "key column too long": ('["customer_id"]', f'["{"a" * 64}"]', f"model.toml: key: '{'a' * 64}' is no column", ""),
+    "key column with a line end": ('["customer_id"]', '["id\\n"]', "model.toml: key: 'id\\n' is no column name", ""),
+    "bad TOML": ('owner = "retention"', "owner = ", "model.toml: is not valid TOML: Invalid value (at line 3", ""),
+    "key twice": ('owner =', 'task = "binary"\nowner =', "model.toml: is not valid TOML: Cannot overwrite", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "start", "end"), BROKEN.values(), ids=BROKEN)
+def test_broken_file_is_refused_with_field_finding_and_hint(
+    model_toml: str, old: str, new: str, start: str, end: str
+) -> None:
+    valid = "tags = []\n" + model_toml
+    assert isinstance(parse_spec(valid, model="churn"), ModelSpec)
+    assert old in valid
+    (problem,) = [p for p in problems_of(valid.replace(old, new) if old else valid + new) if p.startswith(start)]
+    assert problem.endswith(end)
+
+
+def test_all_problems_are_told_at_once_sorted_by_field() -> None:
+    text = (
+        'desciption = "x"\nowner = 1\ntask = "binary"\nkey = ["score"]\n[gate]\nmetric = "roc_auc"\n'
+        '[[checks]]\nexpectation = "expect_nothing"\n'
+    )
+    found = problems_of(text)
+    assert [p.split(": ")[1] for p in found] == ["checks.0.expectation", "desciption", "description", "owner"]
+
+
+def test_problems_between_fields_are_told_together(model_toml: str) -> None:
+    """They need the fields to be right by themselves, so they come once nothing else is wrong."""
+    text = model_toml.replace('["customer_id"]', '["score", "score"]').replace("minimum", "maximum") + (
+        '[schedule]\nscore = "x"\nstart = 2020-02-01\nend = 2020-01-01\n[[checks]]\nexpectation = "expect_nothing"\n'
+    )
+    fields = [p.split(": ")[1] for p in problems_of(text)]
+    assert fields == ["checks.0.expectation", "gate", "key", "key", "schedule.end", "schedule.score"]
+
+
+def test_message_counts_and_numbers_the_problems() -> None:
+    with pytest.raises(ModelFolderError) as caught:
+        parse_spec("", model="churn")
+    assert str(caught.value).startswith(
+        "model folder 'churn' has 5 problems:\n  1. model.toml: description: is missing"
+    )
+
+
+def test_every_metric_is_accepted_with_the_bound_of_its_direction(model_toml: str) -> None:
+    for task, metrics in METRICS.items():
+        for metric, higher in metrics.items():
+            text = model_toml.replace('"binary"', f'"{task}"').replace('"roc_auc"', f'"{metric}"')
+            parse_spec(text if higher else text.replace("minimum", "maximum"), model="churn")
+
+
+ADDED = [
+    "batch_id", "label", "labelled_at", "model_version", "prediction", "score", "scored_at", "scores", "window_start"
+]  # fmt: skip
+
+
+def test_reserved_columns_are_those_that_ponte_adds() -> None:
+    assert sorted(RESERVED_COLUMNS) == ADDED
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_no_column_that_ponte_adds_can_be_a_key(model_toml: str, name: str) -> None:
+    assert any(f"{name!r} is reserved" in p for p in problems_of(model_toml.replace("customer_id", name)))
+
+
+def test_days_are_written_as_toml_dates(model_toml: str) -> None:
+    text = model_toml + "[schedule]\nstart = 2013-01-07\nend = 2013-12-31\n"
+    assert parse_spec(text, model="churn").schedule.end == dt.date(2013, 12, 31)
+
+
+def test_a_spec_never_changes(model_toml: str) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        parse_spec(model_toml, model="churn").owner = "someone"  # type: ignore[misc]
+
+
+def test_expectations_are_those_of_great_expectations() -> None:
+    assert {"expect_column_values_to_not_be_null", "expect_table_row_count_to_be_between"} <= expectation_names()
+    assert all(name.startswith("expect_") for name in expectation_names())
+
+
+@given(st.text(max_size=30), st.sampled_from(["score", "train"]))
+def test_any_text_as_cron_gives_a_spec_or_a_problem(text: str, field: str) -> None:
+    """No library's own error reaches the author."""
+    quoted = "".join(f"\\U{ord(c):08x}" for c in text if not 0xD800 <= ord(c) <= 0xDFFF)
+    toml = (
+        'description = "d"\nowner = "o"\ntask = "regression"\nkey = ["id"]\n'
+        f'[gate]\nmetric = "mae"\nmaximum = 1\n[schedule]\n{field} = "{quoted}"\n'
+    )
+    try:
+        parse_spec(toml, model="churn")
+    except ModelFolderError as error:
+        fields = [p.field for p in error.problems]
+        assert fields == [f"schedule.{field}"]
+
+
+values = st.recursive(
+    st.sampled_from(['"x"', "1", "-1.5", "nan", "true", "2020-01-01", "10:00:00", '"0 6 * * 1"']),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda v: "[" + ", ".join(v) + "]"),
+        st.dictionaries(st.sampled_from(["metric", "days", "expectation", "odd"]), inner, max_size=3).map(
+            lambda d: "{" + ", ".join(f"{k} = {v}" for k, v in d.items()) + "}"
+        ),
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*ModelSpec.model_fields, "odd"]), values))
+def test_any_toml_gives_a_spec_or_problems(document: dict[str, str]) -> None:
+    text = "\n".join(f"{name} = {value}" for name, value in document.items())
+    try:
+        parse_spec(text, model="churn")
+    except ModelFolderError as error:
+        problems = error.problems
+        assert problems

@@ -1,0 +1,323 @@
+"""A version is used only when everything about it is what was registered, and it predicts as it did."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import io
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pyarrow as pa
+import pytest
+from upath import UPath
+
+from ponte import estimators, training
+from ponte.artifacts import ArtifactStore
+from ponte.catalog import load_folder
+from ponte.errors import ArtifactRefused, PonteError
+from ponte.registry import Version
+from ponte.signature import Column, Signature
+from ponte.spec import Task
+from ponte.versions import GOLDEN, MODEL, artifact_facts, current_libraries, golden_rows, load_version, predict
+
+SIGNATURE = Signature(
+    key=(Column(name="customer_id", family="integer"),),
+    features=(Column(name="visits", family="number"), Column(name="plan", family="text")),
+    label="integer",
+)
+ESTIMATOR = """
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import {regressor}
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
+
+def squares(frame):
+    return frame ** 2
+
+def build_estimator():
+    columns = make_column_transformer(
+        (FunctionTransformer(squares), ["visits"]), (OneHotEncoder(handle_unknown="ignore"), ["plan"])
+    )
+    return make_pipeline(columns, {regressor}())
+"""
+ROWS = pa.table(
+    {
+        "window_start": [dt.date(2026, 11, 2 + 7 * (n % 3)) for n in range(60)],
+        "customer_id": list(range(60)),
+        "visits": [float(n % 11) for n in range(60)],
+        "plan": [("basic", "gold")[n % 2] for n in range(60)],
+        "label": [int(n % 11 > 5) for n in range(60)],
+    }
+)
+
+MakeFolder = Callable[..., Path]
+
+
+@dataclasses.dataclass
+class Stored:
+    """A version as training leaves it, without a registry."""
+
+    store: ArtifactStore
+    version: Version
+    files: dict[str, bytes]
+
+    @property
+    def folder(self) -> Any:
+        return self.store.root / self.version.path
+
+    def written_anew(self, **files: bytes) -> Stored:
+        """Return the same version registered with other files."""
+        changed = {**self.files, **{name.replace("_", "."): content for name, content in files.items()}}
+        facts = artifact_facts(self.version.model, self.version.version, self.version.libraries, self.version.signature)
+        stored = self.store.write_folder(self.version.path, changed, facts)
+        return Stored(self.store, dataclasses.replace(self.version, manifest_sha256=stored.manifest_sha256), changed)
+
+
+@pytest.fixture
+def make_stored(make_folder: MakeFolder, tmp_path: Path, model_toml: str) -> Callable[..., Stored]:
+    """Return a function that trains a version of a small model and stores it."""
+
+    def make(task: Task = "binary") -> Stored:
+        toml, regressor = model_toml, "LogisticRegression"
+        if task == "regression":
+            toml = toml.replace('"binary"', '"regression"').replace('"roc_auc"', '"r2"')
+            regressor = "LinearRegression"
+        text = ESTIMATOR.format(regressor=regressor)
+        folder = load_folder(make_folder(f"churn_{task}", {"model.toml": toml, "estimator.py": text}))
+        part = training._part(ROWS, SIGNATURE)
+        estimator = estimators.load_estimator(text, model=folder.name, task=task)
+        estimator.fit(part.features, part.labels)
+        files = training._files(estimator, folder, SIGNATURE, part)
+        libraries = current_libraries()
+        path = f"{folder.name}/versions/1"
+        store = ArtifactStore(UPath(tmp_path / "artifacts"))
+        stored = store.write_folder(path, files, artifact_facts(folder.name, 1, libraries, SIGNATURE))
+        version = Version(
+            model=folder.name, version=1, snapshot_id=1, train_key="k", task=task, path=path,
+            manifest_sha256=stored.manifest_sha256, signature=SIGNATURE, spec_digest=folder.digest(),
+            code_revision=None, libraries=libraries, train_cutoff=dt.datetime(2026, 11, 22, tzinfo=dt.UTC),
+            train_rows=60, holdout_rows=60, byte_count=stored.byte_count, run_id="r",
+        )  # fmt: skip
+        return Stored(store, version, files)
+
+    return make
+
+
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_stored_version_is_loaded_and_predicts_as_the_trained_estimator_did(
+    make_stored: Callable[..., Stored], task: Task
+) -> None:
+    stored = make_stored(task)
+    loaded = load_version(stored.store, stored.version)
+    got = loaded.predict(ROWS)
+    assert got.prediction.shape == (60,)
+    if task == "binary":
+        assert got.score is not None
+        assert set(got.prediction) == {0, 1}
+        assert got.score[5] != got.score[6]
+        assert 0 <= got.score.min() < got.score.max() <= 1
+    else:
+        assert got.score is None
+        assert got.prediction.dtype == np.float64
+
+
+def test_rows_may_be_a_batch_with_columns_in_any_order_and_categories_never_seen(
+    make_stored: Callable[..., Stored],
+) -> None:
+    loaded = load_version(*_pair(make_stored()))
+    rows = pa.RecordBatch.from_pydict({"plan": ["gold", "new", None], "other": [1, 2, 3], "visits": [1.0, 2.0, 3.0]})
+    assert loaded.predict(rows).prediction.shape == (3,)
+
+
+def _pair(stored: Stored) -> tuple[ArtifactStore, Version]:
+    return stored.store, stored.version
+
+
+class Canary:
+    """Its bytes write a file when they are unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    return tmp_path / "was_unpickled"
+
+
+@pytest.fixture
+def trapped(make_stored: Callable[..., Stored], canary: Path) -> Stored:
+    """A version whose model and whose estimator.py each write a file as soon as they are run."""
+    content = io.BytesIO()
+    joblib.dump(Canary(canary), content)
+    text = f"from pathlib import Path\nPath({str(canary) + '_text'!r}).touch()\n"
+    return make_stored().written_anew(model_joblib=content.getvalue(), estimator_py=text.encode())
+
+
+def sprung(canary: Path) -> list[str]:
+    return sorted(p.name for p in canary.parent.glob("was_unpickled*"))
+
+
+def test_the_canary_sings_when_nothing_is_wrong(trapped: Stored, canary: Path) -> None:
+    """Without this the refusals below would prove nothing."""
+    with pytest.raises(AttributeError):
+        load_version(trapped.store, trapped.version)
+    assert sprung(canary) == ["was_unpickled", "was_unpickled_text"]
+
+
+def flip(stored: Stored, file: str) -> None:
+    content = bytearray((stored.folder / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (stored.folder / file).write_bytes(bytes(content))
+
+
+def other_libraries(**changes: str) -> Callable[[Stored], Stored]:
+    """Return what stores the version as one that was trained with other libraries."""
+
+    def change(stored: Stored) -> Stored:
+        libraries = {**stored.version.libraries, **{k.replace("_", "-"): v for k, v in changes.items()}}
+        version = dataclasses.replace(stored.version, libraries=libraries)
+        return dataclasses.replace(stored, version=version).written_anew()
+
+    return change
+
+
+def flipped(file: str) -> Callable[[Stored], Stored]:
+    def change(stored: Stored) -> Stored:
+        flip(stored, file)
+        return stored
+
+    return change
+
+
+def registered_as(**changes: Any) -> Callable[[Stored], Stored]:
+    return lambda stored: dataclasses.replace(stored, version=dataclasses.replace(stored.version, **changes))
+
+
+MAJOR, MINOR, PATCH = platform.python_version_tuple()
+OTHER_SIGNATURE = dataclasses.replace(SIGNATURE, features=SIGNATURE.features[:1])
+REFUSED: dict[str, tuple[Callable[[Stored], Stored], str]] = {
+    "flipped bit in the model": (flipped(MODEL), "changed file model.joblib"),
+    "flipped bit in estimator.py": (flipped("estimator.py"), "changed file estimator.py"),
+    "flipped bit in the golden rows": (flipped(GOLDEN), "changed file golden.parquet"),
+    "flipped bit in the signature": (flipped("signature.json"), "changed file signature.json"),
+    "flipped bit in the manifest": (flipped("manifest.json"), "a stored file is not what was registered"),
+    "registered digest of another manifest": (registered_as(manifest_sha256="0" * 64), "not what was registered"),
+    "registered as another version": (registered_as(version=2), "version is 1, registered 2"),
+    "registered as another model": (registered_as(model="other"), "model is 'churn_binary', registered 'other'"),
+    "registered with other columns": (registered_as(signature=OTHER_SIGNATURE), "signature is {"),
+    "registered with other libraries": (registered_as(libraries={"numpy": "1"}), "libraries is {"),
+    "another scikit-learn": (other_libraries(scikit_learn="1.0"), "(trained with 1.0)"),
+    "another numpy": (other_libraries(numpy="1.26.4"), "(trained with 1.26.4)"),
+    "a library that is gone": (other_libraries(xgboost="3.0"), "xgboost None (trained with 3.0)"),
+    "another minor Python": (other_libraries(python=f"{MAJOR}.{int(MINOR) + 1}.{PATCH}"), "python "),
+}
+
+
+@pytest.mark.parametrize(("damage", "said"), REFUSED.values(), ids=REFUSED)
+def test_version_that_is_not_what_was_registered_is_refused_before_anything_of_it_runs(
+    trapped: Stored, canary: Path, damage: Callable[[Stored], Stored], said: str
+) -> None:
+    stored = damage(trapped)
+    with pytest.raises(ArtifactRefused) as caught:
+        load_version(stored.store, stored.version)
+    assert said in str(caught.value)
+    assert sprung(canary) == []
+
+
+def test_another_patch_release_of_python_is_no_reason_to_refuse(make_stored: Callable[..., Stored]) -> None:
+    stored = other_libraries(python=f"{MAJOR}.{MINOR}.{int(PATCH) + 1}")(make_stored())
+    load_version(*_pair(stored))
+
+
+class Fixed:
+    """An estimator that returns what it was told to."""
+
+    def __init__(self, prediction: Any, probability: Any = None) -> None:
+        self.prediction, self.probability = prediction, probability
+
+    def predict(self, _: Any) -> Any:
+        return np.asarray(self.prediction)
+
+    def predict_proba(self, _: Any) -> Any:
+        return np.asarray(self.probability)
+
+
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_version_that_predicts_its_golden_rows_otherwise_is_refused(
+    make_stored: Callable[..., Stored], task: Task
+) -> None:
+    stored = make_stored(task)
+    loaded = load_version(*_pair(stored))
+    then = loaded.predict(ROWS)
+    other = Fixed(then.prediction, None)
+    if then.score is None:
+        other.prediction = then.prediction + 1e-6
+    else:
+        score = then.score + np.where(then.score > 0.5, -1e-6, 1e-6)
+        other.probability = np.column_stack([1 - score, score])
+    changed = stored.written_anew(golden_parquet=golden_rows(other, ROWS, SIGNATURE, task))
+    with pytest.raises(ArtifactRefused, match="predicts its golden rows differently") as caught:
+        load_version(*_pair(changed))
+    assert f"where: model churn_{task}, version 1, golden.parquet" in str(caught.value)
+
+
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_last_bits_that_depend_on_the_order_of_additions_are_no_difference(
+    make_stored: Callable[..., Stored], task: Task
+) -> None:
+    stored = make_stored(task)
+    then = load_version(*_pair(stored)).predict(ROWS)
+    other = Fixed(then.prediction)
+    if then.score is None:
+        other.prediction = np.nextafter(then.prediction, np.inf)
+    else:
+        score = np.nextafter(then.score, 0.5)
+        other.probability = np.column_stack([1 - score, score])
+    load_version(*_pair(stored.written_anew(golden_parquet=golden_rows(other, ROWS, SIGNATURE, task))))
+
+
+TWO = ROWS.slice(0, 2)
+HALF = [[0.5, 0.5], [0.5, 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("task", "estimator", "said"),
+    [
+        ("regression", Fixed([1.0]), "predict() returned the wrong shape\n  got: (1,)\n  expected: (2,)"),
+        ("regression", Fixed([[1.0], [2.0]]), "predict() returned the wrong shape\n  got: (2, 1)"),
+        ("regression", Fixed([1.0, np.nan]), "predict() returned NaN or infinity\n  got: 1 of 2 values"),
+        ("regression", Fixed([np.inf, -np.inf]), "predict() returned NaN or infinity\n  got: 2 of 2 values"),
+        ("binary", Fixed([0, 1], [0.5, 0.5]), "predict_proba() returned the wrong shape\n  got: (2,)"),
+        ("binary", Fixed([0, 1], [[1.0], [1.0]]), "predict_proba() returned the wrong shape\n  got: (2, 1)"),
+        ("binary", Fixed([0, 1], [[0.2, 0.3, 0.5]] * 2), "predict_proba() returned the wrong shape\n  got: (2, 3)"),
+        ("binary", Fixed([0, 1], HALF[:1]), "predict_proba() returned the wrong shape\n  got: (1, 2)"),
+        ("binary", Fixed([0, 1], [[0.5, 0.5], [np.nan, 0.5]]), "predict_proba() returned NaN or infinity"),
+        ("binary", Fixed([0, 1], [[0.5, 0.5], [-0.1, 1.1]]), "a score is no probability\n  got: 0.5 to 1.1"),
+        ("binary", Fixed([0, 1], [[1.1, -0.1], [0.5, 0.5]]), "a score is no probability\n  got: -0.1 to 0.5"),
+        ("binary", Fixed([0], HALF), "predict() returned the wrong shape\n  got: (1,)\n  expected: (2,)"),
+        ("binary", Fixed([[0], [1]], HALF), "predict() returned the wrong shape\n  got: (2, 1)"),
+    ],
+    ids=[
+        "too few", "a column", "NaN", "infinity", "no two columns", "one class", "three classes", "too few rows",
+        "NaN probability", "over one", "below nought", "too few labels", "labels as a column",
+    ],
+)  # fmt: skip
+def test_predictions_that_cannot_be_written_are_refused(task: Task, estimator: Fixed, said: str) -> None:
+    with pytest.raises(PonteError) as caught:
+        predict(estimator, TWO, SIGNATURE, task)
+    assert str(caught.value).startswith(said)
+
+
+def test_nought_and_one_are_probabilities_and_the_second_column_is_the_score() -> None:
+    got = predict(Fixed(["no", "yes"], [[1.0, 0.0], [0.0, 1.0]]), TWO, SIGNATURE, "binary")
+    assert got.score is not None
+    assert (got.prediction.tolist(), got.score.tolist()) == (["no", "yes"], [0.0, 1.0])
