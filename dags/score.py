@@ -35,7 +35,8 @@ def score_dag(folder: ModelFolder) -> DAG:
         **dag_settings(folder, cron=folder.spec.schedule.score),
     ) as dag:
         freeze = FreezeBatchOperator(task_id="freeze_batch", model=model)
-        batch_id = freeze.output["batch_id"]
+        # Templates and not `freeze.output`, so that the graph is the chain it is; empty when the freeze failed.
+        batch_id = "{{ ti.xcom_pull(task_ids='freeze_batch', key='batch_id') or '' }}"
         check = CheckBatchOperator(task_id="check", model=model, batch_id=batch_id)
         plan = PlanOperator(task_id="plan", model=model, batch_id=batch_id)
         score = ScoreOperator.partial(
@@ -47,10 +48,9 @@ def score_dag(folder: ModelFolder) -> DAG:
         guard = GuardOperator(task_id="guard", model=model, batch_id=batch_id)
         predictions = Asset(name=f"{model}_predictions", uri=f"ponte://predictions/{model}")
         publish = PublishOperator(task_id="publish", model=model, batch_id=batch_id, outlets=[predictions])
-        # A teardown: it runs after a failure too. Without a setup: clearing a task would clear that as well, and so
-        # freeze the rows anew. A template, because there is no batch to name when the freeze itself failed.
-        found = "{{ ti.xcom_pull(task_ids='freeze_batch', key='batch_id') or '' }}"
-        clean_up = CleanUpOperator(task_id="clean_up", model=model, batch_id=found).as_teardown()
+        # A teardown runs after a failure too. It has no setup: clearing a task would clear that as well, and so freeze
+        # the rows anew.
+        clean_up = CleanUpOperator(task_id="clean_up", model=model, batch_id=batch_id).as_teardown()
         chain(freeze, check, plan, score, guard, publish, clean_up)
     return dag
 

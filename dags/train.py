@@ -30,17 +30,17 @@ def train_dag(folder: ModelFolder) -> DAG:
         f"{model}__train", params={"as_of": as_of}, **dag_settings(folder, cron=folder.spec.schedule.train)
     ) as dag:
         freeze = FreezeWindowsOperator(task_id="freeze_windows", model=model)
-        snapshot_id = freeze.output["snapshot_id"]
+        # Templates and not `freeze.output`, so that the graph is the chain it is.
+        snapshot_id = "{{ ti.xcom_pull(task_ids='freeze_windows', key='snapshot_id') }}"
+        version = "{{ ti.xcom_pull(task_ids='train') }}"
+        verdict_id = "{{ ti.xcom_pull(task_ids='gate', key='verdict_id') }}"
         check = CheckTrainingSetOperator(task_id="check", model=model, snapshot_id=snapshot_id)
         snapshot = SnapshotOperator(task_id="snapshot", model=model, snapshot_id=snapshot_id)
         train = TrainOperator(task_id="train", model=model, snapshot_id=snapshot_id, execution_timeout=TRAIN_TIMEOUT)
-        version = train.output
         evaluate = EvaluateOperator(task_id="evaluate", model=model, snapshot_id=snapshot_id, version=version)
         gate = GateOperator(task_id="gate", model=model, snapshot_id=snapshot_id, version=version)
         champion = Asset(name=f"{model}_champion", uri=f"ponte://champion/{model}")
-        promote = PromoteOperator(
-            task_id="promote", model=model, verdict_id=gate.output["verdict_id"], outlets=[champion]
-        )
+        promote = PromoteOperator(task_id="promote", model=model, verdict_id=verdict_id, outlets=[champion])
         chain(freeze, check, snapshot, train, evaluate, gate, promote)
     return dag
 
