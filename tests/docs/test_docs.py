@@ -1,0 +1,202 @@
+"""The documentation is complete: whatever a reader can name, a page explains. Fast, and without a database."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from ponte import errors, spec
+from ponte.author_sql import PARAMETERS
+from ponte.local.settings import StackError
+from ponte.signature import FAMILIES
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+REFERENCE = DOCS / "reference"
+#: Code blocks; what looks like a heading or a link in there is none.
+FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+PAGES = [*ROOT.glob("*.md"), *sorted(DOCS.rglob("*.md")), *sorted((ROOT / "include" / "models").glob("*/README.md"))]
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def parts_of_model_toml() -> Iterator[tuple[str, type[spec.Part | spec.Check]]]:
+    """Yield (heading of the part's section, its class)."""
+    yield "### Top level", spec.ModelSpec
+    for name, field in spec.ModelSpec.model_fields.items():
+        for found in (field.annotation, *get_args(field.annotation)):
+            if isinstance(found, type) and issubclass(found, spec.Part):
+                yield f"### `[{name}]`", found
+            elif found is spec.Check:
+                yield f"### `[[{name}]]`", found
+
+
+def section(text: str, heading: str) -> str:
+    """Return the text below the heading that begins so, up to the next heading of any level."""
+    found = re.search(rf"^{re.escape(heading)}.*?$(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"no heading that begins with {heading!r}"
+    return found[1]
+
+
+def table(text: str) -> dict[str, list[str]]:
+    """Return the cells of each row of the first table whose first cell is code, by that code."""
+    first = re.search(r"^\|.*?(?=^(?!\|)|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert first, "no table"
+    rows = re.findall(r"^\| `([^`]+)` \|(.*)\|$", first[0], re.MULTILINE)
+    return {name: [cell.strip() for cell in rest.split("|")] for name, rest in rows}
+
+
+def is_a_part(name: str) -> bool:
+    return any(heading in (f"### `[{name}]`", f"### `[[{name}]]`") for heading, _ in parts_of_model_toml())
+
+
+@pytest.mark.parametrize(("heading", "part"), [pytest.param(h, p, id=p.__name__) for h, p in parts_of_model_toml()])
+def test_every_key_of_model_toml_has_a_row_and_every_row_is_a_key(heading: str, part: type[spec.Part]) -> None:
+    documented = table(section(read(REFERENCE / "model-folder.md"), heading))
+    keys = {name for name in part.model_fields if not (part is spec.ModelSpec and is_a_part(name))}
+    assert documented.keys() == keys
+
+
+@pytest.mark.parametrize(("heading", "part"), [pytest.param(h, p, id=p.__name__) for h, p in parts_of_model_toml()])
+def test_defaults_of_model_toml_are_those_of_the_code(heading: str, part: type[spec.Part]) -> None:
+    documented = table(section(read(REFERENCE / "model-folder.md"), heading))
+    wrong = {}
+    for name, cells in documented.items():
+        field, said = part.model_fields[name], cells[1]
+        if field.is_required():
+            expected = ["required"]
+        elif field.default is None:
+            expected = ["none", "none: for ever"]
+        elif field.default == ():
+            expected = ["`[]`"]
+        elif isinstance(field.default, str):
+            expected = [f'`"{field.default}"`']
+        else:
+            expected = [f"`{field.default}`", f"`{field.default:_}`" if isinstance(field.default, int) else ""]
+        if said not in expected and said.partition(" (")[0] not in expected:
+            wrong[name] = (said, expected)
+    assert not wrong
+
+
+def test_metrics_parameters_types_and_reserved_names_are_documented() -> None:
+    text = read(REFERENCE / "model-folder.md")
+    names = [metric for metrics in spec.METRICS.values() for metric in metrics]
+    names += [*spec.RESERVED_COLUMNS, *(t for t in FAMILIES if t != "bpchar"), *(f":{p}" for p in PARAMETERS)]
+    assert not [name for name in names if f"`{name}`" not in text]
+
+
+def columns_in_migrations() -> Iterator[tuple[str, str]]:
+    for file in sorted((ROOT / "plugins" / "ponte" / "migrations" / "versions").glob("*.sql")):
+        yield from re.findall(r"COMMENT ON COLUMN ponte\.(\w+)\.(\w+)", read(file))
+
+
+@pytest.mark.parametrize("kind", ["TABLE", "VIEW", "FUNCTION"])
+def test_every_table_view_and_function_is_documented(kind: str) -> None:
+    text = read(REFERENCE / "tables.md")
+    files = sorted((ROOT / "plugins" / "ponte" / "migrations" / "versions").glob("*.sql"))
+    names = {name for file in files for name in re.findall(rf"CREATE (?:OR REPLACE )?{kind} (ponte\.\w+)", read(file))}
+    assert names
+    assert not {name for name in names if not re.search(rf"`{re.escape(name)}[`(]", text)}
+
+
+def test_every_column_is_documented_below_its_table() -> None:
+    text = read(REFERENCE / "tables.md")
+    columns = list(columns_in_migrations())
+    assert columns
+    assert not [(t, c) for t, c in columns if c not in table(section(text, f"### `ponte.{t}`"))]
+
+
+def test_every_setting_is_documented() -> None:
+    sources = [*(ROOT / "plugins").rglob("*.py"), *(ROOT / "dags").glob("*.py"), ROOT / "Makefile"]
+    used = {name for file in sources for name in re.findall(r"\bPONTE_[A-Z][A-Z_]*[A-Z]\b", read(file))}
+    assert "PONTE_HOME" in used
+    text = read(REFERENCE / "settings.md")
+    assert not {name for name in used if f"`{name}`" not in text}
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z][a-z-]*):", read(ROOT / "Makefile"), re.MULTILINE))
+
+
+def test_every_make_target_is_documented_and_every_documented_one_exists() -> None:
+    text = "\n".join(read(page) for page in PAGES)
+    mentioned = set(re.findall(r"(?:`|^)make (?:-s )?([a-z][a-z-]*)", text, re.MULTILINE))
+    assert mentioned == make_targets()
+
+
+def test_every_error_is_documented() -> None:
+    classes = [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, errors.PonteError)]
+    documented = table(read(REFERENCE / "errors.md"))
+    assert documented.keys() == {c.__name__ for c in (*classes, StackError)}
+
+
+def test_every_operator_is_documented() -> None:
+    files = (ROOT / "plugins" / "ponte" / "operators").glob("[a-z]*.py")
+    text = read(DOCS / "explanation" / "architecture.md")
+    assert not [file.name for file in files if f"`operators/{file.name}`" not in text]
+
+
+def test_the_glossary_explains_each_word_once() -> None:
+    words = re.findall(r"^\| ([^|]+) \| (.+) \|$", read(DOCS / "glossary.md"), re.MULTILINE)[1:]
+    names = [word for word, _ in words]
+    assert len(names) == len(set(names))
+    assert {"window", "batch", "snapshot", "version", "publish", "fence"} <= set(names)
+
+
+def test_every_decision_has_its_five_parts_and_is_listed() -> None:
+    index = read(DOCS / "README.md")
+    for number, page in enumerate(sorted((DOCS / "adr").glob("*.md")), 1):
+        text = read(page)
+        assert page.name.startswith(f"{number:04}-")
+        assert text.startswith(f"# {number:04}: ")
+        assert "**Status**: " in text
+        assert re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Context", "Decision", "Consequences", "Alternatives"]
+        assert f"(adr/{page.name})" in index
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors GitHub makes of the headings: lower case, spaces to hyphens, other punctuation dropped."""
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"^```.*?^```", "", read(page), flags=re.MULTILINE | re.DOTALL), re.MULTILINE
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links(page: Path) -> list[str]:
+    text = re.sub(r"`[^`\n]*`", "", FENCED.sub("", read(page)))
+    return re.findall(r"\[[^\]]*\]\(([^)\s]+)\)", text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    dead = []
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            dead.append(link)
+    assert not dead
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_pages_are_finished(page: Path) -> None:
+    assert not re.findall(r"@@\w+@@|\bTODO\b|\bTBD\b|\bFIXME\b", read(page))
+
+
+def test_the_tutorial_writes_a_whole_model_folder_that_keeps_the_contract() -> None:
+    text = read(DOCS / "tutorial" / "first-model.md")
+    files = dict(
+        re.findall(r"<!-- file: include/models/airport_temperature/(\S+) -->\n```\w+\n(.*?)```\n", text, re.DOTALL)
+    )
+    assert files.keys() == {"model.toml", "features.sql", "labels.sql", "estimator.py", "README.md"}
+    assert spec.parse_spec(files["model.toml"], model="airport_temperature").task == "regression"
+    compile(files["estimator.py"], "estimator.py", "exec")
