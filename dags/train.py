@@ -33,14 +33,14 @@ def train_dag(folder: ModelFolder) -> DAG:
         # Templates and not `freeze.output`, so that the graph is the chain it is.
         snapshot_id = "{{ ti.xcom_pull(task_ids='freeze_windows', key='snapshot_id') }}"
         version = "{{ ti.xcom_pull(task_ids='train') }}"
-        verdict_id = "{{ ti.xcom_pull(task_ids='gate', key='verdict_id') }}"
+        verdict = {key: f"{{{{ ti.xcom_pull(task_ids='gate', key='{key}') }}}}" for key in ("verdict_id", "reason")}
         check = CheckTrainingSetOperator(task_id="check", model=model, snapshot_id=snapshot_id)
         snapshot = SnapshotOperator(task_id="snapshot", model=model, snapshot_id=snapshot_id)
         train = TrainOperator(task_id="train", model=model, snapshot_id=snapshot_id, execution_timeout=TRAIN_TIMEOUT)
         evaluate = EvaluateOperator(task_id="evaluate", model=model, snapshot_id=snapshot_id, version=version)
         gate = GateOperator(task_id="gate", model=model, snapshot_id=snapshot_id, version=version)
         champion = Asset(name=f"{model}_champion", uri=f"ponte://champion/{model}")
-        promote = PromoteOperator(task_id="promote", model=model, verdict_id=verdict_id, outlets=[champion])
+        promote = PromoteOperator(task_id="promote", model=model, **verdict, outlets=[champion])
         chain(freeze, check, snapshot, train, evaluate, gate, promote)
     return dag
 

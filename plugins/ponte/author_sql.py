@@ -33,16 +33,23 @@ class AuthorQuery:
 
     @cached_property
     def _tokens(self) -> list[tuple[Any, str]]:
-        """Tokens without comments, and without the semicolon at the end."""
-        found = [(kind, " " if kind in Comment else text) for kind, text in tokenize(self.text)]
-        while found and (not found[-1][1].strip() or found[-1] == (Punctuation, ";")):
-            found.pop()
+        """Tokens as they were written, but for the semicolons at the end."""
+        found = list(tokenize(self.text))
+        for place in range(len(found) - 1, -1, -1):
+            kind, text = found[place]
+            if kind in Punctuation and text == ";":
+                found[place] = (kind, "")
+            elif text.strip() and kind not in Comment:
+                break
         return found
 
     @cached_property
     def _clause(self) -> sa.TextClause:
-        # A colon inside quotes starts no parameter: '{"a":1}'.
-        parts = [re.sub(r"(?<!\\):", r"\:", text) if kind in String else text for kind, text in self._tokens]
+        # A colon in quotes or in a comment starts no parameter: '{"a":1}'.
+        parts = [
+            re.sub(r"(?<!\\):", r"\:", text) if kind in String or kind in Comment else text
+            for kind, text in self._tokens
+        ]
         # SQLAlchemy sees no parameter in `:as_of::date`, only in `:as_of ::date`.
         return sa.text(re.sub(r"(?<![:\w\\])(:\w+)(?=::)", r"\1 ", "".join(parts)).strip())
 

@@ -1,7 +1,7 @@
 """Great Expectations on a frozen table, evaluated inside PostgreSQL; results kept in `ponte.check_result`.
 
 Two checks come with every model: the key is never NULL and never twice. What a result keeps are counts, an aggregate
-if it is a number, and the SQL that finds the rows: never a value out of a row.
+if it is a number, and for the checks of the key the SQL that finds the rows: never a value out of a row.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ def _key_results(db: Database, table: str, key: list[str]) -> list[CheckResult]:
     null = " OR ".join(f"{quote(c)} IS NULL" for c in key)
     queries = {
         "key_is_not_null": f"SELECT * FROM {name} WHERE {null}",
-        "key_is_unique": f"SELECT {columns}, count(*) FROM {name} GROUP BY {columns} HAVING count(*) > 1",
+        "key_is_unique": f"SELECT * FROM {name} WHERE ({columns}) IN "
+        f"(SELECT {columns} FROM {name} GROUP BY {columns} HAVING count(*) > 1)",
     }
     results = []
     with db.read_only() as connection:
@@ -156,10 +157,10 @@ def _key_results(db: Database, table: str, key: list[str]) -> list[CheckResult]:
 def _expectation_results(db: Database, folder: ModelFolder, table: str) -> list[CheckResult]:
     if not folder.spec.checks:
         return []
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # before the import, which logs too
     import great_expectations as gx
     from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
 
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     expectations = build_expectations(folder)
     # A configuration of our own, because the default one leaves a temporary folder behind for HTML reports.
     configuration = DataContextConfig(store_backend_defaults=InMemoryStoreBackendDefaults())

@@ -41,6 +41,10 @@ class PonteError(Exception):
         self.what = what
 
 
+#: A list of names longer than this hides the one that is meant.
+MANY = 20
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class Problem:
     """One breach of the model folder contract."""
@@ -111,7 +115,7 @@ class DatabaseUnavailable(PonteError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return "did you mean 'x'? " when a known name is close, plus the list of known names.
+    """Return "did you mean 'x'? " when a known name is close, plus the known names: all of a few, the closest of many.
 
     >>> did_you_mean("colum", ["column", "value"])
     "did you mean 'column'? Known: column, value"
@@ -119,4 +123,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}Known: {', '.join(names)}"
+    if len(names) <= MANY:
+        return f"{hint}Known: {', '.join(names)}"
+    closest = difflib.get_close_matches(name, names, n=MANY // 4, cutoff=0.0)
+    return f"{hint}Closest of {len(names)}: {', '.join(closest)}"

@@ -44,17 +44,19 @@ def test_every_unknown_parameter_is_reported_once_and_in_order() -> None:
         (r"SELECT '\:name'", "SELECT ':name'"),
         ("SELECT 5 % 2", "SELECT 5 %% 2"),
         ("SELECT 1 WHERE a LIKE '10%'", "SELECT 1 WHERE a LIKE '10%%'"),
-        ("SELECT 1 -- 50 % of :as_of", "SELECT 1"),
-        ("SELECT 1 /* 12:30, 5 % */", "SELECT 1"),
+        ("SELECT 1 -- 50 % of :as_of", "SELECT 1 -- 50 %% of :as_of"),
+        ("SELECT 1 /* 12:30, 5 % */", "SELECT 1 /* 12:30, 5 %% */"),
         ("  SELECT 1;\n", "SELECT 1"),
         ("SELECT 1;;", "SELECT 1"),
         ("SELECT 1", "SELECT 1"),
         ("SELECT ';'", "SELECT ';'"),
+        ("SELECT 5 # 3", "SELECT 5 # 3"),
+        ("SELECT a #>> '{b}' FROM c", "SELECT a #>> '{b}' FROM c"),
     ],
     ids=[
         "parameter", "twice", "parameter then cast", "two casts", "cast", "time of day", "array slice", "escaped colon",
         "modulo", "like", "line comment", "block comment", "trailing semicolon", "two semicolons", "trailing comment",
-        "semicolon in text",
+        "semicolon in text", "exclusive or", "path in JSON",
     ],
 )  # fmt: skip
 def test_only_parameters_change_and_percent_signs_are_doubled_for_the_driver(text: str, sql: str) -> None:

@@ -10,3 +10,7 @@ connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('ponte.migrations
 connection.execute(text("CREATE SCHEMA IF NOT EXISTS ponte"))
 context.configure(connection=connection, version_table="schema_version", version_table_schema="ponte")
 context.run_migrations()
+connection.execute(
+    text("COMMENT ON TABLE ponte.schema_version IS 'Revision of this schema; written by the migrations.'")
+)
+connection.execute(text("COMMENT ON COLUMN ponte.schema_version.version_num IS 'Revision.'"))

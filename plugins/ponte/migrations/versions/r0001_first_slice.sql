@@ -309,9 +309,9 @@ COMMENT ON COLUMN ponte.check_result.arguments IS 'Its arguments.';
 COMMENT ON COLUMN ponte.check_result.on_failure IS 'stop rejects, warn goes on.';
 COMMENT ON COLUMN ponte.check_result.outcome IS 'passed, failed, or error when it could not be evaluated.';
 COMMENT ON COLUMN ponte.check_result.element_count IS 'Rows looked at; NULL when the expectation has none.';
-COMMENT ON COLUMN ponte.check_result.unexpected_count IS 'Rows that did not meet it; NULL when it has none.';
+COMMENT ON COLUMN ponte.check_result.unexpected_count IS 'Rows that did not meet it; NULL when the expectation has none.';
 COMMENT ON COLUMN ponte.check_result.observed IS 'Observed aggregate, when it is a number.';
-COMMENT ON COLUMN ponte.check_result.detail IS 'SQL that finds the rows, or the error; else NULL.';
+COMMENT ON COLUMN ponte.check_result.detail IS 'For a check of the key the SQL that finds the rows; for one that could not be evaluated the error; else NULL.';
 COMMENT ON COLUMN ponte.check_result.at IS 'When it was evaluated.';
 
 CREATE TABLE ponte.quarantine (
@@ -351,7 +351,7 @@ CREATE INDEX receipt_batch ON ponte.receipt (batch_id);
 COMMENT ON TABLE ponte.receipt IS 'What each finished step of a run cost. A step that ran twice has two receipts.';
 COMMENT ON COLUMN ponte.receipt.receipt_id IS 'Number of the receipt.';
 COMMENT ON COLUMN ponte.receipt.model IS 'Name of the model.';
-COMMENT ON COLUMN ponte.receipt.step IS 'freeze, check, snapshot, train, evaluate, plan, score, guard or publish.';
+COMMENT ON COLUMN ponte.receipt.step IS 'freeze, check, snapshot, train, evaluate, score, guard or publish.';
 COMMENT ON COLUMN ponte.receipt.batch_id IS 'The batch worked on; NULL in training.';
 COMMENT ON COLUMN ponte.receipt.snapshot_id IS 'The training set worked on; NULL in scoring.';
 COMMENT ON COLUMN ponte.receipt.version IS 'The version worked on, if any.';
@@ -432,3 +432,43 @@ CREATE VIEW ponte.version_overview AS
         WHERE g.model = v.model AND g.version = v.version ORDER BY verdict_id DESC LIMIT 1
     ) g ON true;
 COMMENT ON VIEW ponte.version_overview IS 'Every version: figures on its holdout, verdict, lineage, and whether it is champion.';
+
+COMMENT ON COLUMN ponte.champion.model IS 'Name of the model.';
+COMMENT ON COLUMN ponte.champion.version IS 'The version that scores now.';
+COMMENT ON COLUMN ponte.champion.actor IS 'Who made it champion.';
+COMMENT ON COLUMN ponte.champion.reason IS 'Why.';
+COMMENT ON COLUMN ponte.champion.since IS 'Since when.';
+
+COMMENT ON COLUMN ponte.batch_overview.batch_id IS 'Number of the batch.';
+COMMENT ON COLUMN ponte.batch_overview.model IS 'Name of the model.';
+COMMENT ON COLUMN ponte.batch_overview.window_start IS 'First day of the window, UTC.';
+COMMENT ON COLUMN ponte.batch_overview.window_end IS 'Day after the last day of the window, UTC.';
+COMMENT ON COLUMN ponte.batch_overview.version IS 'Version that scores it.';
+COMMENT ON COLUMN ponte.batch_overview.status IS 'freezing → frozen → checked → scored → staged; or rejected or failed.';
+COMMENT ON COLUMN ponte.batch_overview.why IS 'Reason of rejected or failed; else NULL.';
+COMMENT ON COLUMN ponte.batch_overview.published IS 'True when people see it.';
+COMMENT ON COLUMN ponte.batch_overview.rows_frozen IS 'Rows in the frozen table; NULL before it is frozen.';
+COMMENT ON COLUMN ponte.batch_overview.rows_scored IS 'Rows of committed shards; NULL before the first.';
+COMMENT ON COLUMN ponte.batch_overview.rows_quarantined IS 'Rows kept back.';
+COMMENT ON COLUMN ponte.batch_overview.seconds IS 'Wall time of all its steps in seconds; NULL before the first has ended.';
+COMMENT ON COLUMN ponte.batch_overview.cpu_seconds IS 'CPU time of all its steps in seconds.';
+COMMENT ON COLUMN ponte.batch_overview.peak_bytes IS 'Largest resident memory of any of its steps in bytes.';
+COMMENT ON COLUMN ponte.batch_overview.as_of IS 'Moment of the prediction.';
+COMMENT ON COLUMN ponte.batch_overview.run_id IS 'Airflow run.';
+COMMENT ON COLUMN ponte.batch_overview.created_at IS 'When the run claimed the window.';
+COMMENT ON COLUMN ponte.batch_overview.published_at IS 'When it became what people see; NULL when they do not.';
+
+COMMENT ON COLUMN ponte.version_overview.model IS 'Name of the model.';
+COMMENT ON COLUMN ponte.version_overview.version IS '1, 2, 3 … per model.';
+COMMENT ON COLUMN ponte.version_overview.champion IS 'True when it scores now.';
+COMMENT ON COLUMN ponte.version_overview.task IS 'binary or regression.';
+COMMENT ON COLUMN ponte.version_overview.metrics IS 'Figures on its own holdout, by name; NULL before its evaluation.';
+COMMENT ON COLUMN ponte.version_overview.gate_passed IS 'Newest verdict of the gate; NULL before the first.';
+COMMENT ON COLUMN ponte.version_overview.train_rows IS 'Rows fitted on.';
+COMMENT ON COLUMN ponte.version_overview.holdout_rows IS 'Rows kept for evaluation.';
+COMMENT ON COLUMN ponte.version_overview.train_cutoff IS 'Latest label or feature time the fit has seen.';
+COMMENT ON COLUMN ponte.version_overview.snapshot_id IS 'Training set it was fitted on.';
+COMMENT ON COLUMN ponte.version_overview.trained_as_of IS 'Moment of the training run.';
+COMMENT ON COLUMN ponte.version_overview.code_revision IS 'Revision of the code that trained it; NULL when unknown.';
+COMMENT ON COLUMN ponte.version_overview.byte_count IS 'Size of the artifact folder in bytes.';
+COMMENT ON COLUMN ponte.version_overview.created_at IS 'When it was registered.';
