@@ -5,10 +5,10 @@ Airflow reads this file again for every task, so it imports nothing heavy and re
 
 from airflow.sdk import DAG, Asset, Param, chain
 
-from ponte.catalog import BrokenFolder, ModelFolder, find_folders, models_root
+from ponte.catalog import ModelFolder, find_folders, models_root
 from ponte.operators.check_batch import CheckBatchOperator
 from ponte.operators.clean_up import CleanUpOperator
-from ponte.operators.dag_settings import broken_dag, dag_settings
+from ponte.operators.dag_settings import build_dags, dag_settings
 from ponte.operators.freeze_batch import FreezeBatchOperator
 from ponte.operators.guard import GuardOperator
 from ponte.operators.plan import PlanOperator
@@ -55,9 +55,4 @@ def score_dag(folder: ModelFolder) -> DAG:
     return dag
 
 
-for folder in find_folders(models_root()):
-    if isinstance(folder, BrokenFolder):
-        built = broken_dag(folder, pipeline="score")
-    else:
-        built = score_dag(folder)
-    globals()[built.dag_id] = built
+globals().update(build_dags(find_folders(models_root()), score_dag, pipeline="score"))

@@ -5,9 +5,9 @@ Airflow reads this file again for every task, so it imports nothing heavy and re
 
 from airflow.sdk import DAG, Asset, Param, chain
 
-from ponte.catalog import BrokenFolder, ModelFolder, find_folders, models_root
+from ponte.catalog import ModelFolder, find_folders, models_root
 from ponte.operators.check_training_set import CheckTrainingSetOperator
-from ponte.operators.dag_settings import TRAIN_TIMEOUT, broken_dag, dag_settings
+from ponte.operators.dag_settings import TRAIN_TIMEOUT, build_dags, dag_settings
 from ponte.operators.evaluate import EvaluateOperator
 from ponte.operators.freeze_windows import FreezeWindowsOperator
 from ponte.operators.gate import GateOperator
@@ -24,7 +24,10 @@ def train_dag(folder: ModelFolder) -> DAG:
         type=["null", "string"],
         format="date",
         title="As of",
-        description_md="Train as if it were 00:00 UTC of this day: no later label is used. Empty: the day of this run.",
+        description_md=(
+            "Train as if it were 00:00 UTC of this day: no later label is used. "
+            "Empty: the end of this run's data interval."
+        ),
     )
     with DAG(
         f"{model}__train", params={"as_of": as_of}, **dag_settings(folder, cron=folder.spec.schedule.train)
@@ -45,9 +48,4 @@ def train_dag(folder: ModelFolder) -> DAG:
     return dag
 
 
-for folder in find_folders(models_root()):
-    if isinstance(folder, BrokenFolder):
-        built = broken_dag(folder, pipeline="train")
-    else:
-        built = train_dag(folder)
-    globals()[built.dag_id] = built
+globals().update(build_dags(find_folders(models_root()), train_dag, pipeline="train"))

@@ -1,4 +1,6 @@
-"""Fixtures: one embedded PostgreSQL per session, a private database per test. All lazy: a test pays for what it asks."""
+"""Fixtures: one embedded PostgreSQL per session, a private database per test; a test pays only for what it asks."""
+
+# ruff: noqa: E402 - the environment comes before the imports
 
 from __future__ import annotations
 
@@ -22,9 +24,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from tests.sample_model import World
+
     from ponte.artifacts import ArtifactStore
     from ponte.database import Database
-    from tests.sample_model import World
 
 _SUPERUSER = "postgres"
 #: Owns the test databases as the role `ponte` does in production: what needs a superuser fails here too.
@@ -50,7 +53,7 @@ class Cluster:
         self._server = self._start()
         self.execute(f"CREATE ROLE {_OWNER} LOGIN PASSWORD '{_PASSWORD}'")
 
-    def _start(self):  # noqa: ANN202 - of a module that is imported lazily
+    def _start(self):
         return self._postgres.start(self._data, superuser_password=_PASSWORD, options=_OPTIONS)
 
     def execute(self, statement: str, database: str = _SUPERUSER) -> None:
@@ -164,24 +167,20 @@ def world(db: Database, store: ArtifactStore, models_root: Path) -> World:
 
 
 @pytest.fixture(scope="session")
-def trained_template(
-    server: Cluster, migrated: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Trained]:
+def trained_template(server: Cluster, migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     """The shop's visits and a champion of `visits`, trained once per session."""
+    from tests.sample_model import World, load_visits, write_model
     from upath import UPath
 
     from ponte.artifacts import ArtifactStore
     from ponte.database import Database
-    from tests.sample_model import World, load_visits, write_model
 
     folder = tmp_path_factory.mktemp("trained")
     with server.database(migrated) as (name, url):
         db = Database(url)
         load_visits(db)
         (folder / "models").mkdir()
-        world = World(
-            db=db, store=ArtifactStore(UPath(folder / "artifacts")), folder=write_model(folder / "models")
-        )
+        world = World(db=db, store=ArtifactStore(UPath(folder / "artifacts")), folder=write_model(folder / "models"))
         world.train(run_id="first")
         yield Trained(name, folder / "artifacts", folder / "models")
 
@@ -189,12 +188,12 @@ def trained_template(
 @pytest.fixture
 def trained(server: Cluster, trained_template: Trained, tmp_path: Path) -> Iterator[World]:
     """A private copy of a world in which version 1 of `visits` is champion."""
+    from tests.sample_model import World
     from upath import UPath
 
     from ponte.artifacts import ArtifactStore
     from ponte.catalog import get_folder
     from ponte.database import Database
-    from tests.sample_model import World
 
     shutil.copytree(trained_template.artifacts, tmp_path / "artifacts")
     shutil.copytree(trained_template.models, tmp_path / "models")

@@ -211,9 +211,7 @@ class World:
         version = self.fit(written.snapshot_id, run_id=run_id)
         verdict_id, verdict = self.judge(version.version, written.snapshot_id, run_id=run_id)
         alias = gate.promote(self.db, verdict_id, actor=run_id) if promote else None
-        return TrainingRun(
-            training_set=written, version=version, verdict_id=verdict_id, verdict=verdict, alias=alias
-        )
+        return TrainingRun(training_set=written, version=version, verdict_id=verdict_id, verdict=verdict, alias=alias)
 
     # ------------------------------------------------------------ scoring
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,7 @@ from typing import Any
 from ponte.errors import ArtifactRefused
 
 MANIFEST = "manifest.json"
-#: Raised when the layout of a version folder changes; `read_folder` keeps reading the older ones.
+#: Raised when the layout of a version folder changes.
 FORMAT = 1
 
 
@@ -88,7 +87,7 @@ class ArtifactStore:
         return content
 
     def write_folder(self, path: str, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> StoredFolder:
-        """Store `files` and a manifest that binds their digests to `facts`; replaces what stands under `path`.
+        """Store `files` and a manifest that binds their digests to `facts`. `path` is new: nothing is ever replaced.
 
         Law: `read_folder(path, write_folder(path, files, facts).manifest_sha256, facts) == files`.
         """
@@ -98,9 +97,6 @@ class ArtifactStore:
         if self._local is not None:
             _write_local_folder(self._local / path, everything)
         else:
-            folder = self.root / path
-            for old in list(folder.iterdir()) if folder.exists() else []:  # of a run killed before it registered
-                old.unlink()
             for name, content in everything.items():  # MANIFEST is the last one
                 self._write(f"{path}/{name}", content)
         stored = StoredFolder(
@@ -155,15 +151,11 @@ class ArtifactStore:
 
 def _write_local_folder(target: Path, files: Mapping[str, bytes]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    for left_over in target.parent.glob(f".{target.name}.*"):  # of a writer that was killed
-        shutil.rmtree(left_over)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     temporary.mkdir()
     for name, content in files.items():
         _write_synced(temporary / name, content)
     _sync_folder(temporary)
-    if target.exists():  # left by a run that was killed before it registered the version
-        shutil.rmtree(target)
     temporary.rename(target)
     _sync_folder(target.parent)
 

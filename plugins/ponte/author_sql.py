@@ -34,7 +34,7 @@ class AuthorQuery:
     @cached_property
     def _tokens(self) -> list[tuple[Any, str]]:
         """Tokens as they were written, but for the semicolons at the end."""
-        found = list(tokenize(self.text))
+        found = list(tokenize(self.text))  # type: ignore[no-untyped-call]
         for place in range(len(found) - 1, -1, -1):
             kind, text = found[place]
             if kind in Punctuation and text == ";":

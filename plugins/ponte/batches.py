@@ -84,9 +84,12 @@ def claim(db: Database, model: str, window: Window, *, run_id: str, version: int
             return known
         connection.execute(
             sa.text(
-                "UPDATE ponte.batch b SET status = 'failed', why = 'superseded by run ' || :run_id "
+                # A step of an older run may hold its batch for long: it is passed over, and the fence stops it later.
+                "UPDATE ponte.batch SET status = 'failed', why = 'superseded by run ' || :run_id "
+                "WHERE batch_id IN (SELECT batch_id FROM ponte.batch b "
                 "WHERE model = :model AND window_start = :window_start AND status NOT IN ('rejected', 'failed') "
-                "AND NOT EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id)"
+                "AND NOT EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id) "
+                "FOR UPDATE SKIP LOCKED)"
             ),
             values,
         )
@@ -114,6 +117,13 @@ def claim(db: Database, model: str, window: Window, *, run_id: str, version: int
         return batch
 
 
+def find_batch(db: Database, model: str, window: Window, *, run_id: str) -> Batch | None:
+    """Return the batch that the run has claimed for the window, if it has."""
+    values = {"model": model, "window_start": window.start, "run_id": run_id}
+    with db.begin() as connection:
+        return _select(connection, "model = :model AND window_start = :window_start AND run_id = :run_id", values)
+
+
 def get_batch(db: Database, batch_id: int) -> Batch:
     """Return the batch; raises PonteError when there is none."""
     with db.begin() as connection:
@@ -139,7 +149,8 @@ def require(batch: Batch, status: Status) -> None:
     if batch.status == "failed":
         raise Fenced("the batch is over", where=batch.place, got=batch.why or "", fix="look at the run that took over")
     if batch.status == "rejected":
-        raise BatchRejected("the batch was rejected", where=batch.place, got=batch.why or "")
+        fix = "mend the source or the rule, then clear freeze_batch, or trigger a new run: both freeze the rows anew"
+        raise BatchRejected("the batch was rejected", where=batch.place, got=batch.why or "", fix=fix)
     if not batch.reached(status):
         raise PonteError("a step came too early", where=batch.place, got=batch.status, expected=status)
 
@@ -156,7 +167,7 @@ def reject(db: Database, batch: Batch, why: str) -> BatchRejected:
     with db.begin() as connection:
         connection.execute(
             sa.text(
-                "UPDATE ponte.batch SET status = 'rejected', why = :why WHERE batch_id = :id AND status <> 'failed'"
+                "UPDATE ponte.batch SET status = 'rejected', why = :why WHERE batch_id = :id AND status = 'frozen'"
             ),
             {"why": why, "id": batch.batch_id},
         )

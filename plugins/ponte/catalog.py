@@ -64,15 +64,16 @@ def find_folders(root: Path) -> list[ModelFolder | BrokenFolder]:
             found.append(load_folder(path))
         except ModelFolderError as error:
             found.append(BrokenFolder(name=path.name, path=path, error=error))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one folder, the others go on
+            what = f"cannot be read: {type(error).__name__}: {str(error)[:300]}"
+            broken = ModelFolderError(path.name, [Problem(file=".", what=what)])
+            found.append(BrokenFolder(name=path.name, path=path, error=broken))
     return found
 
 
 def load_folder(path: Path) -> ModelFolder:
     """Return the folder at `path`; raises ModelFolderError with all problems of its files and `model.toml`."""
-    problems: list[Problem] = []
-    if not MODEL_NAME.fullmatch(path.name):
-        fix = f"rename it to match {MODEL_NAME.pattern}"
-        problems.append(Problem(file=".", what=f"{path.name!r} is no model name", fix=fix))
+    problems = _name_problems(path.name)
     texts: dict[str, str] = {}
     for file in (*CODE_FILES, CARD):
         try:
@@ -93,6 +94,17 @@ def load_folder(path: Path) -> ModelFolder:
     if problems or spec is None:
         raise ModelFolderError(path.name, problems)
     return ModelFolder(name=path.name, path=path, spec=spec, card=texts[CARD])
+
+
+def _name_problems(name: str) -> list[Problem]:
+    problems = []
+    if not MODEL_NAME.fullmatch(name):
+        fix = f"rename it to match {MODEL_NAME.pattern}"
+        problems.append(Problem(file=".", what=f"{name!r} is no model name", fix=fix))
+    if name.endswith("_latest"):
+        what = f"{name!r} would take the name of the view predictions.{name} of another model"
+        problems.append(Problem(file=".", what=what, fix="choose a name that does not end in _latest"))
+    return problems
 
 
 def get_folder(root: Path, name: str) -> ModelFolder:

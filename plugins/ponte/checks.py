@@ -11,20 +11,18 @@ import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from ponte import batches
 from ponte.catalog import ModelFolder
-from ponte.database import DATA_SCHEMA, Database, quote
-from ponte.errors import ModelFolderError, Problem
+from ponte.database import DATA_SCHEMA, SESSION, Database, quote
+from ponte.errors import DatabaseUnavailable
+from ponte.expectations import build_expectations
 from ponte.receipts import Receipt, measured
 from ponte.spec import Check
 from ponte.training_sets import TrainingSet, get_training_set, lock_training_set, reject_training_set
-
-if TYPE_CHECKING:
-    from great_expectations.expectations.expectation import Expectation
 
 log = logging.getLogger(__name__)
 
@@ -69,14 +67,24 @@ def check_batch(db: Database, folder: ModelFolder, batch_id: int) -> list[CheckR
     if batch.reached("checked"):
         return []
     with measured(db, Receipt(model=folder.name, step="check", batch_id=batch_id, row_count=batch.row_count)):
-        results = _evaluate(db, folder, batches.frozen_name(batch)[1], key=list(folder.spec.key))
-        _store(db, results, batch_id=batch_id)
+        try:
+            results = _evaluate(db, folder, batches.frozen_name(batch)[1], key=list(folder.spec.key))
+        except Exception:
+            # Airflow may run a task twice at once; when the twin went on, its results are the results.
+            if batches.get_batch(db, batch_id).reached("checked"):
+                return []
+            raise
     stopping = _stopping(results)
+    with db.begin() as connection:
+        batch = batches.lock(connection, batch_id)
+        batches.require(batch, "frozen")
+        if batch.reached("checked"):
+            return results
+        _store(connection, results, batch_id=batch_id)
+        if not stopping:
+            batches.advance(connection, batch_id, "checked")
     if stopping:
         raise batches.reject(db, batch, stopping)
-    with db.begin() as connection:
-        if batches.lock(connection, batch_id).status == "frozen":
-            batches.advance(connection, batch_id, "checked")
     return results
 
 
@@ -93,15 +101,17 @@ def check_training_set(db: Database, folder: ModelFolder, snapshot_id: int) -> l
     receipt = Receipt(model=folder.name, step="check", snapshot_id=snapshot_id, row_count=training_set.row_count)
     with measured(db, receipt):
         results = _evaluate(db, folder, training_set.frozen_table, key=["window_start", *folder.spec.key])
-        _store(db, results, snapshot_id=snapshot_id)
     stopping = _stopping(results)
-    if stopping:
-        raise reject_training_set(db, training_set, stopping)
     with db.begin() as connection:
-        if lock_training_set(connection, snapshot_id).status == "frozen":
+        if lock_training_set(connection, snapshot_id).status != "frozen":
+            return results  # a twin was faster
+        _store(connection, results, snapshot_id=snapshot_id)
+        if not stopping:
             connection.execute(
                 sa.text("UPDATE ponte.snapshot SET status = 'checked' WHERE snapshot_id = :id"), {"id": snapshot_id}
             )
+    if stopping:
+        raise reject_training_set(db, training_set, stopping)
     return results
 
 
@@ -167,7 +177,7 @@ def _expectation_results(db: Database, folder: ModelFolder, table: str) -> list[
     context = gx.get_context(mode="ephemeral", project_config=configuration)
     context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
     # GX substitutes $NAME in configuration, so a dollar sign in a password must be escaped.
-    url = db.url.render_as_string(hide_password=False).replace("$", r"\$")
+    url = db.url.update_query_dict(SESSION).render_as_string(hide_password=False).replace("$", r"\$")
     with warnings.catch_warnings():
         # It would rather have a PostgresDatasource, which refuses the URL of a unix socket.
         warnings.simplefilter("ignore", category=UserWarning)
@@ -180,29 +190,6 @@ def _expectation_results(db: Database, folder: ModelFolder, table: str) -> list[
     configurations: list[Any] = [result.expectation_config for result in validation.results]
     by_position = {c.meta["position"]: r for c, r in zip(configurations, validation.results, strict=True)}
     return [_result(position, check, by_position[position]) for position, check in enumerate(folder.spec.checks)]
-
-
-def build_expectations(folder: ModelFolder) -> list[Expectation]:
-    """Return the declared expectations as Great Expectations' own objects.
-
-    Raises ModelFolderError with every argument that an expectation does not take.
-    """
-    from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
-
-    built, problems = [], []
-    for position, check in enumerate(folder.spec.checks):
-        configuration = ExpectationConfiguration(
-            type=check.expectation, kwargs=check.arguments, meta={"position": position}
-        )
-        try:
-            built.append(configuration.to_domain_obj())
-        except Exception as error:  # noqa: BLE001 - pydantic.v1's, which no public name exports
-            field = f"checks.{position}.{check.expectation}"
-            said = "; ".join(line.strip() for line in str(error).splitlines()[1:]) or str(error)
-            problems.append(Problem(file="model.toml", field=field, what=said))
-    if problems:
-        raise ModelFolderError(folder.name, problems)
-    return built
 
 
 def _result(position: int, check: Check, result: Any) -> CheckResult:
@@ -224,16 +211,30 @@ def _result(position: int, check: Check, result: Any) -> CheckResult:
 
 
 def _exceptions(info: Any) -> list[str]:
-    """Return the messages in GX's exception_info, which is flat or keyed by metric."""
+    """Return the messages in GX's exception_info, which is flat or keyed by metric.
+
+    Raises DatabaseUnavailable when they tell of the database, not of the data: GX turns every exception into a result.
+    """
     if not info:
         return []
     parts = [info] if "raised_exception" in info else list(info.values())
-    return sorted({str(p.get("exception_message")) for p in parts if isinstance(p, dict) and p.get("raised_exception")})
+    raised = [p for p in parts if isinstance(p, dict) and p.get("raised_exception")]
+    messages = sorted({str(p.get("exception_message")) for p in raised})
+    if any(
+        fault in str(p.get("exception_traceback")) for p in raised for fault in ("OperationalError", "InterfaceError")
+    ):
+        raise DatabaseUnavailable("the database failed during the checks", got="; ".join(messages))
+    return messages
 
 
 def _store(
-    db: Database, results: Sequence[CheckResult], *, batch_id: int | None = None, snapshot_id: int | None = None
+    connection: sa.Connection,
+    results: Sequence[CheckResult],
+    *,
+    batch_id: int | None = None,
+    snapshot_id: int | None = None,
 ) -> None:
+    """Replace the results of the owner, whose row the caller's transaction has locked."""
     owner = {"batch_id": batch_id, "snapshot_id": snapshot_id}
     rows = [
         {
@@ -244,17 +245,11 @@ def _store(
         for r in results
     ]
     names = list(rows[0])
-    with db.begin() as connection:
-        # Two copies of one run take turns; the second replaces the results of the first.
-        if batch_id is not None:
-            batches.lock(connection, batch_id)
-        if snapshot_id is not None:
-            lock_training_set(connection, snapshot_id)
-        connection.execute(
-            sa.text("DELETE FROM ponte.check_result WHERE batch_id = :batch_id OR snapshot_id = :snapshot_id"), owner
-        )
-        places = ", ".join(f":{name}" for name in names)
-        connection.execute(sa.text(f"INSERT INTO ponte.check_result ({', '.join(names)}) VALUES ({places})"), rows)
+    places = ", ".join(f":{name}" for name in names)
+    connection.execute(
+        sa.text("DELETE FROM ponte.check_result WHERE batch_id = :batch_id OR snapshot_id = :snapshot_id"), owner
+    )
+    connection.execute(sa.text(f"INSERT INTO ponte.check_result ({', '.join(names)}) VALUES ({places})"), rows)
 
 
 def describe(results: Sequence[CheckResult]) -> dict[str, int]:

@@ -5,7 +5,7 @@ Rows that steer (batches, events) go through SQLAlchemy; rows by the million go 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from adbc_driver_manager.dbapi import Connection as AdbcConnection
 
 #: Author SQL and ours mean UTC wherever the server stands; the name shows in pg_stat_activity.
-#: (No space in the options: SQLAlchemy would write it as +, which libpq does not read back.)
-_SESSION = {"options": "-cTimeZone=UTC", "application_name": "ponte"}
+#: The server looks every ten seconds whether the client of a running statement is still there: the statement of a task
+#: that was killed must not hold its locks against the retry until it ends by itself.
+SESSION = {"options": "-c TimeZone=UTC -c client_connection_check_interval=10s", "application_name": "ponte"}
 
 #: Schema of the tables that hold rows of one batch: frozen inputs and staged predictions.
 DATA_SCHEMA = "ponte_data"
@@ -42,7 +43,7 @@ class Database:
     @cached_property
     def engine(self) -> sa.Engine:
         """Engine without a pool: a task opens few connections and must not hold them while it predicts."""
-        return sa.create_engine(self.url, poolclass=NullPool, connect_args=_SESSION)
+        return sa.create_engine(self.url, poolclass=NullPool, connect_args=SESSION)
 
     def begin(self) -> Any:
         """Return a context manager: one transaction, READ COMMITTED, committed at its end, rolled back on error."""
@@ -61,7 +62,7 @@ class Database:
         """Yield an ADBC connection, one transaction at a time; closing it without a commit rolls back."""
         from adbc_driver_postgresql import dbapi
 
-        uri = self.url.set(drivername="postgresql").update_query_dict(_SESSION)
+        uri = self.url.set(drivername="postgresql").update_query_dict(SESSION)
         # libpq wants %20 where SQLAlchemy writes a space, and + in the query.
         base, _, query = uri.render_as_string(hide_password=False).partition("?")
         connection = dbapi.connect(f"{base.replace(' ', '%20')}?{query.replace('+', '%20')}")
@@ -81,9 +82,18 @@ def quote(*parts: str) -> str:
 
 
 def connection_url(
-    *, host: str | None, port: int | None, login: str | None, password: str | None, database: str | None
+    *,
+    host: str | None,
+    port: int | None,
+    login: str | None,
+    password: str | None,
+    database: str | None,
+    options: Mapping[str, Any] | None = None,
 ) -> sa.URL:
-    """Return the URL of connection parts as Airflow keeps them; a host that is a path is a unix socket folder."""
+    """Return the URL of connection parts as Airflow keeps them; a host that is a path is a unix socket folder.
+
+    options : further parameters of libpq, `sslmode` and `sslrootcert` among them.
+    """
     socket = host is not None and host.startswith("/")
     return sa.URL.create(
         "postgresql+psycopg2",
@@ -92,7 +102,10 @@ def connection_url(
         host=None if socket else host,
         port=None if socket else port,
         database=database,
-        query={"host": str(host), "port": str(port or 5432)} if socket else {},
+        query={
+            **({"host": str(host), "port": str(port or 5432)} if socket else {}),
+            **{name: str(value) for name, value in (options or {}).items()},
+        },
     )
 
 
@@ -113,9 +126,17 @@ def is_transient(error: BaseException) -> bool:
     """Tell whether trying again later may help. Faults of data or SQL do not heal by themselves."""
     if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
         return True
-    state = getattr(error, "sqlstate", None)
-    name = type(error).__name__
     if type(error).__module__.startswith(("adbc_driver_manager", "psycopg2")):
-        # Class 08 connection, 40 rollback, 53 resources, 55 object in use, 57 operator intervention.
-        return str(state or "")[:2] in {"08", "40", "53", "55", "57"} or name in {"OperationalError", "InterfaceError"}
-    return False
+        state = str(getattr(error, "sqlstate", None) or "")
+        if state:
+            # Class 08 connection, 40 rollback, 53 resources, 55 object in use, 57 operator intervention; but 08P01 is
+            # a malformed COPY stream, which stays malformed.
+            return state[:2] in {"08", "40", "53", "55", "57"} and state != "08P01"
+        return type(error).__name__ in {"OperationalError", "InterfaceError"}
+    # Great Expectations wraps what a connection raises.
+    return error.__cause__ is not None and is_transient(error.__cause__)
+
+
+def limit_lock_waits(connection: sa.Connection, timeout: str) -> None:
+    """Let the caller's transaction wait for a lock no longer than `timeout` ('2s'): others queue behind a waiter."""
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{timeout}'")

@@ -12,7 +12,7 @@ from ponte import registry
 from ponte.artifacts import ArtifactStore
 from ponte.catalog import ModelFolder
 from ponte.database import Database
-from ponte.errors import ArtifactRefused
+from ponte.errors import SignatureMismatch
 from ponte.receipts import Receipt, measured
 from ponte.registry import Version
 from ponte.signature import differences
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CANDIDATE = "candidate"
+#: Figure of the champion: 1 when it could predict the holdout rows, 0 when it could not.
+READABLE = "readable"
 EVEN_ODDS = 0.5
 #: Metric name → value.
 Metrics = Mapping[str, float]
@@ -42,8 +44,8 @@ def evaluate(
 ) -> dict[str, Metrics]:
     """Return metrics by subject (candidate, champion, baselines), all on the holdout rows of the training set.
 
-    Stored in `ponte.metric`; a repetition replaces what it stored before. A champion that cannot read these rows (other
-    columns, other libraries) is left out with a warning: the gate then says so.
+    Stored in `ponte.metric`; a repetition replaces what it stored before. A champion that cannot predict these rows
+    (other columns, other libraries, broken files) gets only the figure `readable` = 0.
     """
     version = registry.get_version(db, folder.name, version_number)
     with measured(db, Receipt(model=folder.name, step="evaluate", snapshot_id=snapshot_id)) as receipt:
@@ -53,14 +55,19 @@ def evaluate(
         receipt.row_count = len(holdout.labels)
         classes = _classes(fitting.labels, version.task)
         predictions = {CANDIDATE: load_version(store, version).predict(holdout.rows)}
-        champion = _champion_predictions(db, store, version, holdout)
-        if champion is not None:
-            predictions[champion_subject(champion[0])] = champion[1]
+        rival, rival_predictions = _champion_predictions(db, store, version, holdout)
+        if rival_predictions is not None:
+            predictions[champion_subject(rival)] = rival_predictions
         predictions["baseline:constant"] = _constant(fitting, holdout, version.task, classes)
         by = folder.spec.evaluation.baseline_by
         if by is not None:
             predictions[f"baseline:{by}"] = _by_column(fitting, holdout, by, version.task, classes)
-        metrics = {s: measure(version.task, holdout.labels, p, classes) for s, p in predictions.items()}
+        metrics: dict[str, Metrics] = {
+            s: measure(version.task, holdout.labels, p, classes) for s, p in predictions.items()
+        }
+        if rival:
+            readable = {READABLE: float(rival_predictions is not None)}
+            metrics[champion_subject(rival)] = {**metrics.get(champion_subject(rival), {}), **readable}
         _store(db, version, snapshot_id, metrics, row_count=len(holdout.labels))
     for subject, figures in metrics.items():
         log.info("%-20s %s", subject, "  ".join(f"{name} {value:.4f}" for name, value in figures.items()))
@@ -102,20 +109,20 @@ def _classes(labels: np.ndarray[Any, Any], task: Task) -> list[Any]:
 
 def _champion_predictions(
     db: Database, store: ArtifactStore, candidate: Version, holdout: Part
-) -> tuple[int, Predictions] | None:
+) -> tuple[int, Predictions | None]:
+    """Return the champion's version (0: there is none beside the candidate) and its predictions, if it has any."""
     alias = registry.current_alias(db, candidate.model)
     if alias is None or alias.version == candidate.version:
-        return None
+        return 0, None
     champion = registry.get_version(db, candidate.model, alias.version)
     differ = differences(champion.signature.features, candidate.signature.features)
-    if differ:
-        log.warning("champion %d cannot be compared: %s", champion.version, "; ".join(differ))
-        return None
     try:
+        if differ:
+            raise SignatureMismatch("; ".join(differ))
         return champion.version, load_version(store, champion).predict(holdout.rows)
-    except ArtifactRefused as error:
-        log.warning("champion %d cannot be compared: %s", champion.version, error)
-        return None
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with the champion must not keep its successor out
+        log.warning("champion %d cannot predict these rows: %s", champion.version, error)
+        return champion.version, None
 
 
 def _constant(fitting: Part, holdout: Part, task: Task, classes: list[Any]) -> Predictions:

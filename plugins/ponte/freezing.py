@@ -18,12 +18,13 @@ from ponte import batches, registry
 from ponte.author_sql import AuthorQuery, prefixed
 from ponte.batches import Batch
 from ponte.catalog import ModelFolder
-from ponte.database import DATA_SCHEMA, Database, quote
+from ponte.database import DATA_SCHEMA, Database, limit_lock_waits, quote
 from ponte.errors import TrainingRefused
-from ponte.inspection import FolderColumns, inspect_folder
+from ponte.inspection import FolderColumns, inspect_features, inspect_folder
 from ponte.receipts import Receipt, measured
+from ponte.registry import Version
 from ponte.signature import Column, Signature, require_same
-from ponte.training_sets import TrainingSet, claim_training_set, lock_training_set
+from ponte.training_sets import TrainingSet, claim_training_set, get_training_set, lock_training_set
 from ponte.windows import Window
 
 log = logging.getLogger(__name__)
@@ -33,17 +34,20 @@ _LABELS = "labels_"
 def freeze_batch(db: Database, folder: ModelFolder, window: Window, *, run_id: str) -> Batch:
     """Claim the window and return its batch with the rows frozen; does nothing when this run froze it before.
 
+    The rows come from the features.sql that the version was trained with, as kept with its snapshot: an edit of the
+    folder takes effect with the version that is trained on it, and going back to a version goes back to its text.
+
     Raises NoChampion, ModelFolderError, SignatureMismatch before anything is claimed, BatchRejected when the window is
     empty (unless the model says `empty = "allow"`), Fenced when a newer run claimed the window.
     """
-    version = registry.champion(db, folder.name)
-    found = inspect_folder(db, folder, estimator=False)
-    for expected, got in ((version.signature.key, found.key), (version.signature.features, found.features)):
-        require_same(expected, got, model=folder.name, version=version.version)
-    batch = batches.claim(db, folder.name, window, run_id=run_id, version=version.version)
+    claimed = batches.find_batch(db, folder.name, window, run_id=run_id)
+    version = registry.get_version(db, folder.name, claimed.version) if claimed else registry.champion(db, folder.name)
+    text = get_training_set(db, version.snapshot_id).features_sql
+    _require_trained_columns(db, folder, version, text)
+    batch = claimed or batches.claim(db, folder.name, window, run_id=run_id, version=version.version)
     if batch.status == "freezing":
         with measured(db, Receipt(model=folder.name, step="freeze", batch_id=batch.batch_id)) as receipt:
-            receipt.row_count = _freeze_rows(db, folder, batch, (*found.key, *found.features))
+            receipt.row_count = _freeze_rows(db, batch, text, (*version.signature.key, *version.signature.features))
         batch = batches.get_batch(db, batch.batch_id)
     batches.require(batch, "frozen")
     if batch.row_count == 0 and folder.spec.scoring.empty == "reject":
@@ -51,21 +55,30 @@ def freeze_batch(db: Database, folder: ModelFolder, window: Window, *, run_id: s
     return batch
 
 
-def _freeze_rows(db: Database, folder: ModelFolder, batch: Batch, columns: tuple[Column, ...]) -> int | None:
-    query = AuthorQuery("features.sql", folder.text("features.sql")).sql()
+def _require_trained_columns(db: Database, folder: ModelFolder, version: Version, trained_text: str) -> None:
+    """Raise SignatureMismatch unless the folder's query, and the version's own, return the version's columns now."""
+    texts = dict.fromkeys([folder.text("features.sql"), trained_text])
+    if len(texts) > 1:
+        log.warning("features.sql was edited since version %d was trained; its own text is used", version.version)
+    for text in texts:
+        found = inspect_features(db, folder, text)
+        for expected, got in ((version.signature.key, found.key), (version.signature.features, found.features)):
+            require_same(expected, got, model=folder.name, version=version.version)
+
+
+def _freeze_rows(db: Database, batch: Batch, text: str, columns: tuple[Column, ...]) -> int | None:
+    query = f"SELECT * FROM (\n{AuthorQuery('features.sql', text).sql()}\n) AS features"
     table = quote(*batches.frozen_name(batch))
     parameters = batch.window.parameters()
     with db.begin() as connection:
         if batches.lock(connection, batch.batch_id).status != "freezing":
             return batch.row_count
-        _create_empty(connection, table, f"SELECT * FROM (\n{query}\n) AS features", parameters)
+        _create_empty(connection, table, query, parameters)
         batches.store_columns(connection, batch.batch_id, columns)
     with db.begin() as connection:
         if batches.lock(connection, batch.batch_id).status != "freezing":
             return batch.row_count
-        rows = connection.exec_driver_sql(
-            f"INSERT INTO {table} SELECT * FROM (\n{query}\n) AS features", parameters
-        ).rowcount
+        rows = connection.exec_driver_sql(f"INSERT INTO {table} {query}", parameters).rowcount
         connection.execute(
             sa.text(
                 "UPDATE ponte.batch SET status = 'frozen', row_count = :rows, "
@@ -84,9 +97,10 @@ def freeze_training_set(
     """Return the labelled rows of `windows`, each with the features of its own as_of, frozen in one table.
 
     A label counts only when it was known at `as_of`, the moment of the training run. Does nothing when this run froze
-    it before. Raises ModelFolderError (estimator included) before anything is written, TrainingRefused without rows.
+    it before. Raises ModelFolderError (estimator and checks included) before anything is written, TrainingRefused
+    without rows.
     """
-    found = inspect_folder(db, folder, estimator=True)
+    found = inspect_folder(db, folder)
     holdout_from = windows[-folder.spec.training.holdout_windows].start
     training_set = claim_training_set(db, folder, as_of=as_of, holdout_from=holdout_from, run_id=run_id)
     if training_set.status == "freezing":
@@ -177,6 +191,7 @@ def _analyze(db: Database, table: str) -> None:
 def drop_frozen(db: Database, batch_id: int) -> bool:
     """Drop the frozen table of a batch that needs it no more: one that was published, or is over. Return whether."""
     with db.begin() as connection:
+        limit_lock_waits(connection, "10s")  # a twin that is late may still read the table
         batch = batches.lock(connection, batch_id)
         published = connection.execute(
             sa.text("SELECT EXISTS (SELECT FROM ponte.publication_event WHERE batch_id = :id)"), {"id": batch_id}

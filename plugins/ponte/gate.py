@@ -13,8 +13,8 @@ from tabulate import tabulate
 from ponte import registry
 from ponte.catalog import ModelFolder
 from ponte.database import Database
-from ponte.errors import PonteError
-from ponte.evaluation import CANDIDATE, champion_subject
+from ponte.errors import AliasMoved, PonteError
+from ponte.evaluation import CANDIDATE, READABLE, champion_subject
 from ponte.spec import METRICS, ModelSpec
 
 log = logging.getLogger(__name__)
@@ -66,9 +66,9 @@ def decide(
 ) -> Verdict:
     """Return the verdict on `candidate`, the value of `[gate] metric` on the holdout.
 
-    Two rules: it meets the declared bound, and it is not worse than the champion's value on the same rows. Without a
-    champion the bound alone decides; with one that could not be measured on these rows (`champion` is None) the
-    second rule fails, because nothing shows that the newcomer is no worse.
+    Two rules: it meets the declared bound, and it is not worse than the champion's value on the same rows. The bound
+    alone decides without a champion, and with one that cannot predict these rows (`champion` is None): it cannot score
+    the coming windows either, so keeping it would keep every window from being scored.
     """
     gate = spec.gate
     higher = METRICS[spec.task][gate.metric]
@@ -92,8 +92,8 @@ def decide(
             RuleResult(
                 rule=f"{gate.metric} is not worse than champion {champion_version}",
                 got=f"{candidate:.6g}",
-                expected=f"{sign} {champion:.6g}" if champion is not None else "a champion that can read these rows",
-                passed=champion is not None and at_least_as_good(candidate, champion),
+                expected=f"{sign} {champion:.6g}" if champion is not None else "nothing: it cannot predict these rows",
+                passed=champion is None or at_least_as_good(candidate, champion),
             )
         )
     return Verdict(model=model, version=version, rules=tuple(rules))
@@ -106,6 +106,12 @@ def judge(db: Database, folder: ModelFolder, version: int, snapshot_id: int, *, 
     figures = _figures(db, folder.name, version, snapshot_id, folder.spec.gate.metric)
     if CANDIDATE not in figures:
         raise PonteError("the version was not evaluated", where=f"model {folder.name}, version {version}")
+    if rival is not None and not _measured(db, folder.name, version, snapshot_id, champion_subject(rival)):
+        raise AliasMoved(
+            f"the champion is version {rival}, which was not measured beside version {version}",
+            where=f"model {folder.name}",
+            fix="it was promoted meanwhile: clear the task evaluate",
+        )
     verdict = decide(
         folder.spec,
         model=folder.name,
@@ -163,6 +169,11 @@ def promote(db: Database, verdict_id: int, *, actor: str) -> registry.Alias | No
         reason="gate passed",
         evidence={"verdict_id": verdict_id},
     )
+
+
+def _measured(db: Database, model: str, version: int, snapshot_id: int, subject: str) -> bool:
+    """Tell whether the evaluation of the version has looked at this subject, readable or not."""
+    return subject in _figures(db, model, version, snapshot_id, READABLE)
 
 
 def _figures(db: Database, model: str, version: int, snapshot_id: int, metric: str) -> Mapping[str, float]:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from ponte import windows
+from ponte import estimators, windows
 from ponte.author_sql import AuthorQuery, columns_of
 from ponte.catalog import BrokenFolder, ModelFolder, find_folders, models_root
 from ponte.database import Database
 from ponte.errors import ModelFolderError, PonteError, Problem, did_you_mean
+from ponte.expectations import build_expectations, named_columns
 from ponte.signature import FAMILIES, KEY_FAMILIES, Column, Family
 from ponte.spec import COLUMN_NAME, RESERVED_COLUMNS
 
@@ -30,50 +31,81 @@ _LABEL_FAMILIES: dict[str, frozenset[Family]] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FolderColumns:
-    """What the two queries of a model folder return."""
+class FeatureColumns:
+    """What features.sql returns."""
 
     key: tuple[Column, ...]
     features: tuple[Column, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FolderColumns(FeatureColumns):
+    """What the two queries of a model folder return."""
+
     label: Family
     #: Whether labels.sql also returns `labelled_at`.
     has_labelled_at: bool
 
 
-def inspect_folder(db: Database, folder: ModelFolder, *, estimator: bool) -> FolderColumns:
-    """Return the columns of both queries; with `estimator`, also build the estimator once.
+def inspect_features(db: Database, folder: ModelFolder, text: str) -> FeatureColumns:
+    """Return the columns of `text`, the features.sql of the folder or of one of its versions.
 
-    Raises ModelFolderError with all problems. Runs no query to its end and writes nothing.
+    All that scoring needs of a folder: it sees neither labels.sql nor estimator.py. Raises ModelFolderError with all
+    problems. Does not run the query and writes nothing.
     """
     problems: list[Problem] = []
-    parameters = windows.window_of_tick(folder.spec.window, dt.datetime.now(dt.UTC)).parameters()
-    features_query = AuthorQuery("features.sql", folder.text("features.sql"))
-    labels_query = AuthorQuery("labels.sql", folder.text("labels.sql"))
-    features = _columns(db, features_query, parameters, problems)
-    labels = _columns(db, labels_query, parameters, problems)
+    columns = _columns(db, folder, "features.sql", text, problems)
+    if columns is not None:
+        problems += _feature_problems(folder, columns)
+    if problems or columns is None:
+        raise ModelFolderError(folder.name, problems)
+    return _feature_columns(folder, columns)
+
+
+def inspect_folder(db: Database, folder: ModelFolder) -> FolderColumns:
+    """Return the columns of both queries, after building the estimator and the expectations once.
+
+    Raises ModelFolderError with all problems. Does not run the queries and writes nothing.
+    """
+    problems: list[Problem] = []
+    features = _columns(db, folder, "features.sql", folder.text("features.sql"), problems)
+    labels = _columns(db, folder, "labels.sql", folder.text("labels.sql"), problems)
     if features is not None:
         problems += _feature_problems(folder, features)
     if labels is not None:
         problems += _label_problems(folder, labels, features or [])
-    if estimator:
-        problems += _estimator_problems(folder)
+    for part in (_build_estimator, build_expectations):
+        try:
+            part(folder)
+        except ModelFolderError as error:
+            problems += error.problems
     if problems or features is None or labels is None:
         raise ModelFolderError(folder.name, problems)
-    families = {name: family for name, _, family in features if family is not None}
-    key = tuple(Column(name=name, family=families[name]) for name in folder.spec.key)
+    columns = _feature_columns(folder, features)
     label = next(family for name, _, family in labels if name == "label")
     assert label is not None
     return FolderColumns(
-        key=key,
-        features=tuple(Column(name=n, family=f) for n, f in families.items() if n not in folder.spec.key),
+        key=columns.key,
+        features=columns.features,
         label=label,
         has_labelled_at=any(name == "labelled_at" for name, _, _ in labels),
     )
 
 
+def _feature_columns(folder: ModelFolder, columns: list[tuple[str, str, Family | None]]) -> FeatureColumns:
+    families = {name: family for name, _, family in columns if family is not None}
+    return FeatureColumns(
+        key=tuple(Column(name=name, family=families[name]) for name in folder.spec.key),
+        features=tuple(Column(name=n, family=f) for n, f in families.items() if n not in folder.spec.key),
+    )
+
+
 def _columns(
-    db: Database, query: AuthorQuery, parameters: dict[str, dt.date | dt.datetime], problems: list[Problem]
+    db: Database, folder: ModelFolder, file: str, text: str, problems: list[Problem]
 ) -> list[tuple[str, str, Family | None]] | None:
+    query = AuthorQuery(file, text)
+    # Any window will do: the query is parsed and planned, not run.
+    parameters = windows.window_of_tick(folder.spec.window, windows.midnight(dt.date(2000, 1, 3))).parameters()
     found = query.problems()
     if found:
         problems += found
@@ -99,6 +131,17 @@ def _feature_problems(folder: ModelFolder, columns: list[tuple[str, str, Family 
         for key in folder.spec.key
         if key not in names
     ]
+    for position, check in enumerate(folder.spec.checks):
+        found += [
+            Problem(
+                file="model.toml",
+                field=f"checks.{position}.{argument}",
+                what=f"features.sql returns no column {column!r}",
+                fix=did_you_mean(column, names),
+            )
+            for argument, column in named_columns(check)
+            if column not in names
+        ]
     by = folder.spec.evaluation.baseline_by
     if by is not None and by not in names:
         found.append(
@@ -161,14 +204,8 @@ def _cast_hint(families: frozenset[Family]) -> str:
     return f"cast it to one of: {', '.join(sorted(kind for kind, family in FAMILIES.items() if family in families))}"
 
 
-def _estimator_problems(folder: ModelFolder) -> list[Problem]:
-    from ponte.estimators import load_estimator
-
-    try:
-        load_estimator(folder.text("estimator.py"), model=folder.name, task=folder.spec.task)
-    except ModelFolderError as error:
-        return list(error.problems)
-    return []
+def _build_estimator(folder: ModelFolder) -> None:
+    estimators.load_estimator(folder.text(estimators.FILE), model=folder.name, task=folder.spec.task)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -189,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             if isinstance(folder, BrokenFolder):
                 raise folder.error
-            found = inspect_folder(Database(chosen.database), folder, estimator=True)
+            found = inspect_folder(Database(chosen.database), folder)
         except PonteError as error:
             broken += 1
             print(error)

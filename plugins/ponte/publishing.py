@@ -1,7 +1,7 @@
 """Stage a scored batch, then flip the pointer behind the fence.
 
-Readers see all of a batch or none of it: what they see changes with one row of `ponte.published`. Publishing,
-publishing again and going back to an earlier batch are the same one-row change, each with its event.
+Readers see all of a batch or none of it: what they see changes with one row of `ponte.published`, each time with an
+event. A batch that was replaced stays where it is, so that a way back (not built yet) is one row too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from ponte import batches, registry
 from ponte.batches import Batch
-from ponte.database import DATA_SCHEMA, Database, is_transient, quote
+from ponte.database import DATA_SCHEMA, Database, is_transient, limit_lock_waits, quote
 from ponte.errors import Fenced, RowsLost
 from ponte.prediction_tables import attach_prediction_table, finish_prediction_table
 from ponte.receipts import Receipt, measured
@@ -59,6 +59,8 @@ def guard_batch(db: Database, batch_id: int) -> int:
             if not batch.reached("scored"):
                 batches.advance(connection, batch_id, "scored")
         with db.begin() as connection:
+            # A late twin may still write to the table. Waiting for it without limit would keep the batch locked.
+            limit_lock_waits(connection, "10s")
             batch = batches.lock(connection, batch_id)
             batches.require(batch, "scored")
             if not batch.reached("staged"):
@@ -105,7 +107,7 @@ def publish(db: Database, batch_id: int, *, actor: str, reason: str) -> Publicat
 
 def _flip(db: Database, batch_id: int, *, actor: str, reason: str) -> Publication:
     with db.begin() as connection:
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        limit_lock_waits(connection, LOCK_TIMEOUT)
         batch = batches.read_batch(connection, batch_id)
         values = {"model": batch.model, "window": batch.window_start, "batch": batch_id, "epoch": batch.epoch}
         newest = connection.execute(
@@ -125,7 +127,12 @@ def _flip(db: Database, batch_id: int, *, actor: str, reason: str) -> Publicatio
         previous = connection.execute(query, values).scalar_one_or_none()
         rows = require_conservation(connection, batch)
         if previous == batch_id:
-            return Publication(batch_id=batch_id, previous_batch_id=previous, row_count=rows)
+            query = sa.text(
+                "SELECT previous_batch_id FROM ponte.publication_event "
+                "WHERE batch_id = :batch ORDER BY event_id DESC LIMIT 1"
+            )
+            before = connection.execute(query, values).scalar_one()
+            return Publication(batch_id=batch_id, previous_batch_id=before, row_count=rows)
         attach_prediction_table(connection, batch)
         connection.execute(
             sa.text(

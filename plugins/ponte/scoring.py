@@ -11,7 +11,7 @@ import datetime as dt
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -25,7 +25,7 @@ from ponte.errors import PonteError, RowsLost
 from ponte.prediction_tables import create_prediction_table
 from ponte.receipts import Receipt, measured
 from ponte.signature import require_same, select_list
-from ponte.versions import LoadedVersion, load_version
+from ponte.versions import LoadedVersion, as_labels, load_version
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -122,7 +122,12 @@ def _stream(
         if first is not None:
             counted = _Counter(first, chunks)
             reader = pa.RecordBatchReader.from_batches(first.schema, counted)
-            written = writing.adbc_ingest(batch.prediction_table, reader, mode="append", db_schema_name=DATA_SCHEMA)
+            try:
+                written = writing.adbc_ingest(batch.prediction_table, reader, mode="append", db_schema_name=DATA_SCHEMA)
+            except Exception:
+                if counted.error is not None:
+                    raise counted.error from None
+                raise
             rows = counted.rows
             if written != rows:
                 raise RowsLost(
@@ -138,17 +143,21 @@ def _stream(
 
 
 class _Counter:
-    """Iterate over chunks and count their rows."""
+    """Iterate over chunks, count their rows, and keep what was raised: ADBC makes an error of its own out of it."""
 
     def __init__(self, first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> None:
-        self.rows, self._first, self._rest = 0, first, rest
+        self.rows = 0
+        self.error: Exception | None = None
+        self._chunks = chain([first], rest)
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        self.rows = self._first.num_rows
-        yield self._first
-        for chunk in self._rest:
-            self.rows += chunk.num_rows
-            yield chunk
+        try:
+            for chunk in self._chunks:
+                self.rows += chunk.num_rows
+                yield chunk
+        except Exception as error:
+            self.error = error
+            raise
 
 
 def _rechunked(reader: pa.RecordBatchReader, chunk_rows: int) -> Iterator[pa.Table]:
@@ -181,7 +190,7 @@ def _predicted(
             "batch_id": pa.repeat(pa.scalar(batch.batch_id, pa.int64()), rows),
             "window_start": pa.repeat(pa.scalar(batch.window_start, pa.date32()), rows),
             **{c.name: chunk.column(c.name).combine_chunks() for c in loaded.version.signature.key},
-            "prediction": pa.array(predictions.prediction),
+            "prediction": as_labels(predictions.prediction, loaded.version.signature, loaded.version.task),
         }
         if predictions.score is not None:
             columns["score"] = pa.array(predictions.score)

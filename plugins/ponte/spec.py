@@ -27,6 +27,7 @@ Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "satur
 
 #: Schedule of a DAG that runs only when somebody triggers it.
 ON_DEMAND = "on demand"
+CRON_FIELDS = 5
 
 #: Metrics per task; True where higher is better.
 METRICS: dict[Task, dict[str, bool]] = {
@@ -61,7 +62,7 @@ class WindowRule(Part):
 
     days: Annotated[int, Field(ge=1, le=366)] = 7
     starts_on: Weekday = "monday"
-    #: "coming": the first window at or after the run; "past": the last window that has ended at the run.
+    #: "coming": the window that holds the run's day, its first day as a rule; "past": the last one that has ended.
     covers: Literal["coming", "past"] = "coming"
 
 
@@ -128,7 +129,8 @@ class ModelSpec(Part):
     owner: str
     task: Task
     key: Annotated[tuple[str, ...], Field(min_length=1)]
-    tags: tuple[str, ...] = ()
+    #: Airflow refuses a longer one, and with it the whole DAG file.
+    tags: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
     schedule: Schedule = Schedule()
     window: WindowRule = WindowRule()
     training: Training = Training()
@@ -246,6 +248,13 @@ def _schedule_problems(schedule: Schedule, file: str) -> list[Problem]:
 
 
 def _is_cron(text: str) -> bool:
+    """Tell whether Airflow takes the expression and finds a time for it, which not every croniter expression has."""
     from croniter import croniter
 
-    return bool(croniter.is_valid(text))
+    if len(text.split()) != CRON_FIELDS:
+        return False
+    try:
+        croniter(text, dt.datetime(2026, 1, 1, tzinfo=dt.UTC)).get_next()
+    except (ValueError, KeyError):  # CroniterError is a ValueError
+        return False
+    return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,11 @@ def train(
     Raises TrainingRefused when fitting rows or holdout cannot support a model, ModelFolderError for a bad estimator.
     """
     training_set = get_training_set(db, snapshot_id)
+    if folder.digest() != training_set.spec_digest:
+        fix = "clear freeze_windows, or trigger a new run: the rows are frozen anew, with the folder as it is now"
+        raise TrainingRefused(
+            "the model folder was edited since the rows were frozen", where=training_set.place, fix=fix
+        )
     libraries = current_libraries()
     train_key = _train_key(training_set, folder, libraries)
     known = registry.find_by_train_key(db, folder.name, train_key)
@@ -76,7 +82,9 @@ def train(
         files = _files(estimator, folder, training_set.signature, holdout)
 
         def write(number: int) -> Version:
-            path = f"{folder.name}/versions/{number}"
+            # Never a name that was used before: the lock on the number ends with the session, and a run that has lost
+            # its session must not write over the version that another run registers meanwhile.
+            path = f"{folder.name}/versions/{number}-{uuid.uuid4().hex[:8]}"
             facts = artifact_facts(folder.name, number, libraries, training_set.signature)
             stored = store.write_folder(path, files, facts)
             return Version(
@@ -114,10 +122,13 @@ def _require_enough(folder: ModelFolder, training_set: TrainingSet, fitting: Par
     if len(holdout.labels) < needed:
         problems.append(f"the holdout has {len(holdout.labels)} labelled rows, {needed} are needed")
     if folder.spec.task == "binary":
-        for name, part in (("the fitting part", fitting), ("the holdout", holdout)):
-            classes = sorted({str(label) for label in part.labels})
-            if classes and len(classes) != BINARY:
-                problems.append(f"{name} has {len(classes)} class(es), {classes[:5]}; exactly 2 are needed")
+        parts = {"the fitting part": fitting, "the holdout": holdout}
+        classes = {name: sorted({str(label) for label in part.labels}) for name, part in parts.items()}
+        for name, found in classes.items():
+            if found and len(found) != BINARY:
+                problems.append(f"{name} has {len(found)} class(es), {found[:5]}; exactly 2 are needed")
+        if not problems and len(set(map(tuple, classes.values()))) > 1:
+            problems.append(f"the parts have different classes: {classes}")
     if problems:
         raise TrainingRefused(
             "the training set cannot support a model",

@@ -35,6 +35,7 @@ class TrainingSet:
     frozen_table: str | None
     columns: dict[str, object] | None
     row_count: int | None
+    features_sql: str
     spec_digest: str
     path: str | None
     sha256: str | None
@@ -114,8 +115,15 @@ def write_snapshot(db: Database, store: ArtifactStore, snapshot_id: int) -> Trai
         raise PonteError("a step came too early", where=training_set.place, got=training_set.status, expected="checked")
     with measured(db, Receipt(model=training_set.model, step="snapshot", snapshot_id=snapshot_id)) as receipt:
         folder = f"{training_set.model}/snapshots"
-        with store.content_addressed(folder, ".parquet") as file:
-            rows = _copy_to_parquet(db, training_set, file.local)
+        try:
+            with store.content_addressed(folder, ".parquet") as file:
+                rows = _copy_to_parquet(db, training_set, file.local)
+        except Exception:
+            # Airflow may run a task twice at once; the twin that finishes first drops the frozen table.
+            written = get_training_set(db, snapshot_id)
+            if written.status == "written":
+                return written
+            raise
         if rows != training_set.row_count:
             got, expected = f"{rows} rows", f"{training_set.row_count} rows"
             raise PonteError(
@@ -150,7 +158,10 @@ def reject_training_set(db: Database, training_set: TrainingSet, why: str) -> Tr
     """Mark the training set rejected and return the error to raise."""
     with db.begin() as connection:
         connection.execute(
-            sa.text("UPDATE ponte.snapshot SET status = 'rejected', why = :why WHERE snapshot_id = :id"),
+            sa.text(
+                "UPDATE ponte.snapshot SET status = 'rejected', why = :why "
+                "WHERE snapshot_id = :id AND status = 'frozen'"
+            ),
             {"why": why, "id": training_set.snapshot_id},
         )
     fix = f"mend the source or the rule, then trigger {training_set.model}__train again"

@@ -103,6 +103,21 @@ def predict(estimator: Any, rows: pa.Table | pa.RecordBatch, signature: Signatur
     return Predictions(prediction, score)
 
 
+def as_labels(values: np.ndarray[Any, Any], signature: Signature, task: Task) -> pa.Array[Any]:
+    """Return predictions as the type of the label; raises PonteError when they cannot be, 0.5 as an integer say."""
+    import pyarrow as pa
+
+    types = {"integer": pa.int64(), "boolean": pa.bool_(), "text": pa.string(), "number": pa.float64()}
+    family = "number" if task == "regression" else signature.label
+    try:
+        labels: pa.Array[Any] = pa.array(values).cast(types[family])
+        return labels
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        got = f"values of type {values.dtype}"
+        fix = "let the estimator predict the labels it was fitted on"
+        raise PonteError("predict() returned no labels", got=f"{got}: {error}", expected=family, fix=fix) from error
+
+
 def golden_rows(estimator: Any, rows: pa.Table, signature: Signature, task: Task) -> bytes:
     """Return a Parquet file of the rows with the estimator's predictions, to be held against later loads."""
     import pyarrow as pa
@@ -110,7 +125,7 @@ def golden_rows(estimator: Any, rows: pa.Table, signature: Signature, task: Task
 
     predictions = predict(estimator, rows, signature, task)
     table = rows.select([c.name for c in signature.features])
-    table = table.append_column("prediction", pa.array(predictions.prediction))
+    table = table.append_column("prediction", as_labels(predictions.prediction, signature, task))
     if predictions.score is not None:
         table = table.append_column("score", pa.array(predictions.score))
     target = io.BytesIO()

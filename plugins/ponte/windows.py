@@ -9,13 +9,14 @@ else the moment it was asked for. The tick never moves, so a late retry still me
 =================  ===========================================  =======================
 `[window] covers`  window                                       as_of (00:00 UTC)
 =================  ===========================================  =======================
-`"coming"`         the first one that starts at or after the    first day of the window
-                   day of the tick
-`"past"`           the last one that ended at or before the     day after its last day
-                   day of the tick
+`"coming"`         the one that holds the day of the tick: on   first day of the window
+                   the day a window starts, the coming one
+`"past"`           the one before that: the last window that    day after its last day
+                   has ended at the tick
 =================  ===========================================  =======================
 
-The parameter `window_start` of the trigger form wins over the tick.
+So as_of never lies after the tick. The parameter `window_start` of the trigger form wins over the tick; a window whose
+as_of is still to come is refused.
 """
 
 from __future__ import annotations
@@ -72,25 +73,38 @@ def window_starting(rule: WindowRule, start: dt.date) -> Window:
 def window_of_tick(rule: WindowRule, tick: dt.datetime) -> Window:
     """Return the window that a run with this tick means (see the table above)."""
     day = _utc_day(tick)
-    into = dt.timedelta(days=_days_into_window(rule, day))
-    length = dt.timedelta(days=rule.days)
-    if rule.covers == "past":
-        return window_starting(rule, day - into - length)
-    return window_starting(rule, day - into + (length if into else dt.timedelta(0)))
+    start = day - dt.timedelta(days=_days_into_window(rule, day))
+    return window_starting(rule, start if rule.covers == "coming" else start - dt.timedelta(days=rule.days))
 
 
 def resolve(
     rule: WindowRule, *, window_start: str | None, interval_end: dt.datetime | None, run_after: dt.datetime
 ) -> Window:
-    """Return the window of a run: parameter, else end of the data interval, else the moment it was asked for."""
-    if window_start:
-        return window_starting(rule, parse_day(window_start))
-    return window_of_tick(rule, interval_end or run_after)
+    """Return the window of a run: parameter, else end of the data interval, else the moment it was asked for.
+
+    Raises WindowError when the run comes before the window's as_of.
+    """
+    if not window_start:
+        return window_of_tick(rule, interval_end or run_after)
+    window = window_starting(rule, parse_day(window_start))
+    _require_past(window.as_of, run_after, f"window {window}")
+    return window
 
 
 def resolve_as_of(*, as_of: str | None, interval_end: dt.datetime | None, run_after: dt.datetime) -> dt.datetime:
-    """Return the as_of of a training run: 00:00 UTC of the parameter's day, else of the tick's day."""
-    return midnight(parse_day(as_of) if as_of else _utc_day(interval_end or run_after))
+    """Return the as_of of a training run: 00:00 UTC of the parameter's day, else of the tick's day.
+
+    Raises WindowError when that is still to come.
+    """
+    moment = midnight(parse_day(as_of) if as_of else _utc_day(interval_end or run_after))
+    _require_past(moment, run_after, "training")
+    return moment
+
+
+def _require_past(as_of: dt.datetime, run_after: dt.datetime, place: str) -> None:
+    if as_of > run_after:
+        got = f"as_of {as_of.isoformat()} in a run of {run_after.isoformat()}"
+        raise WindowError("nothing is known yet of that time", where=place, got=got, fix="run it at as_of or later")
 
 
 def matured_windows(rule: WindowRule, *, as_of: dt.datetime, count: int) -> list[Window]:

@@ -28,7 +28,7 @@ def test_the_folder_keeps_the_contract(folder: ModelFolder | BrokenFolder) -> No
 
 @EVERY_FOLDER
 def test_great_expectations_takes_the_arguments_of_every_check(folder: ModelFolder) -> None:
-    from ponte.checks import build_expectations
+    from ponte.expectations import build_expectations
 
     assert len(build_expectations(folder)) == len(folder.spec.checks)
 
@@ -44,7 +44,7 @@ def test_the_queries_and_the_estimator_keep_the_contract(folder: ModelFolder, de
     from ponte.inspection import inspect_folder
 
     try:
-        found = inspect_folder(demo_db, folder, estimator=True)
+        found = inspect_folder(demo_db, folder)
     except ModelFolderError as error:
         if all("does not exist" in p.what for p in error.problems):
             pytest.skip("its tables are not in the demo data: `make check-models` holds it against your database")

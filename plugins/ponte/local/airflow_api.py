@@ -69,7 +69,9 @@ class AirflowApi:
             "reprocess_behavior": "failed",
             "max_active_runs": max_active_runs,
         }
-        self.call("POST", "/backfills", json=body, accept=frozenset({409}))
+        answer = self.call("POST", "/backfills", json=body, accept=frozenset({409}))
+        if "detail" in answer and "running backfill" not in str(answer["detail"]):
+            raise PonteError("Airflow refused the backfill", where=f"DAG {dag_id}", got=str(answer["detail"]))
 
     def runs(self, dag_id: str, **filters: str) -> list[dict[str, Any]]:
         """Return the runs of a DAG, oldest interval first."""

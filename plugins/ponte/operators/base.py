@@ -37,7 +37,12 @@ class Runtime:
 
         found = BaseHook.get_connection(self.connection_id)
         url = connection_url(
-            host=found.host, port=found.port, login=found.login, password=found.password, database=found.schema
+            host=found.host,
+            port=found.port,
+            login=found.login,
+            password=found.password,
+            database=found.schema,
+            options=found.extra_dejson,
         )
         return Database(url)
 

@@ -16,5 +16,5 @@ class BrokenFolderOperator(PonteOperator):
     def run(self, runtime: Runtime, context: Context) -> str:
         from ponte.inspection import inspect_folder
 
-        inspect_folder(runtime.db, runtime.folder, estimator=True)
+        inspect_folder(runtime.db, runtime.folder)
         return "the folder is whole again; its pipeline appears when the DAG files are next read"

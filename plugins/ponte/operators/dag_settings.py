@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, ExceptionRetryPolicy, RetryAction, RetryRule
 
+from ponte.catalog import BrokenFolder
+from ponte.errors import ModelFolderError, Problem
 from ponte.operators.broken_folder import BrokenFolderOperator
 from ponte.spec import ON_DEMAND
 
 if TYPE_CHECKING:
-    from ponte.catalog import BrokenFolder, ModelFolder
+    from collections.abc import Callable, Iterable
+
+    from ponte.catalog import ModelFolder
 
 #: A stage that hangs must not hold its run for ever; generous, because sizes differ by orders of magnitude.
 STAGE_TIMEOUT = timedelta(hours=2)
@@ -41,7 +45,7 @@ def dag_settings(folder: ModelFolder, *, cron: str) -> dict[str, Any]:
     schedule = folder.spec.schedule
     return {
         "description": folder.spec.description,
-        "doc_md": folder.card,
+        "doc_md": folder.card.rstrip() + "\n",  # Airflow takes a text that ends in ".md" for the name of a file
         "tags": {"ponte", folder.name, *folder.spec.tags},
         "schedule": None if cron == ON_DEMAND else CronDataIntervalTimetable(cron, timezone="UTC"),
         "start_date": _midnight(schedule.start),
@@ -52,18 +56,39 @@ def dag_settings(folder: ModelFolder, *, cron: str) -> dict[str, Any]:
     }
 
 
+def build_dags(
+    folders: Iterable[ModelFolder | BrokenFolder], build: Callable[[ModelFolder], DAG], *, pipeline: str
+) -> dict[str, DAG]:
+    """Return the DAG of every folder by id; one that cannot be built is replaced, and takes no name of a good one."""
+    good: dict[str, DAG] = {}
+    broken: dict[str, DAG] = {}
+    for folder in folders:
+        if isinstance(folder, BrokenFolder):
+            dag = broken_dag(folder, pipeline=pipeline)
+            broken[dag.dag_id] = dag
+            continue
+        try:
+            dag = build(folder)
+        except Exception as error:  # noqa: BLE001 - Airflow refused something; the DAGs of other folders go on
+            problem = Problem(file="model.toml", what=f"Airflow refuses the DAG: {type(error).__name__}: {error}")
+            found = BrokenFolder(name=folder.name, path=folder.path, error=ModelFolderError(folder.name, [problem]))
+            dag = broken_dag(found, pipeline=pipeline)
+        good[dag.dag_id] = dag
+    return {**broken, **good}
+
+
 def broken_dag(folder: BrokenFolder, *, pipeline: str) -> DAG:
     """Return a DAG without a schedule whose documentation, and whose only task, tell what is wrong.
 
     An error raised while the DAG file is read would take the DAGs of all other models down with it: Airflow marks
     every DAG of a file with an import error as stale.
     """
-    name = "".join(c if c.isalnum() or c in "_-." else "_" for c in folder.name)
+    name = "".join(c if (c.isascii() and c.isalnum()) or c in "_-." else "_" for c in folder.name)[:200]
     with DAG(
         f"{name}__{pipeline}",
         description=f"BROKEN: {folder.error.what.splitlines()[0]}",
         doc_md=f"## The model folder is broken\n\n```text\n{folder.error}\n```\n",
-        tags={"ponte", name, "broken"},
+        tags={"ponte", name[:100], "broken"},
         schedule=None,
         default_args={"owner": "ponte"},
     ) as dag:

@@ -1,0 +1,409 @@
+"""Bad input: an error that says what, where and what next; nothing half done, the previous publication stays."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from tests.sample_model import EMPTY_WEEK, FEATURES_SQL, LABELS_SQL, NEXT_WEEK, WEEK, World, write_model
+
+from ponte import checks, inspection, registry
+from ponte.errors import ArtifactRefused, BatchRejected, ModelFolderError, NoChampion, SignatureMismatch
+from ponte.versions import load_version
+
+LABELS = LABELS_SQL.format(label="returned::int")
+NUMBER_OF_BATCHES = "SELECT count(*) FROM ponte.batch"
+RESULTS = (
+    "SELECT expectation, on_failure, outcome, element_count, unexpected_count FROM ponte.check_result "
+    "WHERE batch_id = :id AND (outcome <> 'passed' OR position >= 0) ORDER BY position"
+)
+
+
+# ---------------------------------------------------------------- columns that are not those of the version
+
+
+def changed(old: str, new: str, text: str = FEATURES_SQL) -> str:
+    assert text.count(old) == 1
+    return text.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("features", "differences"),
+    [
+        (changed("v.price, ", ""), ["column 'price' (number) is gone"]),
+        (
+            changed("v.items", "v.items AS item"),
+            ["'items' (integer) is gone; renamed to 'item'?", "'item' (integer) is new"],
+        ),
+        (changed("v.items", "v.items::text"), ["column 'items' was integer and is text now"]),
+        (changed("v.price", "v.price, 1 AS one"), ["column 'one' (integer) is new"]),
+        (
+            changed("v.items, v.price", "v.items::numeric, 2 AS two"),
+            ["'items' was integer and is number now", "'price' (number) is gone", "'two' (integer) is new"],
+        ),
+        (changed("v.visit_id", "v.visit_id::text"), ["column 'visit_id' was integer and is text now"]),
+    ],
+    ids=["dropped", "renamed", "retyped", "added", "all at once", "key retyped"],
+)
+def test_changed_columns_are_refused_by_name_before_the_window_is_claimed(
+    trained: World, features: str, differences: list[str]
+) -> None:
+    """Left behind: nothing at all, so the window stays free for the run that comes after the repair."""
+    trained.run(run_id="before")
+    seen = trained.published_checksum()
+    # The key has to agree between both files; that is another error.
+    labels = LABELS.replace("visit_id,", "visit_id::text,") if "visit_id::text" in features else LABELS
+    broken = trained.with_model(files={"features.sql": features, "labels.sql": labels})
+
+    with pytest.raises(SignatureMismatch) as caught:
+        broken.run(run_id="r")
+    assert [d for d in differences if d not in str(caught.value)] == []
+    assert str(caught.value).partition("got: ")[2].partition("\n")[0].count(";") == len(differences) - 1 + str(
+        differences
+    ).count("; ")
+    assert trained.ask(NUMBER_OF_BATCHES) == 1
+    assert trained.rows("SELECT epoch FROM ponte.claim") == [(1,)]
+    assert trained.published_checksum() == seen
+
+
+def test_reordered_columns_and_wider_types_change_nothing(trained: World) -> None:
+    trained.run(run_id="before")
+    seen = trained.published_checksum()
+    reordered = FEATURES_SQL.replace(
+        "v.visit_id, v.shop, v.items, v.price, v.distance, v.member, r.rate AS shop_rate",
+        "r.rate::numeric AS shop_rate, v.member, v.price::float8, v.items::bigint, v.shop::varchar, v.visit_id, "
+        "v.distance",
+    )
+    assert reordered != FEATURES_SQL
+    trained.with_model(files={"features.sql": reordered}).run(run_id="r")
+
+    assert trained.published_checksum() == seen
+
+
+# ---------------------------------------------------------------- rows
+
+
+def assert_rejected(world: World, run_id: str, week: object, said: str) -> str:
+    """Run, expect BatchRejected, and that readers notice nothing; return why."""
+    seen = world.rows("SELECT batch_id, window_start FROM ponte.published")
+    with pytest.raises(BatchRejected) as caught:
+        world.run(run_id=run_id, week=week)
+    assert said in str(caught.value)
+    with pytest.raises(BatchRejected, match="the batch was rejected"):  # and again, for a retry
+        world.run(run_id=run_id, week=week)
+    ((status, why),) = world.rows("SELECT status, why FROM ponte.batch WHERE run_id = :run", run=run_id)
+    assert status == "rejected"
+    assert world.rows("SELECT batch_id, window_start FROM ponte.published") == seen
+    return why
+
+
+def test_an_empty_window_is_rejected_and_what_was_published_stays(trained: World) -> None:
+    trained.run(run_id="before")
+    seen = trained.published_checksum()
+    trained.execute("DELETE FROM shop.visit WHERE day >= :week", week=WEEK)
+
+    assert_rejected(trained, "r", WEEK, "features.sql returned no row")
+    assert_rejected(trained, "far", EMPTY_WEEK, "features.sql returned no row")
+    assert trained.published_checksum() == seen
+
+
+def test_an_empty_window_is_published_when_the_model_allows_it(trained: World) -> None:
+    trained.run(run_id="before")
+    trained.execute("DELETE FROM shop.visit WHERE day >= :week", week=WEEK)
+    batch = trained.with_model(empty="allow").run(run_id="r")
+
+    assert (batch.status, batch.row_count) == ("staged", 0)
+    assert trained.ask("SELECT count(*) FROM predictions.visits") == 0
+    assert trained.rows("SELECT batch_id FROM ponte.published") == [(batch.batch_id,)]
+    assert trained.ask("SELECT row_count FROM ponte.publication_event ORDER BY event_id DESC LIMIT 1") == 0
+
+
+SECRET = 987654321
+
+
+@pytest.mark.parametrize(
+    ("clause", "check", "counts"),
+    [
+        ("UNION ALL SELECT * FROM bad UNION ALL SELECT * FROM bad", "key_is_unique", (352, 2)),
+        (
+            "UNION ALL SELECT NULL, shop, items, price, distance, member, shop_rate FROM bad",
+            "key_is_not_null",
+            (351, 1),
+        ),
+    ],
+)
+def test_a_bad_key_is_rejected_with_counts_and_without_values(
+    trained: World, clause: str, check: str, counts: tuple[int, int]
+) -> None:
+    rows = (
+        f"WITH good AS ({FEATURES_SQL}), bad AS (SELECT * FROM good ORDER BY visit_id LIMIT 1), "
+        f"hidden AS (SELECT {SECRET}::bigint AS visit_id, shop, items, price, distance, member, shop_rate FROM bad) "
+        f"SELECT * FROM good {clause.replace('bad', 'hidden')}"
+    )
+    why = assert_rejected(trained.with_model(files={"features.sql": rows}), "r", WEEK, check)
+
+    assert f"{check}(key=['visit_id']): failed, {counts[1]} of {counts[0]} rows" in why
+    assert 'FROM "ponte_data"."visits__frozen_' in why
+    assert str(SECRET) not in why
+    assert str(SECRET) not in str(trained.rows("SELECT * FROM ponte.check_result"))
+
+
+def check(expectation: str, on_failure: str = "stop", **arguments: object) -> str:
+    lines = [f"{name} = {json.dumps(value)}" for name, value in arguments.items()]
+    return "\n".join(["[[checks]]", f'expectation = "{expectation}"', f'on_failure = "{on_failure}"', *lines, ""])
+
+
+def test_a_failing_expectation_stops_or_warns_as_the_author_says(trained: World) -> None:
+    bound = {"column": "price", "max_value": 10}
+    trained.execute("UPDATE shop.visit SET price = 9876.54 WHERE visit_id % 350 = 123")
+    stops = trained.with_model(checks=check("expect_column_values_to_be_between", **bound))
+    why = assert_rejected(
+        stops, "stops", WEEK, "expect_column_values_to_be_between(column='price', max_value=10): failed"
+    )
+    warns = trained.with_model(checks=check("expect_column_values_to_be_between", "warn", **bound))
+    batch = warns.run(run_id="warns")
+
+    expected = trained.ask("SELECT count(*) FROM shop.visit WHERE day >= :w AND day < :w + 7 AND price > 10", w=WEEK)
+    assert f"{expected} of 350 rows" in why
+    outcome = ("expect_column_values_to_be_between", "warn", "failed", 350, expected)
+    assert trained.rows(RESULTS, id=batch.batch_id) == [outcome]
+    assert trained.rows("SELECT DISTINCT batch_id FROM predictions.visits") == [(batch.batch_id,)]
+    kept = str(trained.rows("SELECT to_jsonb(r) FROM ponte.check_result r")) + str(
+        trained.rows("SELECT why FROM ponte.batch")
+    )
+    assert "9876.54" not in kept
+
+
+def test_an_expectation_that_cannot_be_evaluated_is_an_error_and_rejects(trained: World) -> None:
+    """It has proved nothing: neither a failure of the data nor a pass. The others are evaluated all the same."""
+    both = check("expect_column_values_to_not_be_null", column="pirce") + check(
+        "expect_table_row_count_to_be_between", min_value=350, max_value=350
+    )
+    why = assert_rejected(trained.with_model(checks=both), "r", WEEK, "expect_column_values_to_not_be_null")
+
+    assert "(column='pirce'): error" in why
+    assert [r[:3] for r in trained.rows(RESULTS, id=1)] == [
+        ("expect_column_values_to_not_be_null", "stop", "error"),
+        ("expect_table_row_count_to_be_between", "stop", "passed"),
+    ]
+
+
+def test_wrong_arguments_of_expectations_are_listed_together(trained: World) -> None:
+    wrong = check("expect_column_values_to_be_between", colum="price", max_value=10) + check(
+        "expect_column_values_to_be_in_set", value_set=["mill"]
+    )
+    batch = trained.with_model(checks=wrong).run(run_id="r", until="freeze")
+
+    with pytest.raises(ModelFolderError, match=r"has [2-9] problems") as caught:
+        checks.check_batch(trained.db, trained.with_model(checks=wrong).folder, batch.batch_id)
+    text = str(caught.value)
+    assert "checks.0.expect_column_values_to_be_between" in text
+    assert "checks.1.expect_column_values_to_be_in_set" in text
+    assert "colum" in text
+    trained.with_model().run(run_id="r")  # with the folder mended, the same run goes on
+
+
+# ---------------------------------------------------------------- model folders
+
+FOLDERS: Mapping[str, tuple[dict[str, str], list[str]]] = {
+    "syntax error": (
+        {"features.sql": "SELEC visit_id FROM shop.visit"},
+        ['features.sql: PostgreSQL refuses the query: syntax error at or near "FROM" LINE 2: SELEC visit_id'],
+    ),
+    "unknown table": (
+        {"labels.sql": "SELECT 1 AS label FROM shop.vists"},
+        ['labels.sql: PostgreSQL refuses the query: relation "shop.vists" does not exist'],
+    ),
+    "missing key": (
+        {"features.sql": "SELECT visit_id AS visitid, items, shop FROM shop.visit"},
+        ["model.toml: key: features.sql returns no column 'visit_id' → did you mean 'visitid'?"],
+    ),
+    "key missing in labels": (
+        {"labels.sql": "SELECT 1 AS label"},
+        ["labels.sql: visit_id: the key column is not returned"],
+    ),
+    "missing label": (
+        {"labels.sql": "SELECT visit_id, returned FROM shop.visit"},
+        ["labels.sql: label: is not returned → name the outcome with AS label; it returns: visit_id, returned"],
+    ),
+    "label type": (
+        {"labels.sql": "SELECT visit_id, spent AS label FROM shop.visit"},
+        ["labels.sql: label: has type float8, which task 'binary' cannot have"],
+    ),
+    "labelled_at type": (
+        {"labels.sql": "SELECT visit_id, 1 AS label, day AS labelled_at FROM shop.visit"},
+        ["labels.sql: labelled_at: has type date → cast it to timestamptz"],
+    ),
+    "unsupported type": (
+        {"features.sql": "SELECT visit_id, shop, '{}'::jsonb AS extra FROM shop.visit"},
+        ["features.sql: extra: has type jsonb → cast it to one of: bool,"],
+    ),
+    "type that no key can have": (
+        {"features.sql": "SELECT member AS visit_id, shop, items FROM shop.visit"},
+        [
+            "features.sql: visit_id: has type bool, which a key cannot have",
+            "labels.sql: visit_id: is integer here and boolean in features.sql",
+        ],
+    ),
+    "reserved name": (
+        {"features.sql": "SELECT visit_id, shop, items AS score FROM shop.visit"},
+        ["features.sql: score: is a reserved name"],
+    ),
+    "odd name": (
+        {"features.sql": 'SELECT visit_id, shop, items AS "No. of ""items""" FROM shop.visit'},
+        ["is no plain column name"],
+    ),
+    "same name twice": (
+        {"features.sql": "SELECT visit_id, shop, items, distance AS items FROM shop.visit"},
+        ["features.sql: items: is returned twice"],
+    ),
+    "no feature": (
+        {"features.sql": "SELECT visit_id FROM shop.visit"},
+        ["features.sql: returns no feature beside the key"],
+    ),
+    "unknown parameter": (
+        {"features.sql": "SELECT visit_id, shop FROM shop.visit WHERE day > :windowstart"},
+        ["features.sql: :windowstart: unknown parameter → did you mean 'window_start'?"],
+    ),
+    "two statements": (
+        {"features.sql": "SELECT 1; DROP TABLE shop.visit"},
+        ["features.sql: holds 2 statements"],
+    ),
+    "statements behind a closing bracket": (
+        {
+            "features.sql": "SELECT visit_id, shop FROM shop.visit) AS f; COMMIT; DROP TABLE shop.visit; "
+            "SELECT * FROM (SELECT 1 AS visit_id, 'mill' AS shop"
+        },
+        ["features.sql: "],
+    ),
+    "data-changing CTE": (
+        {"features.sql": "WITH gone AS (DELETE FROM shop.visit RETURNING *) SELECT visit_id, shop FROM gone"},
+        ["WITH clause containing a data-modifying statement must be at the top level"],
+    ),
+    "function that writes": ({"features.sql": "SELECT visit_id, shop, shop.forget() AS items FROM shop.visit"}, []),
+    "estimator does not run": ({"estimator.py": "import nonsuch"}, ["estimator.py: does not run: ModuleNotFoundError"]),
+    "no build_estimator": ({"estimator.py": "def build(): ..."}, ["estimator.py: build_estimator: is missing"]),
+    "class instead of object": (
+        {"estimator.py": "from sklearn.linear_model import Ridge\ndef build_estimator(): return Ridge"},
+        ["returns the class Ridge → return an object"],
+    ),
+    "no probabilities": (
+        {"estimator.py": "from sklearn.linear_model import Ridge\ndef build_estimator(): return Ridge()"},
+        ["returns Ridge, which has no predict_proba()"],
+    ),
+    "everything at once": (
+        {
+            "features.sql": "SELECT '{}'::jsonb AS extra, items AS score FROM shop.visit",
+            "labels.sql": "SELECT visit_id FROM shop.visit WHERE day > :day",
+            "estimator.py": "x",
+        },
+        [
+            "has 6 problems",
+            "returns no column 'visit_id'",
+            "no column 'shop'",
+            "extra: has type jsonb",
+            "score: is a reserved name",
+            ":day: unknown parameter",
+            "estimator.py: does not run: NameError",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", [n for n in FOLDERS if n != "function that writes"])
+def test_every_breach_of_the_folder_contract_is_named_in_one_message(world: World, name: str) -> None:
+    files, said = FOLDERS[name]
+    broken = world.with_model(files=files)
+
+    with pytest.raises(ModelFolderError) as caught:
+        broken.train(run_id="r")
+    assert [s for s in said if s not in str(caught.value)] == [], str(caught.value)
+    if not said[0].startswith("has "):
+        assert len(caught.value.problems) <= len(said) + 2
+    assert world.ask("SELECT count(*) FROM shop.visit") == 3500
+    assert world.ask("SELECT count(*) FROM ponte.snapshot") == 0
+
+
+def test_features_that_call_a_writing_function_write_nothing_while_they_are_inspected(world: World) -> None:
+    world.execute(
+        "CREATE FUNCTION shop.forget() RETURNS int LANGUAGE plpgsql IMMUTABLE AS "
+        "$$ BEGIN DELETE FROM shop.visit; RETURN 1; END $$"
+    )
+    broken = world.with_model(files=FOLDERS["function that writes"][0])
+    with pytest.raises(ModelFolderError, match="DELETE is not allowed in a non-volatile function"):
+        broken.train(run_id="r")
+    world.execute("ALTER FUNCTION shop.forget() VOLATILE")
+    inspection.inspect_folder(world.db, broken.folder, estimator=False)
+    assert world.ask("SELECT count(*) FROM shop.visit") == 3500
+
+
+# ---------------------------------------------------------------- champion and artifact
+
+
+def test_without_a_champion_nothing_is_claimed(trained: World) -> None:
+    other = World(db=trained.db, store=trained.store, folder=write_model(trained.folder.path.parent, "other"))
+    with pytest.raises(NoChampion, match="train other first"):
+        other.run(run_id="r")
+    assert trained.ask(NUMBER_OF_BATCHES) == 0
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+ARTIFACTS: Mapping[str, tuple[Callable[[Path], object], str]] = {
+    "a bit of the model": (lambda p: flip_a_bit(p / "model.joblib"), "changed file model.joblib"),
+    "a truncated model": (lambda p: (p / "model.joblib").write_bytes(b""), "changed file model.joblib"),
+    "a changed estimator": (lambda p: (p / "estimator.py").write_text("raise SystemExit"), "changed file estimator.py"),
+    "a bit of the manifest": (lambda p: flip_a_bit(p / "manifest.json"), "not what was registered"),
+    "a missing file": (lambda p: (p / "golden.parquet").unlink(), "missing file golden.parquet"),
+    "an extra file": (lambda p: (p / "payload.py").write_text("evil"), "extra file payload.py"),
+    "a missing manifest": (lambda p: (p / "manifest.json").unlink(), "a stored file is missing"),
+    "a missing folder": (shutil.rmtree, "a stored file is missing"),
+}
+
+
+@pytest.mark.parametrize("name", ARTIFACTS)
+def test_an_artifact_that_is_not_what_was_registered_is_not_loaded(
+    trained: World, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import joblib
+
+    trained.run(run_id="before")
+    seen = trained.published_checksum()
+    change, said = ARTIFACTS[name]
+    change(Path(trained.store.root.path) / trained.champion().path)
+    monkeypatch.setattr(joblib, "load", lambda *_: pytest.fail("unpickled"))
+
+    with pytest.raises(ArtifactRefused, match=said):
+        trained.run(run_id="r")
+    assert trained.published_checksum() == seen
+    assert trained.ask("SELECT count(*) FROM ponte.shard WHERE batch_id = 2") == 0
+    assert trained.ask("SELECT status FROM ponte.batch WHERE batch_id = 2") == "checked"
+
+
+def test_an_older_artifact_in_the_place_of_a_newer_one_is_refused(trained: World) -> None:
+    """A whole, once valid folder of another version: only the registry's digest tells."""
+    other = trained.with_model(files={"features.sql": FEATURES_SQL + "-- again\n"})
+    second = other.train(run_id="second").version
+    assert second.version == 2
+    root = Path(trained.store.root.path)
+    shutil.rmtree(root / second.path)
+    shutil.copytree(root / registry.get_version(trained.db, "visits", 1).path, root / second.path)
+
+    with pytest.raises(ArtifactRefused, match="not what was registered"):
+        load_version(trained.store, second)
+
+
+def test_a_rejected_window_can_be_scored_by_the_next_run(trained: World) -> None:
+    trained.execute("UPDATE shop.visit SET day = day + 700 WHERE day >= :week", week=WEEK)
+    assert_rejected(trained, "r", WEEK, "no row")
+    trained.execute("UPDATE shop.visit SET day = day - 700 WHERE day >= :week", week=NEXT_WEEK)
+    trained.run(run_id="again")
+
+    assert trained.ask("SELECT count(*) FROM predictions.visits WHERE window_start = :week", week=WEEK) == 350

@@ -1,0 +1,293 @@
+"""Kill anything anywhere, run the step again, and the tables are those of a run that nobody disturbed."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.conftest import Cluster
+from tests.postgres.children import DieAfterCommit, DieAtShardCommit, DieAtStatement, StopInChunk, in_child, wait_for
+from tests.sample_model import FEATURES_SQL, STEPS, World
+
+from ponte import batches
+from ponte.database import is_transient, transient_faults_marked
+from ponte.errors import DatabaseUnavailable
+
+#: Two shards in chunks of 40 rows, so that there is a middle to be killed in.
+SMALL = {"shard_rows": 200, "chunk_rows": 40}
+
+
+def state(world: World, batch_id: int) -> dict[str, object]:
+    """Return all that a run leaves behind and that does not depend on time or on its number."""
+    return {
+        "published": world.published_checksum(),
+        "batch": world.rows(
+            "SELECT status, why, row_count, page_count, frozen_table, version, columns "
+            "FROM ponte.batch WHERE batch_id = :id",
+            id=batch_id,
+        ),
+        "shards": world.rows(
+            "SELECT shard, first_page, end_page, row_count FROM ponte.shard WHERE batch_id = :id ORDER BY 1",
+            id=batch_id,
+        ),
+        "partition": world.rows(
+            "SELECT count(*), count(DISTINCT visit_id) FROM ponte.prediction_visits WHERE batch_id = :id", id=batch_id
+        ),
+        "pointer": world.rows("SELECT window_start, batch_id = :id FROM ponte.published", id=batch_id),
+        "events": world.rows(
+            "SELECT window_start, row_count, actor FROM ponte.publication_event WHERE batch_id = :id", id=batch_id
+        ),
+        "checks": world.rows(
+            "SELECT position, outcome, unexpected_count FROM ponte.check_result WHERE batch_id = :id ORDER BY 1",
+            id=batch_id,
+        ),
+    }
+
+
+@pytest.fixture
+def undisturbed(trained: World) -> tuple[World, dict[str, object]]:
+    """A world with small shards, and the state that a run without faults leaves."""
+    world = trained.with_model(**SMALL)
+    batch = world.run(run_id="undisturbed")
+    expected = state(world, batch.batch_id)
+    assert len(expected["shards"]) == 2
+    assert expected["pointer"] == [(batch.window_start, True)]
+    return world, expected
+
+
+def assert_as_undisturbed(world: World, batch_id: int, expected: dict[str, object]) -> None:
+    assert state(world, batch_id) == expected
+    left = {name for name in world.data_tables() if name.endswith(f"_{batch_id}")}
+    assert left == {f"visits__prediction_{batch_id}"}
+
+
+#: Every statement and COMMIT of a step is a point to be killed at. One test run takes every third, starting with one of
+#: the first three at random (pytest-randomly prints the seed); PONTE_CRASH_POINTS=all takes them all, in three times
+#: the time.
+STRIDE = 1 if os.environ.get("PONTE_CRASH_POINTS") == "all" else 3
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_before_any_statement_or_commit_of_a_step(
+    undisturbed: tuple[World, dict[str, object]], step: str
+) -> None:
+    """SIGKILL at one statement or COMMIT of the step after the other; readers see a whole batch all the time."""
+    world, expected = undisturbed
+    before = STEPS.index(step)
+    killed = 0
+    for number in itertools.count(random.randint(1, STRIDE), STRIDE):  # noqa: S311
+        run_id = f"r{number}"
+        batch_id = world.run(run_id=run_id, until=STEPS[before - 1]).batch_id if before else None
+        arguments = (batch_id,) if before else ()
+        named = {} if before else {"run_id": run_id}
+        ending = in_child(world, step, *arguments, mischief=DieAtStatement(number), **named).ending()
+        assert ending in ("killed", "done")
+        assert world.published_checksum() == expected["published"]
+        batch = world.run(run_id=run_id)
+        assert_as_undisturbed(world, batch.batch_id, expected)
+        if ending == "done":
+            break
+        killed += 1
+    assert killed >= 2
+
+
+@pytest.mark.parametrize("step", ["freeze", "guard", "publish"])
+def test_killed_after_a_commit_that_nobody_heard_of(undisturbed: tuple[World, dict[str, object]], step: str) -> None:
+    world, expected = undisturbed
+    before = STEPS.index(step)
+    for number in itertools.count(1):
+        run_id = f"r{number}"
+        batch_id = world.run(run_id=run_id, until=STEPS[before - 1]).batch_id if before else None
+        arguments, named = ((batch_id,), {}) if before else ((), {"run_id": run_id})
+        ending = in_child(world, step, *arguments, mischief=DieAfterCommit(number), **named).ending()
+        batch = world.run(run_id=run_id)
+        assert_as_undisturbed(world, batch.batch_id, expected)
+        if ending == "done":
+            break
+    assert number > 2
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 4, 8])
+def test_killed_in_the_middle_of_a_copy(
+    undisturbed: tuple[World, dict[str, object]], tmp_path: Path, chunk: int
+) -> None:
+    """Shards before the killed one stay, nothing of the killed one does."""
+    world, expected = undisturbed
+    batch = world.run(run_id="r", until="check")
+    sign = tmp_path / "sign"
+    child = in_child(world, "score", batch.batch_id, mischief=StopInChunk(chunk, sign))
+    wait_for(sign.exists)
+    # The first chunk of a shard is predicted before its COPY begins.
+    assert _copying(world) == (chunk > 1)
+    child.kill()
+
+    wait_for(lambda: not _copying(world))
+    committed = world.ask("SELECT coalesce(sum(row_count), 0) FROM ponte.shard WHERE batch_id = :id", id=batch.batch_id)
+    assert world.ask(f"SELECT count(*) FROM ponte_data.{batch.prediction_table}") == committed < 350
+    assert world.published_checksum() == expected["published"]
+    world.run(run_id="r")
+    assert_as_undisturbed(world, batch.batch_id, expected)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_killed_when_a_shard_was_about_to_commit(undisturbed: tuple[World, dict[str, object]], number: int) -> None:
+    """Its predictions and its row in ponte.shard come together or not at all."""
+    world, expected = undisturbed
+    batch = world.run(run_id="r", until="check")
+    assert in_child(world, "score", batch.batch_id, mischief=DieAtShardCommit(number)).ending() == "killed"
+
+    world.run(run_id="r")
+    assert_as_undisturbed(world, batch.batch_id, expected)
+
+
+def test_the_database_ends_the_session_of_a_copy(undisturbed: tuple[World, dict[str, object]], tmp_path: Path) -> None:
+    """pg_terminate_backend in the middle of a COPY is a passing fault: one retry heals it."""
+    world, expected = undisturbed
+    batch = world.run(run_id="r", until="check")
+    sign = tmp_path / "sign"
+    child = in_child(world, "score", batch.batch_id, mischief=StopInChunk(2, sign))
+    wait_for(sign.exists)
+    ended = world.rows(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE query LIKE 'COPY%FROM STDIN%' AND state = 'active'"
+    )
+    sign.with_suffix(".go").touch()
+
+    assert ended == [(True,)]
+    assert child.ending() not in ("done", "killed")
+    world.run(run_id="r")
+    assert_as_undisturbed(world, batch.batch_id, expected)
+
+
+@contextmanager
+def slow_features(world: World) -> Iterator[World]:
+    """Let features.sql sleep in the middle of its rows as long as shop.slow has a row."""
+    world.execute("CREATE TABLE shop.slow AS SELECT 30 AS seconds")
+    slow = FEATURES_SQL.replace(
+        "WHERE v.day",
+        "WHERE CASE WHEN v.visit_id % 350 = 200 THEN pg_sleep(coalesce((SELECT max(seconds) FROM shop.slow), 0)) "
+        "IS NOT NULL ELSE true END AND v.day",
+    )
+    yield world.with_model(files={"features.sql": slow}, **SMALL)
+
+
+FREEZING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE 'INSERT%'"
+
+
+def test_killed_while_the_frozen_rows_are_inserted(undisturbed: tuple[World, dict[str, object]]) -> None:
+    """The retry waits until PostgreSQL has noticed that the first try is gone, then freezes anew."""
+    world, expected = undisturbed
+    with slow_features(world) as slow:
+        child = in_child(slow, "freeze", run_id="r")
+        wait_for(lambda: world.ask(FREEZING))
+        child.kill()
+        world.execute("DELETE FROM shop.slow")
+        # The server finds out only when it writes to the client; here the statement is cut short.
+        world.rows("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+        batch = slow.run(run_id="r")
+        assert_as_undisturbed(world, batch.batch_id, expected)
+
+
+def test_the_database_ends_the_session_of_a_freeze(undisturbed: tuple[World, dict[str, object]]) -> None:
+    world, expected = undisturbed
+    with slow_features(world) as slow:
+        errors: list[BaseException] = []
+
+        def freeze() -> None:
+            try:
+                with transient_faults_marked():
+                    slow.freeze(run_id="r")
+            except DatabaseUnavailable as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=freeze)
+        thread.start()
+        wait_for(lambda: world.ask(FREEZING))
+        world.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+        thread.join()
+        assert len(errors) == 1
+        world.execute("DELETE FROM shop.slow")
+        batch = slow.run(run_id="r")
+        assert_as_undisturbed(world, batch.batch_id, expected)
+
+
+def test_a_power_cut_of_the_database_in_the_middle_of_a_copy(
+    undisturbed: tuple[World, dict[str, object]], tmp_path: Path, server: Cluster
+) -> None:
+    """The frozen rows are logged: they survive, and the retry scores the same ones."""
+    world, expected = undisturbed
+    batch = world.run(run_id="r", until="check")
+    sign = tmp_path / "sign"
+    child = in_child(world, "score", batch.batch_id, mischief=StopInChunk(2, sign))
+    wait_for(sign.exists)
+    server.execute("CHECKPOINT")
+    server.crash_and_restart()
+    sign.with_suffix(".go").touch()
+
+    assert child.ending() not in ("done", "killed")
+    world.execute("DELETE FROM shop.visit WHERE visit_id % 3 = 0")
+    world.run(run_id="r")
+    assert_as_undisturbed(world, batch.batch_id, expected)
+
+
+def test_a_power_cut_of_the_database_in_the_middle_of_a_freeze(
+    undisturbed: tuple[World, dict[str, object]], server: Cluster
+) -> None:
+    world, expected = undisturbed
+    with slow_features(world) as slow:
+        child = in_child(slow, "freeze", run_id="r")
+        wait_for(lambda: world.ask(FREEZING))
+        server.execute("CHECKPOINT")
+        server.crash_and_restart()
+        assert child.ending() == "OperationalError"
+        world.execute("DELETE FROM shop.slow")
+        batch = slow.run(run_id="r")
+        assert_as_undisturbed(world, batch.batch_id, expected)
+
+
+def test_a_cut_connection_of_the_data_plane_is_a_passing_fault(trained: World) -> None:
+    """Whatever ADBC raises when its server session ends in the middle must be worth a retry."""
+    from adbc_driver_manager import dbapi
+
+    errors: list[BaseException] = []
+
+    def sleep() -> None:
+        with trained.db.adbc() as connection, connection.cursor() as cursor:
+            try:
+                cursor.execute("SELECT pg_sleep(30)")
+                cursor.fetchall()
+            except dbapi.Error as error:
+                errors.append(error)
+
+    thread = threading.Thread(target=sleep)
+    thread.start()
+    wait_for(lambda: trained.ask("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
+    trained.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+    thread.join()
+    assert len(errors) == 1
+    assert is_transient(errors[0]), repr(errors[0])
+
+
+def _copying(world: World) -> int:
+    return world.ask(
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%FROM STDIN%' AND pid <> pg_backend_pid()"
+    )
+
+
+def test_a_failed_batch_leaves_only_what_a_janitor_expects(trained: World) -> None:
+    """Frozen and prediction tables of a superseded run are named in its row of ponte.batch."""
+    older = trained.run(run_id="older", until="score")
+    newer = trained.run(run_id="newer")
+
+    named = trained.rows("SELECT frozen_table, prediction_table FROM ponte.batch ORDER BY batch_id")
+    assert named == [(older.frozen_table, older.prediction_table), (None, newer.prediction_table)]
+    assert set(trained.data_tables()) == {older.frozen_table, older.prediction_table, newer.prediction_table}
+    assert trained.clean(older.batch_id)
+    assert set(trained.data_tables()) == {older.prediction_table, newer.prediction_table}
+    assert batches.get_batch(trained.db, older.batch_id).frozen_table is None
