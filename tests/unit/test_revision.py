@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
+
+import pytest
 
 from ponte.revision import code_revision
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not needed to run Ponte")
 def test_the_revision_says_when_files_differ_from_the_commit(tmp_path: Path) -> None:
     assert code_revision(tmp_path) == "", "outside git"
     identity = ["-c", "user.name=T", "-c", "user.email=t@example.org"]

@@ -35,7 +35,7 @@ _HERE = Path(__file__).parent
 
 
 def main() -> int:
-    """Run the demo against the local stack; return 0, or 1 when a run failed."""
+    """Run the demo against the local stack; return 0, 1 when a run failed, 130 when interrupted."""
     started = time.monotonic()
     settings = as_running(Settings.from_environment(os.environ))
     secrets = load_or_create(settings.secrets_file)
@@ -50,6 +50,9 @@ def main() -> int:
     except PonteError as error:
         print(f"\n{error}\n\nThe stack is still running: {settings.ui_url}; `make demo` goes on from here.")
         return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted. The runs go on in Airflow; `make demo` picks them up, `make down` stops everything.")
+        return 130
     _report(db)
     print(f"""
 Done in {time.monotonic() - started:.0f} s. The stack is still running:
