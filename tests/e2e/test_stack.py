@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,16 @@ class Stack:
             dag_id, run_id, seconds=MINUTES_10, on_task=lambda task: states.update({task["task_id"]: task["state"]})
         )
         return state, states
+
+    def process_of(self, dag_id: str, run_id: str, task_id: str) -> psutil.Process | None:
+        """Return the process that runs a task now; Airflow puts the (cut) id of the task instance into its title."""
+        ids = [t["id"] for t in self.api.tasks(dag_id, run_id) if t["task_id"] == task_id and t["state"] == "running"]
+        for process in psutil.process_iter(["cmdline"]):
+            title = " ".join(process.info["cmdline"] or []).strip()
+            marked = title.removeprefix("airflow worker -- ")
+            if marked != title and len(marked) > 20 and any(i.startswith(marked) for i in ids):
+                return process
+        return None
 
     def log(self, dag_id: str, run_id: str, task_id: str) -> str:
         """Return the log of a task."""
@@ -182,6 +193,27 @@ def test_scoring_a_week_again_replaces_what_readers_see(running: Stack) -> None:
     after = running.rows(f"SELECT * FROM predictions.{MODEL} WHERE window_start = '2013-10-07'")
     assert len(after) == len(before)
     assert {row[-1] for row in before}.isdisjoint({row[-1] for row in after}), "another batch"
+
+
+def test_a_killed_task_is_tried_again_and_leaves_one_clean_week(running: Stack) -> None:
+    """SIGKILL of the process that scores; the retry finds the frozen rows and nothing half-written."""
+    dag_id, run_id = f"{MODEL}__score", "killed"
+    running.api.run(dag_id, run_id, {"window_start": "2013-10-14"})
+    deadline = time.monotonic() + MINUTES_10
+    while not (victim := running.process_of(dag_id, run_id, "score")):
+        assert time.monotonic() < deadline, "score never ran"
+        time.sleep(0.1)
+    victim.kill()
+    state, _ = running.finish(dag_id, run_id)
+    assert state == "success"
+    [task] = [t for t in running.api.tasks(dag_id, run_id) if t["task_id"] == "score"]
+    assert task["try_number"] == 2
+    [(rows, distinct, batches)] = running.rows(
+        f"SELECT count(*), count(DISTINCT departure_id), count(DISTINCT batch_id) FROM predictions.{MODEL} "
+        "WHERE window_start = '2013-10-14'"
+    )
+    assert (rows, batches) == (distinct, 1)
+    assert running.rows("SELECT tablename FROM pg_tables WHERE tablename LIKE '%frozen%'") == []
 
 
 def test_a_tampered_artifact_is_refused_and_the_published_week_stays(running: Stack) -> None:
