@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from ponte import errors, spec
+from ponte import errors, spec, windows
 from ponte.author_sql import PARAMETERS
 from ponte.local.settings import StackError
 from ponte.signature import FAMILIES
@@ -141,6 +141,27 @@ def test_every_operator_is_documented() -> None:
     files = (ROOT / "plugins" / "ponte" / "operators").glob("[a-z]*.py")
     text = read(DOCS / "explanation" / "architecture.md")
     assert not [file.name for file in files if f"`operators/{file.name}`" not in text]
+
+
+def test_every_module_has_its_place_in_the_architecture() -> None:
+    library = ROOT / "plugins" / "ponte"
+    text = section(read(DOCS / "explanation" / "architecture.md"), "## Where things are")
+    names = {path.name for path in library.glob("[a-z]*.py")}
+    assert {"checks.py", "expectations.py"} <= names
+    assert set(re.findall(r"`(\w+\.py)`", text)) == names
+
+
+def test_every_picture_is_shown_somewhere() -> None:
+    shown = {(page.parent / link).resolve() for page in PAGES for link in links(page) if "images/" in link}
+    assert shown == {*(DOCS / "images").iterdir()}
+
+
+def test_years_cron_fields_and_the_word_for_no_schedule_are_those_of_the_code() -> None:
+    text = read(REFERENCE / "model-folder.md")
+    assert f"Days lie in the years {windows.FIRST_YEAR} to {windows.LAST_YEAR}." in text
+    assert (spec.CRON_FIELDS, "exactly five fields" in text) == (5, True)
+    for name in ("score", "train"):
+        assert f'`"{spec.ON_DEMAND}"`' in table(section(text, "### `[schedule]`"))[name][0]
 
 
 def test_the_glossary_explains_each_word_once() -> None:

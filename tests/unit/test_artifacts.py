@@ -70,11 +70,12 @@ def test_manifest_binds_the_facts_to_the_digest_of_every_file(store: ArtifactSto
     }
 
 
-def test_second_write_replaces_the_folder_whatever_the_first_one_left(store: ArtifactStore) -> None:
-    """A run that was killed after writing and before registering leaves a folder under the next number."""
-    store.write_folder(PLACE, {**FILES, "old.bin": b"old"}, FACTS)
-    stored = put(store)
-    assert store.read_folder(PLACE, stored.manifest_sha256, FACTS) == FILES
+def test_second_write_to_a_path_fails_and_leaves_the_first_folder_as_it_was(local: ArtifactStore) -> None:
+    """A run that has lost its lock on a number must not write over the version that another run has registered."""
+    first = put(local)
+    with pytest.raises(OSError, match="not empty"):
+        local.write_folder(PLACE, {"model.joblib": b"other weights"}, {"model": "churn", "version": 1, "run": "late"})
+    assert local.read_folder(PLACE, first.manifest_sha256, FACTS) == FILES
 
 
 def change(folder: Any) -> None:
@@ -156,13 +157,13 @@ def test_unknown_format_is_refused(store: ArtifactStore, monkeypatch: pytest.Mon
     assert "got: 1\n  expected: 2" in str(caught.value)
 
 
-def test_left_overs_of_killed_writers_are_swept_by_the_next_writer_of_that_folder(local: ArtifactStore) -> None:
+def test_what_looks_like_a_left_over_is_left_alone_for_its_writer_may_still_be_at_work(local: ArtifactStore) -> None:
     parent = Path(local.root.path) / "churn/versions"
-    for left_over in (".1.aaaa", ".10.bbbb"):
-        (parent / left_over).mkdir(parents=True)
-        (parent / left_over / "model.joblib").write_bytes(b"half")
+    (parent / ".1.aaaa").mkdir(parents=True)
+    (parent / ".1.aaaa" / "model.joblib").write_bytes(b"half")
     put(local)
-    assert sorted(p.name for p in parent.iterdir()) == [".10.bbbb", "1"]
+    assert sorted(p.name for p in parent.iterdir()) == [".1.aaaa", "1"]
+    assert (parent / ".1.aaaa" / "model.joblib").read_bytes() == b"half"
 
 
 class Killed(BaseException):
@@ -200,7 +201,7 @@ def test_writer_killed_at_any_sync_leaves_nothing_or_the_whole_folder(
         outcomes.append(exists)
         if exists:
             assert store.read_folder(PLACE, whole.manifest_sha256, FACTS) == FILES
-        assert put(store) == whole
+        assert store.write_folder(f"{PLACE}-again", FILES, FACTS).manifest_sha256 == whole.manifest_sha256
     assert outcomes == [False, False, False, False, True]
 
 

@@ -101,6 +101,41 @@ def test_file_that_is_a_folder_does_not_hide_the_others(make_folder: MakeFolder)
     assert "labels.sql: cannot be read as UTF-8 text: [Errno 21] Is a directory" in str(broken.error)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [("deep = " + "[" * 100_000 + "]" * 100_000, "RecursionError"), ("long = " + "7" * 5_000, "5000 digits")],
+    ids=["arrays nested deeply", "integer of 5000 digits"],
+)
+def test_file_that_makes_the_reader_itself_fail_does_not_hide_the_others(
+    make_folder: MakeFolder, model_toml: str, toml: str, said: str
+) -> None:
+    """Whatever one author writes, the DAGs of the others go on."""
+    make_folder("bad", {"model.toml": f"{toml}\n{model_toml}"})
+    broken, whole = find_folders(make_folder("churn").parent)
+    assert (type(broken), broken.name, type(whole)) == (BrokenFolder, "bad", ModelFolder)
+    message = str(broken.error)  # type: ignore[union-attr]
+    assert message.startswith("model folder 'bad' has 1 problem:")
+    assert said in message
+    assert len(message) < 500
+
+
+def test_fault_of_the_disk_while_one_folder_is_read_does_not_hide_the_others(
+    make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_folder("bad").parent
+    make_folder("churn")
+
+    def load(path: Path) -> ModelFolder:
+        if path.name == "bad":
+            raise MemoryError("x" * 1000)
+        return load_folder(path)
+
+    monkeypatch.setattr("ponte.catalog.load_folder", load)
+    broken, whole = find_folders(root)
+    assert (type(broken), type(whole)) == (BrokenFolder, ModelFolder)
+    assert str(broken.error).splitlines()[1] == f"  1. .: cannot be read: MemoryError: {'x' * 300}"  # type: ignore[union-attr]
+
+
 def test_files_and_names_that_begin_with_underscore_or_dot_are_no_models(make_folder: MakeFolder) -> None:
     root = make_folder("churn").parent
     (root / "notes.txt").write_text("no model")

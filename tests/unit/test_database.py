@@ -58,11 +58,29 @@ def test_host_that_is_a_path_is_a_socket_folder_and_the_password_is_never_shown(
     assert "secret" not in repr(Database(found).engine)
 
 
-@given(texts, texts, texts, st.sampled_from(["db.example", "/run/my postgres"]))
-def test_libpq_reads_the_adbc_url_back_as_the_parts_that_airflow_keeps(
-    login: str, password: str, database: str, host: str
-) -> None:
-    """ADBC gets its URL as text, so every character of a password has to survive quoting."""
+@pytest.mark.parametrize("host", ["db.example", "/run/postgres"])
+def test_extras_of_the_airflow_connection_reach_libpq_by_both_drivers(host: str) -> None:
+    """Without `sslmode` a connection that must be encrypted would silently not be."""
+    url = connection_url(
+        host=host,
+        port=5433,
+        login="ann",
+        password="secret",  # noqa: S106
+        database="ponte",
+        options={"sslmode": "verify-full", "sslrootcert": "/etc/ssl/our ca.pem", "connect_timeout": 5},
+    )
+    extras = {"sslmode": "verify-full", "sslrootcert": "/etc/ssl/our ca.pem", "connect_timeout": "5"}
+    (_, of_psycopg2) = dialect.dialect().create_connect_args(url)  # type: ignore[no-untyped-call]
+    for found in (of_psycopg2, parse_dsn(adbc_uri(Database(url)))):
+        assert {name: found.get(name) for name in (*extras, "host", "port")} == {
+            **extras,
+            "host": host,
+            "port": type(found["port"])(5433),
+        }
+
+
+def adbc_uri(db: Database) -> str:
+    """Return the URL that ADBC is given."""
     asked: list[str] = []
 
     class Connection:
@@ -73,20 +91,28 @@ def test_libpq_reads_the_adbc_url_back_as_the_parts_that_airflow_keeps(
         asked.append(uri)
         return Connection()
 
-    url = connection_url(host=host, port=5433, login=login, password=password, database=database)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("adbc_driver_postgresql.dbapi.connect", connect)
-        with Database(url).adbc():
+        with db.adbc():
             pass
     assert asked.pop() == "closed"
-    assert " " not in asked[0], "libpq of PostgreSQL 17 and later refuses a bare space"
-    assert parse_dsn(asked[0]) == {
+    return asked[0]
+
+
+@given(texts, texts, texts, st.sampled_from(["db.example", "/run/my postgres"]))
+def test_libpq_reads_the_adbc_url_back_as_the_parts_that_airflow_keeps(
+    login: str, password: str, database: str, host: str
+) -> None:
+    """ADBC gets its URL as text, so every character of a password has to survive quoting."""
+    uri = adbc_uri(Database(connection_url(host=host, port=5433, login=login, password=password, database=database)))
+    assert " " not in uri, "libpq of PostgreSQL 17 and later refuses a bare space"
+    assert parse_dsn(uri) == {
         "user": login,
         "password": password,
         "dbname": database,
         "host": host,
         "port": "5433",
-        "options": "-cTimeZone=UTC",
+        "options": "-c TimeZone=UTC -c client_connection_check_interval=10s",
         "application_name": "ponte",
     }
 
@@ -107,6 +133,23 @@ def of_adbc(name: str, state: str | None) -> Exception:
     return made
 
 
+def caused_by(cause: Exception, *, times: int = 1) -> Exception:
+    """Return an error of another library that was raised from the cause."""
+    error = cause
+    for _ in range(times):
+        outer = RuntimeError("something failed")
+        outer.__cause__ = error
+        error = outer
+    return error
+
+
+def in_the_context_of(error: Exception) -> Exception:
+    """Return a bug in the code that handles the error."""
+    bug = KeyError("x")
+    bug.__context__ = error
+    return bug
+
+
 ERRORS: dict[str, tuple[Exception, bool]] = {
     "connection lost": (of_sqlalchemy(psycopg2.OperationalError), True),
     "connection closed": (of_sqlalchemy(psycopg2.InterfaceError), True),
@@ -125,6 +168,16 @@ ERRORS: dict[str, tuple[Exception, bool]] = {
     "ADBC: disk full": (of_adbc("InternalError", "53100"), True),
     "ADBC: no such table": (of_adbc("ProgrammingError", "42P01"), False),
     "ADBC: key twice": (of_adbc("IntegrityError", "23505"), False),
+    "ADBC: no such table, called operational": (of_adbc("OperationalError", "42P01"), False),
+    "ADBC: malformed COPY stream": (of_adbc("OperationalError", "08P01"), False),
+    "ADBC: connection failure": (of_adbc("InternalError", "08006"), True),
+    "wrapped: connection lost": (caused_by(of_sqlalchemy(psycopg2.OperationalError)), True),
+    "wrapped twice: server shuts down": (caused_by(of_adbc("InternalError", "57P01"), times=2), True),
+    "wrapped: no such table": (caused_by(of_sqlalchemy(psycopg2.errors.UndefinedTable)), False),
+    "a bug while a lost connection was handled": (
+        in_the_context_of(of_sqlalchemy(psycopg2.OperationalError)),
+        False,
+    ),
     "a bug": (KeyError("x"), False),
     "state on a foreign error": (type("Odd", (Exception,), {"sqlstate": "57P01"})(), False),
 }

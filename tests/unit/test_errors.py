@@ -74,5 +74,24 @@ def test_one_problem_is_not_called_problems() -> None:
     ],
     ids=["close", "far"],
 )
-def test_hint_names_the_nearest_name_if_one_is_near_and_always_all_of_them(name: str, text: str) -> None:
+def test_hint_names_the_nearest_name_if_one_is_near_and_all_of_a_few(name: str, text: str) -> None:
     assert did_you_mean(name, ["minimum", "metric", "maximum"]) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "start", "named"),
+    [(20, "did you mean 'column_07'? Known: column_00, column_01, ", 20),
+     (21, "did you mean 'column_07'? Closest of 21: column_07, ", 5)],
+    ids=["twenty", "one more"],
+)  # fmt: skip
+def test_hint_lists_at_most_twenty_names_and_of_more_the_closest_five(count: int, start: str, named: int) -> None:
+    """A table may have 1500 columns: listing them all hides the one that is meant."""
+    hint = did_you_mean("colum_07", [f"column_{n:02}" for n in range(count)])
+    assert hint.startswith(start)
+    assert hint.count("column_") == named + 1
+
+
+def test_hint_lists_the_closest_of_many_even_when_none_is_near() -> None:
+    hint = did_you_mean("zzz", [f"column_{n}" for n in range(30)])
+    assert hint.startswith("Closest of 30: column_")
+    assert hint.count("column_") == 5

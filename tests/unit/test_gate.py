@@ -36,7 +36,8 @@ def verdict_of(spec: ModelSpec, candidate: float, champion: float | None, champi
         (HIGHER, 0.7, 0.71, 3, [True, False]),
         (HIGHER, 0.5, 0.4, 3, [False, True]),
         (HIGHER, 0.5, 0.55, 3, [False, False]),
-        (HIGHER, 0.9, None, 3, [True, False]),
+        (HIGHER, 0.6, None, 3, [True, True]),
+        (HIGHER, 0.5, None, 3, [False, True]),
         (HIGHER, NAN, None, None, [False]),
         (HIGHER, 0.7, NAN, 3, [True, False]),
         (LOWER, 9.0, None, None, [True]),
@@ -45,21 +46,24 @@ def verdict_of(spec: ModelSpec, candidate: float, champion: float | None, champi
         (LOWER, 9.0, 9.5, 3, [True, True]),
         (LOWER, 9.0, 9.0, 3, [True, True]),
         (LOWER, 9.0, 8.5, 3, [True, False]),
-        (LOWER, 9.0, None, 3, [True, False]),
+        (LOWER, 9.0, None, 3, [True, True]),
+        (LOWER, 10.5, None, 3, [False, True]),
         (LOWER, NAN, 9.0, 3, [False, False]),
     ],
     ids=[
         "over the bound", "on the bound", "under the bound", "champion is worse", "champion is equal",
         "champion is better", "better than the champion but under the bound", "worse in both",
-        "champion cannot be measured", "candidate is NaN", "champion is NaN",
+        "champion cannot predict these rows", "under the bound and champion cannot predict", "candidate is NaN",
+        "champion is NaN",
         "lower: under the bound", "lower: on the bound", "lower: over the bound", "lower: champion is worse",
-        "lower: champion is equal", "lower: champion is better", "lower: champion cannot be measured",
-        "lower: candidate is NaN",
+        "lower: champion is equal", "lower: champion is better", "lower: champion cannot predict these rows",
+        "lower: over the bound and champion cannot predict", "lower: candidate is NaN",
     ],
 )  # fmt: skip
 def test_version_passes_when_it_meets_the_bound_and_is_not_worse_than_the_champion(
     spec: ModelSpec, candidate: float, champion: float | None, champion_version: int | None, passed: list[bool]
 ) -> None:
+    """A champion that cannot predict these rows cannot score the coming windows either: it must not stay for ever."""
     verdict = verdict_of(spec, candidate, champion, champion_version)
     assert [rule.passed for rule in verdict.rules] == passed
     assert verdict.passed == all(passed)
@@ -83,13 +87,13 @@ def test_version_passes_when_it_meets_the_bound_and_is_not_worse_than_the_champi
                 RuleResult(
                     rule="mae is not worse than champion 3",
                     got="12.5",
-                    expected="a champion that can read these rows",
-                    passed=False,
+                    expected="nothing: it cannot predict these rows",
+                    passed=True,
                 ),
             ],
         ),
     ],
-    ids=["higher is better", "lower is better, champion cannot be measured"],
+    ids=["higher is better", "lower is better, champion cannot predict these rows"],
 )
 def test_every_rule_keeps_what_was_found_and_what_was_expected(verdict: Verdict, rules: list[RuleResult]) -> None:
     assert list(verdict.rules) == rules

@@ -81,6 +81,17 @@ BROKEN = {
     "bad cron": (
         "", '[schedule]\nscore = "every monday"',
         "model.toml: schedule.score: 'every monday' is no cron expression → for example \"0 6 * * 1\"", ""),
+    "cron preset": (
+        "", '[schedule]\nscore = "@weekly"', "model.toml: schedule.score: '@weekly' is no cron expression → for", ""),
+    "cron of Jenkins": ("", '[schedule]\nscore = "H 6 * * 1"', "model.toml: schedule.score: 'H 6 * * 1' is no", ""),
+    "cron of a day that never comes": (
+        "", '[schedule]\ntrain = "0 0 30 2 *"', "model.toml: schedule.train: '0 0 30 2 *' is no cron", ""),
+    "cron with seconds": (
+        "", '[schedule]\nscore = "0 6 * * 1 0"', "model.toml: schedule.score: '0 6 * * 1 0' is no cron", ""),
+    "cron with four fields": ("", '[schedule]\nscore = "0 6 * *"', "model.toml: schedule.score: '0 6 * *' is no", ""),
+    "empty tag": ("tags = []", 'tags = ["a", ""]', "model.toml: tags.1: String should have at least 1 char", "got ''"),
+    "tag too long": (
+        "tags = []", f'tags = ["{"a" * 101}"]', "model.toml: tags.0: String should have at most 100 characters", ""),
     "bad cron of training": ("", '[schedule]\ntrain = "61 * * * *"', "model.toml: schedule.train: '61 * * * *' is", ""),
     "end before start": (
         "", "[schedule]\nstart = 2020-02-01\nend = 2020-01-01",
@@ -158,6 +169,20 @@ def test_reserved_columns_are_those_that_ponte_adds() -> None:
 @pytest.mark.parametrize("name", ADDED)
 def test_no_column_that_ponte_adds_can_be_a_key(model_toml: str, name: str) -> None:
     assert any(f"{name!r} is reserved" in p for p in problems_of(model_toml.replace("customer_id", name)))
+
+
+@pytest.mark.parametrize("field", ["score", "train"])
+@pytest.mark.parametrize(
+    "cron", ["on demand", "*/15 * * * *", "0 0 29 2 *", "30 4 * * mon-fri", "0 5 1 */3 *", " 0  6 * * 1 "],
+    ids=["on demand", "quarter-hours", "leap day", "names of weekdays", "quarters", "more spaces"],
+)  # fmt: skip
+def test_schedule_is_on_demand_or_five_cron_fields_with_a_next_time(model_toml: str, field: str, cron: str) -> None:
+    spec = parse_spec(f'{model_toml}[schedule]\n{field} = "{cron}"\n', model="churn")
+    assert getattr(spec.schedule, field) == cron
+
+
+def test_tag_of_100_characters_is_the_longest(model_toml: str) -> None:
+    assert parse_spec(f'tags = ["{"a" * 100}"]\n{model_toml}', model="churn").tags == ("a" * 100,)
 
 
 def test_days_are_written_as_toml_dates(model_toml: str) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import io
 import platform
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,18 @@ from ponte.artifacts import ArtifactStore
 from ponte.catalog import load_folder
 from ponte.errors import ArtifactRefused, PonteError
 from ponte.registry import Version
-from ponte.signature import Column, Signature
+from ponte.signature import Column, Family, Signature
 from ponte.spec import Task
-from ponte.versions import GOLDEN, MODEL, artifact_facts, current_libraries, golden_rows, load_version, predict
+from ponte.versions import (
+    GOLDEN,
+    MODEL,
+    artifact_facts,
+    as_labels,
+    current_libraries,
+    golden_rows,
+    load_version,
+    predict,
+)
 
 SIGNATURE = Signature(
     key=(Column(name="customer_id", family="integer"),),
@@ -74,8 +84,9 @@ class Stored:
         """Return the same version registered with other files."""
         changed = {**self.files, **{name.replace("_", "."): content for name, content in files.items()}}
         facts = artifact_facts(self.version.model, self.version.version, self.version.libraries, self.version.signature)
-        stored = self.store.write_folder(self.version.path, changed, facts)
-        return Stored(self.store, dataclasses.replace(self.version, manifest_sha256=stored.manifest_sha256), changed)
+        path = f"{self.version.path}-{uuid.uuid4().hex[:8]}"  # a folder is never written over
+        digest = self.store.write_folder(path, changed, facts).manifest_sha256
+        return Stored(self.store, dataclasses.replace(self.version, path=path, manifest_sha256=digest), changed)
 
 
 @pytest.fixture
@@ -321,3 +332,46 @@ def test_nought_and_one_are_probabilities_and_the_second_column_is_the_score() -
     got = predict(Fixed(["no", "yes"], [[1.0, 0.0], [0.0, 1.0]]), TWO, SIGNATURE, "binary")
     assert got.score is not None
     assert (got.prediction.tolist(), got.score.tolist()) == (["no", "yes"], [0.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("label", "task", "values", "written"),
+    [
+        ("integer", "binary", np.array([0, 1], dtype=np.int32), pa.array([0, 1], pa.int64())),
+        ("integer", "binary", np.array([False, True]), pa.array([0, 1], pa.int64())),
+        ("integer", "binary", np.array([0.0, 1.0]), pa.array([0, 1], pa.int64())),
+        ("boolean", "binary", np.array([False, True]), pa.array([False, True])),
+        ("boolean", "binary", np.array([0, 1]), pa.array([False, True])),
+        ("text", "binary", np.array(["no", "yes"]), pa.array(["no", "yes"])),
+        ("text", "binary", np.array(["no", "yes"], dtype=object), pa.array(["no", "yes"])),
+        ("integer", "regression", np.array([1.5, 2.5]), pa.array([1.5, 2.5])),
+        ("number", "regression", np.array([1.5, 2.5], dtype=np.float32), pa.array([1.5, 2.5])),
+    ],
+    ids=[
+        "int32", "booleans for an integer", "whole floats for an integer", "booleans", "integers for a boolean", "text",
+        "objects", "regression on an integer label", "float32",
+    ],
+)  # fmt: skip
+def test_prediction_is_written_as_the_type_of_the_label(
+    label: Family, task: Task, values: Any, written: pa.Array[Any]
+) -> None:
+    """The column of the prediction table has that type, and COPY takes no other."""
+    found = as_labels(values, dataclasses.replace(SIGNATURE, label=label), task)
+    assert (found.type, found.to_pylist()) == (written.type, written.to_pylist())
+
+
+@pytest.mark.parametrize(
+    ("label", "values", "said"),
+    [
+        ("integer", np.array([0.0, 0.5]), "values of type float64: "),
+        ("integer", np.array(["no", "yes"]), "values of type <U3: "),
+        ("boolean", np.array(["no", "perhaps"]), "values of type <U7: "),
+    ],
+    ids=["a half for an integer", "text for an integer", "text for a boolean"],
+)
+def test_prediction_that_is_no_label_is_refused_instead_of_rounded(label: Family, values: Any, said: str) -> None:
+    with pytest.raises(PonteError, match=r"predict\(\) returned no labels") as caught:
+        as_labels(values, dataclasses.replace(SIGNATURE, label=label), "binary")
+    _, got, *_, expected, fix = str(caught.value).splitlines()
+    assert got.startswith(f"  got: {said}")
+    assert (expected, fix) == (f"  expected: {label}", "  next: let the estimator predict the labels it was fitted on")

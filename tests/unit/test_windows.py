@@ -70,13 +70,17 @@ def test_weekly_windows_start_on_their_weekday(starts_on: Weekday) -> None:
 
 
 @given(rules, ticks)
-def test_tick_means_the_nearest_window_that_is_whole_on_its_side(rule: WindowRule, tick: dt.datetime) -> None:
+def test_tick_means_the_window_that_holds_its_day_or_the_one_before(rule: WindowRule, tick: dt.datetime) -> None:
     day = tick.astimezone(dt.UTC).date()
     window = window_of_tick(rule, tick)
-    if rule.covers == "coming":
-        assert dt.timedelta(0) <= window.start - day < rule.days * DAY
-    else:
-        assert dt.timedelta(0) <= day - window.end < rule.days * DAY
+    holding = window if rule.covers == "coming" else starting(rule, window.end)
+    assert holding.start <= day < holding.end
+
+
+@given(rules, ticks)
+def test_as_of_never_lies_after_the_tick(rule: WindowRule, tick: dt.datetime) -> None:
+    """Features of a moment that is still to come would be computed from what happens to be there already."""
+    assert window_of_tick(rule, tick).as_of <= tick
 
 
 @given(rules, ticks)
@@ -92,17 +96,18 @@ def test_as_of_is_the_first_day_of_a_coming_window_and_the_day_after_a_past_one(
     ("rule", "tick", "start"),
     [
         (WEEKLY, "2026-12-21T06:00:00+00:00", "2026-12-21"),
-        (WEEKLY, "2026-12-22T06:00:00+00:00", "2026-12-28"),
+        (WEEKLY, "2026-12-22T06:00:00+00:00", "2026-12-21"),
+        (WEEKLY, "2026-12-27T23:59:59+00:00", "2026-12-21"),
         (WEEKLY, "2026-12-28T00:00:00+00:00", "2026-12-28"),
-        (WEEKLY, "2027-01-01T00:00:00+00:00", "2027-01-04"),
+        (WEEKLY, "2027-01-01T00:00:00+00:00", "2026-12-28"),
         (PAST, "2027-01-04T00:00:00+00:00", "2026-12-28"),
         (PAST, "2027-01-03T23:59:59+00:00", "2026-12-21"),
-        (WEEKLY, "2026-12-28T01:00:00+02:00", "2026-12-28"),
-        (WEEKLY, "2026-12-28T23:00:00-02:00", "2027-01-04"),
+        (WEEKLY, "2026-12-28T01:00:00+02:00", "2026-12-21"),
+        (WEEKLY, "2026-12-28T23:00:00-02:00", "2026-12-28"),
     ],
     ids=[
-        "on the day", "day after", "first day of ISO week 53", "in ISO week 53 of 2026", "past over the year's end",
-        "past, a second too early", "still Sunday in UTC", "already Tuesday in UTC",
+        "on the day", "day after", "last second", "first day of ISO week 53", "in ISO week 53 of 2026",
+        "past over the year's end", "past, a second too early", "still Sunday in UTC", "already Tuesday in UTC",
     ],
 )  # fmt: skip
 def test_weekly_windows_around_a_year_with_53_weeks(rule: WindowRule, tick: str, start: str) -> None:
@@ -136,7 +141,7 @@ def test_both_starts_that_the_refusal_suggests_are_starts(rule: WindowRule, day:
         ("2026-11-02", "2026-11-16T00:00:00+00:00", "2026-11-02"),
         (None, "2026-11-16T00:00:00+00:00", "2026-11-16"),
         ("", "2026-11-16T00:00:00+00:00", "2026-11-16"),
-        (None, None, "2026-11-30"),
+        (None, None, "2026-11-23"),
         ("2026-11-02", None, "2026-11-02"),
     ],
     ids=["parameter over interval", "interval over moment", "empty parameter", "moment alone", "parameter over moment"],
@@ -147,6 +152,36 @@ def test_parameter_wins_over_interval_end_which_wins_over_run_after(
     end = at(interval_end) if interval_end else None
     window = resolve(WEEKLY, window_start=window_start, interval_end=end, run_after=at("2026-11-25T09:30:00+00:00"))
     assert window.start == dt.date.fromisoformat(start)
+
+
+@pytest.mark.parametrize(
+    ("rule", "as_of"), [(WEEKLY, "2026-11-16"), (PAST, "2026-11-23")], ids=["coming: its first day", "past: its end"]
+)
+def test_window_asked_for_before_its_as_of_is_refused_with_both_moments(rule: WindowRule, as_of: str) -> None:
+    """Half of what the features need would not have happened yet, and nobody would see it in the figures."""
+    moment = at(f"{as_of}T00:00:00+00:00")
+    assert resolve(rule, window_start="2026-11-16", interval_end=None, run_after=moment).as_of == moment
+    with pytest.raises(WindowError) as caught:
+        resolve(rule, window_start="2026-11-16", interval_end=None, run_after=moment - dt.timedelta(seconds=1))
+    assert str(caught.value).splitlines() == [
+        "nothing is known yet of that time",
+        "  where: window [2026-11-16, 2026-11-23)",
+        f"  got: as_of {as_of}T00:00:00+00:00 in a run of {(moment - dt.timedelta(seconds=1)).isoformat()}",
+        "  next: run it at as_of or later",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("as_of", "interval_end"),
+    [("2026-11-26", None), (None, "2026-11-26T00:00:00+00:00")],
+    ids=["parameter", "interval"],
+)
+def test_training_as_of_a_day_to_come_is_refused(as_of: str | None, interval_end: str | None) -> None:
+    end = at(interval_end) if interval_end else None
+    with pytest.raises(WindowError, match="nothing is known yet of that time"):
+        resolve_as_of(as_of=as_of, interval_end=end, run_after=at("2026-11-25T23:59:59+00:00"))
+    found = resolve_as_of(as_of=as_of, interval_end=end, run_after=at("2026-11-26T00:00:00+00:00"))
+    assert found == at("2026-11-26T00:00:00+00:00")
 
 
 @given(rules, ticks, st.timedeltas(dt.timedelta(0), dt.timedelta(days=400)))
@@ -210,6 +245,19 @@ def test_day_that_is_not_written_year_month_day_is_refused_with_an_example(text:
         parse_day(text)
     assert repr(text) in str(caught.value)
     assert "YYYY-MM-DD" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [("1899-12-31", False), ("1900-01-01", True), ("2200-12-31", True), ("2201-01-01", False), ("9999-12-31", False)],
+)
+def test_day_outside_the_years_1900_to_2200_is_refused_as_a_slip_of_the_pen(text: str, taken: bool) -> None:
+    if taken:
+        assert parse_day(text).isoformat() == text
+    else:
+        with pytest.raises(WindowError) as caught:
+            parse_day(text)
+        assert str(caught.value) == f"no such window\n  got: {text}\n  expected: a day from 1900 to 2200"
 
 
 def test_window_shows_as_a_half_open_range_and_offers_the_three_parameters() -> None:

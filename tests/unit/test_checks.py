@@ -1,0 +1,46 @@
+"""What Great Expectations says when it could not evaluate: a finding, or a database that was away."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ponte.checks import _exceptions
+from ponte.errors import DatabaseUnavailable
+
+SILENT = {"raised_exception": False, "exception_message": None, "exception_traceback": None}
+TEXT = {
+    "raised_exception": True,
+    "exception_message": "function avg(text) does not exist",
+    "exception_traceback": "sqlalchemy.exc.ProgrammingError: function avg(text) does not exist",
+}
+LOST = {
+    "raised_exception": True,
+    "exception_message": "server closed the connection unexpectedly",
+    "exception_traceback": "sqlalchemy.exc.OperationalError: server closed the connection unexpectedly",
+}
+CLOSED = {**LOST, "exception_traceback": "psycopg2.InterfaceError: connection already closed"}
+
+
+@pytest.mark.parametrize(
+    ("info", "messages"),
+    [
+        (None, []),
+        ({}, []),
+        (SILENT, []),
+        (TEXT, ["function avg(text) does not exist"]),
+        ({"mean": TEXT, "count": SILENT, "max": TEXT}, ["function avg(text) does not exist"]),
+    ],
+    ids=["nothing", "empty", "no exception", "flat", "by metric, each message once"],
+)
+def test_exception_of_a_check_is_told_as_its_finding(info: Any, messages: list[str]) -> None:
+    assert _exceptions(info) == messages
+
+
+@pytest.mark.parametrize("info", [LOST, CLOSED, {"mean": TEXT, "max": LOST}], ids=["lost", "closed", "by metric"])
+def test_database_that_was_away_during_a_check_is_no_finding_but_worth_a_retry(info: Any) -> None:
+    """A batch must not be rejected because the server was restarted."""
+    with pytest.raises(DatabaseUnavailable, match="the database failed during the checks") as caught:
+        _exceptions(info)
+    assert "server closed the connection unexpectedly" in str(caught.value)
