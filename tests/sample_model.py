@@ -108,7 +108,7 @@ MODEL_TOML = """\
 description = "Will the visitor come back?"
 owner = "tests"
 task = "{task}"
-key = ["visit_id"]
+key = {key}
 [training]
 windows = 6
 holdout_windows = 2
@@ -130,6 +130,7 @@ _TASKS = {
     "regression": {"label": "spent", "kind": "Ridge", "metric": "mae", "bound": "maximum = 40.0"},
 }
 _SETTINGS = {
+    "key": '["visit_id"]',
     "minimum_holdout_rows": 200,
     "shard_rows": 1_000_000,
     "chunk_rows": 65_536,

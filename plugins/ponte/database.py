@@ -127,7 +127,7 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
         return True
     if type(error).__module__.startswith(("adbc_driver_manager", "psycopg2")):
-        state = str(getattr(error, "sqlstate", None) or "")
+        state = str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
         if state:
             # Class 08 connection, 40 rollback, 53 resources, 55 object in use, 57 operator intervention; but 08P01 is
             # a malformed COPY stream, which stays malformed.

@@ -45,6 +45,8 @@ def freeze_batch(db: Database, folder: ModelFolder, window: Window, *, run_id: s
     text = get_training_set(db, version.snapshot_id).features_sql
     _require_trained_columns(db, folder, version, text)
     batch = claimed or batches.claim(db, folder.name, window, run_id=run_id, version=version.version)
+    if batch.version != version.version:  # a twin has claimed it, before a promotion
+        return freeze_batch(db, folder, window, run_id=run_id)
     if batch.status == "freezing":
         with measured(db, Receipt(model=folder.name, step="freeze", batch_id=batch.batch_id)) as receipt:
             receipt.row_count = _freeze_rows(db, batch, text, (*version.signature.key, *version.signature.features))

@@ -53,6 +53,7 @@ def guard_batch(db: Database, batch_id: int) -> int:
     with measured(db, Receipt(model=batch.model, step="guard", batch_id=batch_id, version=batch.version)) as receipt:
         signature = registry.get_version(db, batch.model, batch.version).signature
         with db.begin() as connection:
+            limit_lock_waits(connection, "10s")
             batch = batches.lock(connection, batch_id)
             batches.require(batch, "checked")
             receipt.row_count = require_conservation(connection, batch)

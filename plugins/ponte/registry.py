@@ -74,8 +74,8 @@ def register(db: Database, model: str, train_key: str, write: Callable[[int], Ve
     """Return the version of `train_key`; when it is new, number it, write its artifact, and register it last.
 
     `write(number)` stores the artifact folder and returns the row. It runs under a lock of the model, so numbers have
-    no gap and two copies of a run register one version. Killed at any instant there is either no row (a folder that
-    nobody refers to is overwritten by the next try) or a row whose files were read back.
+    no gap and two copies of a run register one version. Killed at any instant there is either no row (and perhaps a
+    folder that nobody refers to) or a row whose files were read back.
     """
     with db.begin() as connection:
         lock = sa.text("SELECT pg_advisory_xact_lock(hashtext('ponte.version'), hashtext(:model))")

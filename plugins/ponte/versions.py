@@ -110,8 +110,10 @@ def as_labels(values: np.ndarray[Any, Any], signature: Signature, task: Task) ->
     types = {"integer": pa.int64(), "boolean": pa.bool_(), "text": pa.string(), "number": pa.float64()}
     family = "number" if task == "regression" else signature.label
     try:
-        labels: pa.Array[Any] = pa.array(values).cast(types[family])
-        return labels
+        found: pa.Array[Any] = pa.array(values)
+        if family == "text" and not (pa.types.is_string(found.type) or pa.types.is_large_string(found.type)):
+            raise pa.ArrowTypeError("any value can be written as text, so only text is a text label")
+        return found.cast(types[family])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         got = f"values of type {values.dtype}"
         fix = "let the estimator predict the labels it was fitted on"

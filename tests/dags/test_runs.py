@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,6 +46,56 @@ def test_the_window_of_the_form_wins_over_the_data_interval(run_dag: Run, traine
     _, states = run_dag("visits__score", logical_date=TICK, run_conf={"window_start": "2024-02-19"})
     assert set(states.values()) == {"success"}
     assert trained_world.rows("SELECT window_start FROM ponte.published") == [(dt.date(2024, 2, 19),)]
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "conf", "said"),
+    [
+        ("score", {"window_start": "2096-01-02"}, "window [2096-01-02, 2096-01-09)"),
+        ("train", {"as_of": "2096-01-02"}, "as_of 2096-01-02T00:00:00+00:00 in a run of 2"),
+    ],
+)
+def test_a_run_of_a_time_that_is_still_to_come_is_refused(  # noqa: PLR0917
+    run_dag: Run,
+    trained_world: World,
+    capsys: pytest.CaptureFixture[str],
+    pipeline: str,
+    conf: dict[str, str],
+    said: str,
+) -> None:
+    """Its features would be those of today, and the claim would keep the window from the run that knows more."""
+    before = trained_world.ask("SELECT count(*) FROM ponte.snapshot")
+    _, states = run_dag(f"visits__{pipeline}", run_conf=conf)
+
+    first = {"score": "freeze_batch", "train": "freeze_windows"}[pipeline]
+    assert states[first] == "failed"
+    printed = capsys.readouterr().out
+    assert "nothing is known yet of that time" in printed
+    assert said in printed
+    assert trained_world.ask("SELECT count(*) FROM ponte.claim") == 0
+    assert trained_world.ask("SELECT count(*) FROM ponte.snapshot") == before
+
+
+@pytest.mark.parametrize(("covers", "window_start"), [("coming", dt.date(2024, 2, 12)), ("past", dt.date(2024, 2, 5))])
+def test_a_run_in_the_middle_of_a_week_means_the_week_it_is_in_or_the_one_before(
+    trained_world: World, covers: str, window_start: dt.date
+) -> None:
+    """A run without a data interval: asked for on a Thursday, its tick is that moment."""
+    from ponte.operators.base import Runtime
+    from ponte.operators.freeze_batch import FreezeBatchOperator
+
+    folder = trained_world.with_model(checks=f'[window]\ncovers = "{covers}"').folder
+    thursday = dt.datetime(2024, 2, 15, 12, tzinfo=dt.UTC)
+    facts = {"run_id": "r", "clear_number": 0, "data_interval_end": None, "run_after": thursday}
+    runtime = Runtime("ponte_db", "visits")
+    runtime.__dict__.update(db=trained_world.db, folder=folder)
+    task = FreezeBatchOperator(task_id="freeze_batch", model="visits", window_start="")
+
+    found = task.run(runtime, {"dag_run": SimpleNamespace(**facts)})
+    assert found["window_start"] == str(window_start)
+    as_of = trained_world.ask("SELECT as_of FROM ponte.batch")
+    assert as_of == dt.datetime(2024, 2, 12, tzinfo=dt.UTC)
+    assert as_of <= thursday
 
 
 def test_without_a_champion_scoring_fails_at_once(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import inspect
 import pkgutil
+import shutil
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -15,8 +16,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.sample_model import write_model
 
+from ponte.errors import ModelFolderError
+
 if TYPE_CHECKING:
     from airflow.sdk import DAG
+
+    from ponte.catalog import ModelFolder
 
 Read = Callable[[], dict[str, "DAG"]]
 
@@ -39,7 +44,7 @@ def test_a_model_folder_shows_in_its_dags(dags: Read, models_root: Path) -> None
     folder = write_model(models_root)
     for dag in (dags()["visits__train"], dags()["visits__score"]):
         assert dag.description == folder.spec.description
-        assert dag.doc_md == folder.card
+        assert dag.doc_md == folder.card.rstrip() + "\n"
         assert {"ponte", "visits"} <= dag.tags
         assert dag.max_active_runs == 1
         assert not dag.catchup
@@ -108,6 +113,113 @@ def test_a_folder_with_an_impossible_name_gets_a_dag_too(dags: Read, models_root
     write_model(models_root)
     (models_root / "Größe 2").mkdir()
     assert "Gr__e_2__train" in {name.encode("ascii", "replace").decode().replace("?", "_") for name in dags()}
+
+
+def dag_as_shown(dag: DAG) -> Any:
+    """What Airflow keeps of a DAG, which is all that it shows and runs."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    return {k: v for k, v in DagSerialization.to_dict(dag)["dag"].items() if k != "relative_fileloc"}
+
+
+def break_model_toml(text: str) -> Callable[[Path], object]:
+    """Return what puts `text` at the head of another model's model.toml."""
+
+    def change(root: Path) -> None:
+        path = write_model(root, "other").path / "model.toml"
+        path.write_text(text + path.read_text())
+
+    return change
+
+
+def beside(name: str) -> Callable[[Path], object]:
+    """Return what makes an empty folder of that name."""
+    return lambda root: (root / name).mkdir()
+
+
+#: What somebody does in the folder of models, the DAGs that come of it, and what their documentation says.
+NEIGHBOURS: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "a tag of 101 characters": (break_model_toml(f'tags = ["{"x" * 101}"]\n'), "other", "tags.0"),
+    "a tag that is empty": (break_model_toml('tags = [""]\n'), "other", "tags.0"),
+    "a deeply nested TOML": (break_model_toml("deep = " + "[" * 5000 + "]" * 5000 + "\n"), "other", "Recursion"),
+    "a folder name of 250 characters": (beside("n" * 250), "n" * 200, "is no model name"),
+    "a folder name of 250 letters beyond ASCII": (beside("é" * 120), "_" * 120, "is no model name"),
+    "a cron that never comes": (
+        lambda root: write_model(root, "other", checks='[schedule]\nscore = "0 0 30 2 *"'),
+        "other",
+        "schedule.score",
+    ),
+    "a cron with seconds": (
+        lambda root: write_model(root, "other", checks='[schedule]\ntrain = "0 0 * * * 5"'),
+        "other",
+        "schedule.train",
+    ),
+    "a name that is that of a view": (
+        lambda root: shutil.copytree(write_model(root, "other").path, root / "visits_latest"),
+        "visits_latest",
+        "the view predictions.visits_latest of another model",
+    ),
+    "a file instead of text": (lambda root: (root / "other" / "labels.sql").mkdir(parents=True), "other", "labels.sql"),
+}
+
+
+@pytest.mark.parametrize("name", NEIGHBOURS)
+def test_whatever_is_wrong_with_one_folder_the_dags_of_the_others_stay(
+    dags: Read, models_root: Path, name: str
+) -> None:
+    write_model(models_root)
+    before = {dag_id: dag_as_shown(dag) for dag_id, dag in dags().items()}
+    change, shown_as, said = NEIGHBOURS[name]
+    with suppress(ModelFolderError):  # of write_model, which reads what it has written
+        change(models_root)
+    after = dags()
+
+    assert {dag_id: dag_as_shown(after[dag_id]) for dag_id in before} == before
+    assert set(before) == {"visits__train", "visits__score"}
+    for pipeline in ("train", "score"):
+        broken = after[f"{shown_as}__{pipeline}"]
+        assert "broken" in broken.tags
+        assert said in str(broken.doc_md)
+        assert max(map(len, broken.tags)) <= 100
+        dag_as_shown(broken)
+
+
+def test_a_card_whose_text_ends_like_a_file_name_is_shown_as_it_is(dags: Read, models_root: Path) -> None:
+    """Airflow takes a documentation that ends in .md for a path, and fails the whole file when there is none."""
+    write_model(models_root)
+    write_model(models_root, "other", files={"README.md": "# Other\n\nMore is told in docs/other.md"})
+    read = dags()
+
+    assert set(read) == {f"{model}__{pipeline}" for model in ("visits", "other") for pipeline in ("train", "score")}
+    assert str(read["other__score"].doc_md).rstrip() == "# Other\n\nMore is told in docs/other.md"
+
+
+@pytest.mark.parametrize("bad", ["a~b", "a b", "aéb"])
+def test_a_broken_folder_takes_no_name_of_a_good_one(dags: Read, models_root: Path, bad: str) -> None:
+    write_model(models_root, "a_b")
+    before = {dag_id: dag_as_shown(dag) for dag_id, dag in dags().items()}
+    (models_root / bad).mkdir()
+
+    assert set(before) == {"a_b__train", "a_b__score"}
+    assert {dag_id: dag_as_shown(dag) for dag_id, dag in dags().items()} == before
+
+
+def test_a_dag_that_airflow_refuses_is_replaced_by_one_that_says_why(models_root: Path) -> None:
+    """Whatever the contract forgets to forbid."""
+    from airflow.sdk import DAG
+
+    from ponte.operators.dag_settings import build_dags
+
+    good, refused = write_model(models_root), write_model(models_root, "other")
+
+    def build(folder: ModelFolder) -> DAG:
+        return DAG(f"{folder.name}__score", schedule=None, tags={"x" * (101 if folder is refused else 100)})
+
+    built = build_dags([good, refused], build, pipeline="score")
+    assert set(built) == {"visits__score", "other__score"}
+    assert "broken" in built["other__score"].tags
+    assert "Airflow refuses the DAG" in str(built["other__score"].doc_md)
+    assert "broken" not in built["visits__score"].tags
 
 
 def test_operators_only_store_their_arguments() -> None:

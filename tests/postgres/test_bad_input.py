@@ -70,6 +70,7 @@ def test_changed_columns_are_refused_by_name_before_the_window_is_claimed(
 
 
 def test_reordered_columns_and_wider_types_change_nothing(trained: World) -> None:
+    """Of the source, and of a folder that was edited meanwhile."""
     trained.run(run_id="before")
     seen = trained.published_checksum()
     reordered = FEATURES_SQL.replace(
@@ -78,8 +79,14 @@ def test_reordered_columns_and_wider_types_change_nothing(trained: World) -> Non
         "v.distance",
     )
     assert reordered != FEATURES_SQL
-    trained.with_model(files={"features.sql": reordered}).run(run_id="r")
+    trained.with_model(files={"features.sql": reordered}).run(run_id="folder")
+    assert trained.published_checksum() == seen
+    trained.execute(
+        "ALTER TABLE shop.visit ALTER items TYPE bigint, ALTER price TYPE float8, ALTER shop TYPE varchar(9)"
+    )
+    source = trained.with_model().run(run_id="source")
 
+    assert trained.ask("SELECT batch_id FROM ponte.published") == source.batch_id
     assert trained.published_checksum() == seen
 
 
@@ -125,25 +132,19 @@ SECRET = 987654321
 
 
 @pytest.mark.parametrize(
-    ("clause", "check", "counts"),
-    [
-        ("UNION ALL SELECT * FROM bad UNION ALL SELECT * FROM bad", "key_is_unique", (352, 2)),
-        (
-            "UNION ALL SELECT NULL, shop, items, price, distance, member, shop_rate FROM bad",
-            "key_is_not_null",
-            (351, 1),
-        ),
-    ],
+    ("key", "check", "counts"),
+    [(str(SECRET), "key_is_unique", (352, 2)), ("NULL", "key_is_not_null", (352, 2))],
 )
 def test_a_bad_key_is_rejected_with_counts_and_without_values(
-    trained: World, clause: str, check: str, counts: tuple[int, int]
+    trained: World, key: str, check: str, counts: tuple[int, int]
 ) -> None:
-    rows = (
-        f"WITH good AS ({FEATURES_SQL}), bad AS (SELECT * FROM good ORDER BY visit_id LIMIT 1), "
-        f"hidden AS (SELECT {SECRET}::bigint AS visit_id, shop, items, price, distance, member, shop_rate FROM bad) "
-        f"SELECT * FROM good {clause.replace('bad', 'hidden')}"
+    trained.execute("ALTER TABLE shop.visit DROP CONSTRAINT visit_pkey")
+    trained.execute("ALTER TABLE shop.visit ALTER visit_id DROP NOT NULL")
+    columns = "day, shop, items, price, distance, member, returned, spent, known_at"
+    trained.execute(
+        f"INSERT INTO shop.visit SELECT {key}, {columns} FROM shop.visit WHERE day = :week LIMIT 2", week=WEEK
     )
-    why = assert_rejected(trained.with_model(files={"features.sql": rows}), "r", WEEK, check)
+    why = assert_rejected(trained, "r", WEEK, check)
 
     assert f"{check}(key=['visit_id']): failed, {counts[1]} of {counts[0]} rows" in why
     assert 'FROM "ponte_data"."visits__frozen_' in why
@@ -179,14 +180,14 @@ def test_a_failing_expectation_stops_or_warns_as_the_author_says(trained: World)
 
 def test_an_expectation_that_cannot_be_evaluated_is_an_error_and_rejects(trained: World) -> None:
     """It has proved nothing: neither a failure of the data nor a pass. The others are evaluated all the same."""
-    both = check("expect_column_values_to_not_be_null", column="pirce") + check(
+    both = check("expect_column_values_to_be_between", column="shop", max_value=3) + check(
         "expect_table_row_count_to_be_between", min_value=350, max_value=350
     )
-    why = assert_rejected(trained.with_model(checks=both), "r", WEEK, "expect_column_values_to_not_be_null")
+    why = assert_rejected(trained.with_model(checks=both), "r", WEEK, "expect_column_values_to_be_between")
 
-    assert "(column='pirce'): error" in why
+    assert "(column='shop', max_value=3): error" in why
     assert [r[:3] for r in trained.rows(RESULTS, id=1)] == [
-        ("expect_column_values_to_not_be_null", "stop", "error"),
+        ("expect_column_values_to_be_between", "stop", "error"),
         ("expect_table_row_count_to_be_between", "stop", "passed"),
     ]
 
@@ -336,8 +337,46 @@ def test_features_that_call_a_writing_function_write_nothing_while_they_are_insp
     with pytest.raises(ModelFolderError, match="DELETE is not allowed in a non-volatile function"):
         broken.train(run_id="r")
     world.execute("ALTER FUNCTION shop.forget() VOLATILE")
-    inspection.inspect_folder(world.db, broken.folder, estimator=False)
+    inspection.inspect_folder(world.db, broken.folder)
     assert world.ask("SELECT count(*) FROM shop.visit") == 3500
+
+
+def test_checks_that_cannot_work_are_told_together_with_everything_else(world: World) -> None:
+    wrong = "".join(
+        [
+            check("expect_column_values_to_not_be_null", column="pirce"),
+            check("expect_column_pair_values_to_be_equal", column_A="items", column_B="itmes"),
+            check("expect_compound_columns_to_be_unique", column_list=["shop", "dya"]),
+            check("expect_column_values_to_be_between", colum="price", max_value=10),
+            check("expect_column_to_exist", column="is_no_problem_but_a_finding"),
+        ]
+    )
+    broken = world.with_model(
+        files={"labels.sql": "SELECT visit_id FROM shop.visit", "estimator.py": "x"}, checks=wrong
+    )
+
+    with pytest.raises(ModelFolderError) as caught:
+        inspection.inspect_folder(world.db, broken.folder)
+    said = [
+        "checks.0.column: features.sql returns no column 'pirce' → did you mean 'price'?",
+        "checks.1.column_B: features.sql returns no column 'itmes' → did you mean 'items'?",
+        "checks.2.column_list: features.sql returns no column 'dya'",
+        "checks.3.expect_column_values_to_be_between: ",
+        "labels.sql: label: is not returned",
+        "estimator.py: does not run: NameError",
+    ]
+    assert [s for s in said if s not in str(caught.value)] == [], str(caught.value)
+    assert "is_no_problem" not in str(caught.value)
+    with pytest.raises(ModelFolderError, match=r"checks\.3"):
+        broken.train(run_id="t")
+    assert world.ask("SELECT count(*) FROM ponte.snapshot") == 0
+
+
+def test_a_check_of_a_missing_column_keeps_a_batch_from_being_claimed(trained: World) -> None:
+    broken = trained.with_model(checks=check("expect_column_values_to_not_be_null", column="pirce"))
+    with pytest.raises(ModelFolderError, match=r"checks\.0\.column: features.sql returns no column 'pirce'"):
+        broken.run(run_id="r")
+    assert trained.ask(NUMBER_OF_BATCHES) == 0
 
 
 # ---------------------------------------------------------------- champion and artifact

@@ -6,14 +6,21 @@ import itertools
 import os
 import random
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from tests.conftest import Cluster
-from tests.postgres.children import DieAfterCommit, DieAtShardCommit, DieAtStatement, StopInChunk, in_child, wait_for
-from tests.sample_model import FEATURES_SQL, STEPS, World
+from tests.postgres.children import (
+    DieAfterCommit,
+    DieAtShardCommit,
+    DieAtStatement,
+    LookForTheClientOften,
+    StopInChunk,
+    in_child,
+    wait_for,
+)
+from tests.sample_model import STEPS, World
 
 from ponte import batches
 from ponte.database import is_transient, transient_faults_marked
@@ -165,56 +172,79 @@ def test_the_database_ends_the_session_of_a_copy(undisturbed: tuple[World, dict[
     assert_as_undisturbed(world, batch.batch_id, expected)
 
 
-@contextmanager
-def slow_features(world: World) -> Iterator[World]:
-    """Let features.sql sleep in the middle of its rows as long as shop.slow has a row."""
-    world.execute("CREATE TABLE shop.slow AS SELECT 30 AS seconds")
-    slow = FEATURES_SQL.replace(
-        "WHERE v.day",
-        "WHERE CASE WHEN v.visit_id % 350 = 200 THEN pg_sleep(coalesce((SELECT max(seconds) FROM shop.slow), 0)) "
-        "IS NOT NULL ELSE true END AND v.day",
+@pytest.fixture
+def slow(trained: World) -> tuple[World, dict[str, object]]:
+    """As `undisturbed`, but now the visits sleep in the middle of the week as long as shop.slow has a row."""
+    world = trained.with_model(**SMALL)
+    world.execute("CREATE TABLE shop.slow (seconds integer)")
+    world.execute("ALTER TABLE shop.visit RENAME TO stored_visit")
+    world.execute(
+        "CREATE VIEW shop.visit AS SELECT * FROM shop.stored_visit WHERE CASE WHEN visit_id = 2300 "
+        "THEN pg_sleep(coalesce((SELECT max(seconds) FROM shop.slow), 0)) IS NOT NULL ELSE true END"
     )
-    yield world.with_model(files={"features.sql": slow}, **SMALL)
+    expected = state(world, world.run(run_id="undisturbed").batch_id)
+    world.execute("INSERT INTO shop.slow VALUES (30)")
+    return world, expected
 
 
 FREEZING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE 'INSERT%'"
 
 
-def test_killed_while_the_frozen_rows_are_inserted(undisturbed: tuple[World, dict[str, object]]) -> None:
-    """The retry waits until PostgreSQL has noticed that the first try is gone, then freezes anew."""
-    world, expected = undisturbed
-    with slow_features(world) as slow:
-        child = in_child(slow, "freeze", run_id="r")
-        wait_for(lambda: world.ask(FREEZING))
-        child.kill()
-        world.execute("DELETE FROM shop.slow")
-        # The server finds out only when it writes to the client; here the statement is cut short.
-        world.rows("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
-        batch = slow.run(run_id="r")
-        assert_as_undisturbed(world, batch.batch_id, expected)
+def test_killed_while_the_frozen_rows_are_inserted(slow: tuple[World, dict[str, object]]) -> None:
+    """PostgreSQL notices that the client of the first try is gone, lets go of its locks, and the retry freezes anew."""
+    world, expected = slow
+    child = in_child(world, "freeze", run_id="r", mischief=LookForTheClientOften())
+    wait_for(lambda: world.ask(FREEZING))
+    child.kill()
+    world.execute("DELETE FROM shop.slow")
+    wait_for(lambda: not world.ask(FREEZING))
+    batch = world.run(run_id="r")
+    assert_as_undisturbed(world, batch.batch_id, expected)
 
 
-def test_the_database_ends_the_session_of_a_freeze(undisturbed: tuple[World, dict[str, object]]) -> None:
-    world, expected = undisturbed
-    with slow_features(world) as slow:
-        errors: list[BaseException] = []
+def test_every_session_looks_every_ten_seconds_whether_its_client_is_there(trained: World) -> None:
+    """On both planes, and for Great Expectations, whose statements hold locks on the frozen rows too."""
+    query = "SELECT current_setting('client_connection_check_interval'), current_setting('TimeZone')"
+    with trained.db.adbc() as connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        assert cursor.fetchone() == ("10s", "UTC")
+    assert trained.rows(query) == [("10s", "UTC")]
+    check = '[[checks]]\nexpectation = "expect_column_to_exist"\non_failure = "stop"\ncolumn = "items"\n'
+    checked, seen = trained.with_model(checks=check), set()
 
-        def freeze() -> None:
-            try:
-                with transient_faults_marked():
-                    slow.freeze(run_id="r")
-            except DatabaseUnavailable as error:
-                errors.append(error)
+    def look(connection: sa.Connection) -> None:
+        with connection.connection.cursor() as cursor:
+            cursor.execute(query)
+            seen.add((connection.engine is trained.db.engine, *cursor.fetchone()))
 
-        thread = threading.Thread(target=freeze)
-        thread.start()
-        wait_for(lambda: world.ask(FREEZING))
-        world.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
-        thread.join()
-        assert len(errors) == 1
-        world.execute("DELETE FROM shop.slow")
-        batch = slow.run(run_id="r")
-        assert_as_undisturbed(world, batch.batch_id, expected)
+    sa.event.listen(sa.Engine, "begin", look)
+    try:
+        checked.run(run_id="r", until="check")
+    finally:
+        sa.event.remove(sa.Engine, "begin", look)
+    assert seen == {(True, "10s", "UTC"), (False, "10s", "UTC")}
+
+
+def test_the_database_ends_the_session_of_a_freeze(slow: tuple[World, dict[str, object]]) -> None:
+    world, expected = slow
+    errors: list[BaseException] = []
+
+    def freeze() -> None:
+        try:
+            with transient_faults_marked():
+                world.freeze(run_id="r")
+        except DatabaseUnavailable as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=freeze)
+    thread.start()
+    wait_for(lambda: world.ask(FREEZING))
+    world.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")
+    thread.join()
+    assert len(errors) == 1
+    world.execute("DELETE FROM shop.slow")
+    batch = world.run(run_id="r")
+    assert_as_undisturbed(world, batch.batch_id, expected)
 
 
 def test_a_power_cut_of_the_database_in_the_middle_of_a_copy(
@@ -237,18 +267,17 @@ def test_a_power_cut_of_the_database_in_the_middle_of_a_copy(
 
 
 def test_a_power_cut_of_the_database_in_the_middle_of_a_freeze(
-    undisturbed: tuple[World, dict[str, object]], server: Cluster
+    slow: tuple[World, dict[str, object]], server: Cluster
 ) -> None:
-    world, expected = undisturbed
-    with slow_features(world) as slow:
-        child = in_child(slow, "freeze", run_id="r")
-        wait_for(lambda: world.ask(FREEZING))
-        server.execute("CHECKPOINT")
-        server.crash_and_restart()
-        assert child.ending() == "OperationalError"
-        world.execute("DELETE FROM shop.slow")
-        batch = slow.run(run_id="r")
-        assert_as_undisturbed(world, batch.batch_id, expected)
+    world, expected = slow
+    child = in_child(world, "freeze", run_id="r")
+    wait_for(lambda: world.ask(FREEZING))
+    server.execute("CHECKPOINT")
+    server.crash_and_restart()
+    assert child.ending() == "OperationalError"
+    world.execute("DELETE FROM shop.slow")
+    batch = world.run(run_id="r")
+    assert_as_undisturbed(world, batch.batch_id, expected)
 
 
 def test_a_cut_connection_of_the_data_plane_is_a_passing_fault(trained: World) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from tests.postgres.children import DieWhileWriting, in_child
 from tests.postgres.test_fence import at_once
-from tests.sample_model import FEATURES_SQL, World
+from tests.sample_model import FEATURES_SQL, World, write_model
 
 from ponte import gate, registry
+from ponte.artifacts import ArtifactStore, StoredFolder
 from ponte.errors import AliasMoved, NoChampion, PonteError
 from ponte.registry import Alias, Version
+from ponte.versions import load_version
 
 VERSIONS = "SELECT version FROM ponte.version ORDER BY 1"
 EVENTS = "SELECT version, previous_version, actor FROM ponte.alias_event WHERE alias = 'champion' ORDER BY event_id"
@@ -64,14 +71,60 @@ def test_a_process_killed_while_it_writes_leaves_no_version_and_the_next_try_wor
     child = in_child(world, "fit", written.snapshot_id, run_id="t", mischief=DieWhileWriting())
 
     assert child.ending() == "killed"
-    left_over = world.store.root / "visits" / "versions" / "1"
+    (left_over,) = version_folders(world)
     assert (left_over / "manifest.json").exists()
     assert world.rows(VERSIONS) == []
-    (left_over / "stray").write_text("of the killed process")
-    assert world.train(run_id="t").alias is not None
+    version = world.train(run_id="t").version
     assert world.rows(VERSIONS) == [(1,)]
-    assert not (left_over / "stray").exists()
+    assert version_folders(world) == {left_over, Path(world.store.root.path) / version.path}
     world.run(run_id="r")
+
+
+def version_folders(world: World) -> set[Path]:
+    return set((Path(world.store.root.path) / "visits" / "versions").iterdir())
+
+
+def test_the_files_of_every_version_lie_in_a_folder_of_their_own(trained: World) -> None:
+    second = trained.with_model(files={"features.sql": FEATURES_SQL + "-- again\n"}).train(run_id="second").version
+
+    for version in (registry.get_version(trained.db, "visits", 1), second):
+        assert re.fullmatch(rf"visits/versions/{version.version}-[0-9a-f]{{8}}", version.path)
+
+
+def test_a_run_that_lost_its_session_while_it_wrote_destroys_no_version(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock on the number ends with the session, so another run takes the number before the files are written."""
+    written = {"late": world.snapshot(run_id="late")}
+    elsewhere = world.folder.path.parent.with_name("elsewhere")
+    elsewhere.mkdir()
+    estimator = world.folder.text("estimator.py") + "# other\n"
+    other = replace(world, folder=write_model(elsewhere, files={"estimator.py": estimator}))
+    written["prompt"] = other.snapshot(run_id="prompt")
+    write, taken = ArtifactStore.write_folder, []
+
+    def write_too_late(store: ArtifactStore, *arguments: Any) -> StoredFolder:
+        if not taken:
+            taken.append(None)
+            ended = world.rows("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+            assert ended == [(True,)]
+            taken[0] = other.fit(written["prompt"].snapshot_id, run_id="prompt")
+            loads(other, taken[0])
+        return write(store, *arguments)
+
+    def loads(owner: World, version: Version) -> None:
+        assert load_version(owner.store, version).version == version
+
+    monkeypatch.setattr(ArtifactStore, "write_folder", write_too_late)
+    late = world
+    with pytest.raises(sa.exc.OperationalError):
+        late.fit(written["late"].snapshot_id, run_id="late")
+    assert world.rows("SELECT version, run_id FROM ponte.version") == [(1, "prompt")]
+    loads(other, taken[0])
+    retried = late.fit(written["late"].snapshot_id, run_id="late")
+    assert retried.version == 2
+    loads(late, retried)
+    loads(late, taken[0])
 
 
 def test_an_unknown_version_is_named_with_those_that_exist(trained: World) -> None:

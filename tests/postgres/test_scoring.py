@@ -102,6 +102,17 @@ def test_a_second_run_replaces_what_readers_see_and_keeps_the_old_batch(trained:
     assert trained.rows(counts) == [(first.batch_id, 350, 350), (second.batch_id, 350, 350)]
 
 
+def test_publishing_again_says_what_the_first_time_said(trained: World) -> None:
+    first = trained.run(run_id="one", until="guard")
+    assert [trained.publish(first.batch_id).previous_batch_id for _ in range(2)] == [None, None]
+    second = trained.run(run_id="two", until="guard")
+    published = [trained.publish(second.batch_id) for _ in range(3)]
+
+    assert published[0].previous_batch_id == first.batch_id
+    assert published[1:] == published[:1] * 2
+    assert trained.ask("SELECT count(*) FROM ponte.publication_event") == 2
+
+
 def test_what_people_saw_on_a_day_is_a_query(trained: World) -> None:
     first, other = trained.run(run_id="one"), trained.run(run_id="one", week=NEXT_WEEK)
     between = trained.ask("SELECT clock_timestamp()")

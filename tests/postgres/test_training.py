@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.postgres.test_fence import at_once
 from tests.sample_model import AS_OF, WEEK, World, write_model
 
 from ponte import checks, evaluation, gate, training_sets
+from ponte.catalog import load_folder
 from ponte.errors import ArtifactRefused, TrainingRefused
 from ponte.training_sets import get_training_set, read_snapshot
 from ponte.versions import load_version
@@ -82,7 +84,8 @@ def test_a_worse_challenger_is_registered_and_not_promoted(trained: World) -> No
     assert [r.rule for r in run.verdict.rules] == ["roc_auc meets the bound", "roc_auc is not worse than champion 1"]
     assert run.verdict.reason.startswith("gate refused: ")
     assert trained.champion().version == 1
-    assert trained.ask("SELECT count(*) FROM ponte.metric WHERE subject = 'champion:1'") == 4
+    assert trained.ask("SELECT count(*) FROM ponte.metric WHERE subject = 'champion:1'") == 5
+    assert trained.ask("SELECT value FROM ponte.metric WHERE subject = 'champion:1' AND name = 'readable'") == 1
 
 
 # ---------------------------------------------------------------- what was known when
@@ -145,6 +148,11 @@ REFUSALS = {
         {},
         "the holdout has 1 class(es), ['0']",
     ),
+    "other classes in the holdout": (
+        "SELECT 1",
+        {"label": "CASE WHEN returned THEN 'yes' WHEN day < '2024-01-29' THEN 'no' ELSE 'never' END"},
+        "the parts have different classes: {'the fitting part': ['no', 'yes'], 'the holdout': ['never', 'yes']}",
+    ),
     "few holdout rows": (
         "SELECT 1",
         {"minimum_holdout_rows": 601},
@@ -180,6 +188,28 @@ def test_a_training_set_that_supports_no_model_is_refused(trained: World, name: 
     assert trained.champion().version == 1
 
 
+@pytest.mark.parametrize("file", ["estimator.py", "features.sql", "labels.sql", "model.toml"])
+def test_a_folder_that_was_edited_since_its_rows_were_frozen_is_not_trained(world: World, file: str) -> None:
+    written = world.snapshot(run_id="t")
+    comment = "-- edited\n" if file.endswith(".sql") else "# edited\n"
+    path = world.folder.path / file
+    path.write_text(path.read_text() + comment)
+    edited = replace(world, folder=load_folder(world.folder.path))
+
+    with pytest.raises(TrainingRefused, match=r"edited since the rows were frozen[^$]*clear freeze_windows"):
+        edited.fit(written.snapshot_id, run_id="t")
+    assert world.ask("SELECT count(*) FROM ponte.version") == 0
+    assert edited.train(run_id="t#1").alias.version == 1
+
+
+def test_an_edited_card_does_not_keep_the_rows_from_being_trained_on(world: World) -> None:
+    written = world.snapshot(run_id="t")
+    (world.folder.path / "README.md").write_text("# Other words\n")
+
+    edited = replace(world, folder=load_folder(world.folder.path))
+    assert edited.fit(written.snapshot_id, run_id="t").version == 1
+
+
 # ---------------------------------------------------------------- the snapshot is the truth
 
 
@@ -204,7 +234,9 @@ def test_training_again_from_the_same_snapshot_predicts_the_same_to_the_bit(worl
     first = load_version(world.store, version).predict(rows)
     # A changed card of the estimator makes it another version, fitted on the same bytes by the same code.
     again = world.with_model(files={"estimator.py": world.folder.text("estimator.py") + "# again\n"})
-    other = again.fit(written.snapshot_id, run_id="t")
+    frozen_again = again.snapshot(run_id="again")
+    assert frozen_again.sha256 == written.sha256
+    other = again.fit(frozen_again.snapshot_id, run_id="again")
     second = load_version(world.store, other).predict(rows)
 
     assert (version.version, other.version) == (1, 2)
@@ -281,6 +313,18 @@ def test_a_twin_that_writes_the_snapshot_first_leaves_nothing_to_do(
 
     monkeypatch.setattr(training_sets, "_copy_to_parquet", after_a_twin)
     assert training_sets.write_snapshot(world.db, world.store, frozen) == twins[0]
+
+
+@pytest.mark.parametrize("status", ["checked", "written"])
+def test_a_training_set_that_went_on_is_not_rejected_any_more(world: World, status: str) -> None:
+    """A late copy of the check, whose verdict is another one, comes after its twin."""
+    number = checks_done(world)
+    if status == "written":
+        training_sets.write_snapshot(world.db, world.store, number)
+
+    training_sets.reject_training_set(world.db, get_training_set(world.db, number), "too late")
+    after = get_training_set(world.db, number)
+    assert (after.status, after.why) == (status, None)
 
 
 def checks_done(world: World) -> int:

@@ -366,8 +366,9 @@ def test_prediction_is_written_as_the_type_of_the_label(
         ("integer", np.array([0.0, 0.5]), "values of type float64: "),
         ("integer", np.array(["no", "yes"]), "values of type <U3: "),
         ("boolean", np.array(["no", "perhaps"]), "values of type <U7: "),
+        ("text", np.array([0, 1]), "values of type int64: "),
     ],
-    ids=["a half for an integer", "text for an integer", "text for a boolean"],
+    ids=["a half for an integer", "text for an integer", "text for a boolean", "integers for text"],
 )
 def test_prediction_that_is_no_label_is_refused_instead_of_rounded(label: Family, values: Any, said: str) -> None:
     with pytest.raises(PonteError, match=r"predict\(\) returned no labels") as caught:

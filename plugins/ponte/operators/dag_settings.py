@@ -51,6 +51,7 @@ def dag_settings(folder: ModelFolder, *, cron: str) -> dict[str, Any]:
         "start_date": _midnight(schedule.start),
         "end_date": _midnight(schedule.end) if schedule.end else None,
         "catchup": False,
+        "auto_register": False,  # the DAG file says which DAGs there are, see build_dags
         "max_active_runs": 1,
         "default_args": {"owner": folder.spec.owner, "execution_timeout": STAGE_TIMEOUT, **RETRY},
     }
@@ -90,6 +91,7 @@ def broken_dag(folder: BrokenFolder, *, pipeline: str) -> DAG:
         doc_md=f"## The model folder is broken\n\n```text\n{folder.error}\n```\n",
         tags={"ponte", name[:100], "broken"},
         schedule=None,
+        auto_register=False,  # else Airflow finds it beside a good one of the same id, and either may win
         default_args={"owner": "ponte"},
     ) as dag:
         BrokenFolderOperator(task_id="read_model_folder", model=folder.name)

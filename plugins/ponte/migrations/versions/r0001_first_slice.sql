@@ -107,8 +107,8 @@ COMMENT ON TABLE ponte.metric IS 'Measured on the holdout rows of a snapshot, al
 COMMENT ON COLUMN ponte.metric.model IS 'Name of the model.';
 COMMENT ON COLUMN ponte.metric.version IS 'The candidate whose evaluation this is.';
 COMMENT ON COLUMN ponte.metric.snapshot_id IS 'Whose holdout rows were used.';
-COMMENT ON COLUMN ponte.metric.subject IS 'candidate, champion:<version>, baseline:constant or baseline:<column>.';
-COMMENT ON COLUMN ponte.metric.name IS 'roc_auc, average_precision, brier, log_loss; mae, rmse, r2.';
+COMMENT ON COLUMN ponte.metric.subject IS 'candidate; champion:<version>; baseline:constant; baseline:<column>.';
+COMMENT ON COLUMN ponte.metric.name IS 'roc_auc, average_precision, brier, log_loss; mae, rmse, r2; for a champion also readable: 1 when it could predict these rows, else 0.';
 COMMENT ON COLUMN ponte.metric.value IS 'The figure; its direction depends on the name.';
 COMMENT ON COLUMN ponte.metric.row_count IS 'Holdout rows it was measured on.';
 COMMENT ON COLUMN ponte.metric.at IS 'When it was measured.';
