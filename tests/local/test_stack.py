@@ -54,3 +54,10 @@ def test_commands_that_need_secrets_never_make_new_ones(
     assert main([command, "-c", "select 1"] if command == "psql" else [command]) == 1
     assert "make up" in capsys.readouterr().err
     assert not (tmp_path / "home").exists()
+
+
+def test_what_the_stack_writes_is_for_its_user_alone(settings: Settings) -> None:
+    with stack._lock(settings):
+        pass
+    modes = {path.name: path.stat().st_mode & 0o077 for path in settings.home.iterdir() if path.is_dir()}
+    assert modes == {"airflow": 0, "artifacts": 0, "logs": 0, "run": 0}

@@ -49,7 +49,6 @@ def up(settings: Settings, migrate: Callable[[str], None] | None = None) -> None
         _migrate_airflow(settings, secrets, server, environment)
         with _step("Preparing Ponte's schema"):
             (migrate or _ponte_migrations)(server.url("ponte", "ponte", secrets.ponte_password, "psycopg2"))
-        (settings.home / "artifacts").mkdir(exist_ok=True)
         if missing:
             with _step(f"Starting {', '.join(missing)} (about a minute)"):
                 _start_components(settings, missing, environment)
@@ -245,6 +244,8 @@ def _lock(settings: Settings) -> Iterator[None]:
     """Hold the stack's lock, which the system releases however this process ends; refuse if another one holds it."""
     # Others must be able to pass through (not list) when root runs PostgreSQL as another user.
     settings.home.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+    for name in ("airflow", "artifacts", "logs", "run"):  # what is in them is for the user of this stack alone
+        (settings.home / name).mkdir(mode=0o700, exist_ok=True)
     path = settings.home / "lock"
     with path.open("a+", encoding="utf-8") as file:
         try:
