@@ -109,8 +109,10 @@ def check_training_set(db: Database, folder: ModelFolder, snapshot_id: int) -> l
             raise
     stopping = _stopping(results)
     with db.begin() as connection:
-        if lock_training_set(connection, snapshot_id).status != "frozen":
+        training_set = lock_training_set(connection, snapshot_id)
+        if training_set.status in ("checked", "written"):
             return results  # a twin was faster
+        _require_frozen(training_set)
         _store(connection, results, snapshot_id=snapshot_id)
         if not stopping:
             connection.execute(

@@ -124,15 +124,14 @@ def transient_faults_marked() -> Iterator[None]:
 
 def is_transient(error: BaseException) -> bool:
     """Tell whether trying again later may help. Faults of data or SQL do not heal by themselves."""
-    if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError):
-        return True
-    if type(error).__module__.startswith(("adbc_driver_manager", "psycopg2")):
-        state = str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
+    found = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig is not None else error
+    if isinstance(found, sa.exc.DBAPIError) or type(found).__module__.startswith(("adbc_driver_manager", "psycopg2")):
+        state = str(getattr(found, "sqlstate", None) or getattr(found, "pgcode", None) or "")
         if state:
             # Class 08 connection, 40 rollback, 53 resources, 55 object in use, 57 operator intervention; but 08P01 is
             # a malformed COPY stream, which stays malformed.
             return state[:2] in {"08", "40", "53", "55", "57"} and state != "08P01"
-        return type(error).__name__ in {"OperationalError", "InterfaceError"}
+        return any(base.__name__ in {"OperationalError", "InterfaceError"} for base in type(found).__mro__)
     # Great Expectations wraps what a connection raises.
     return error.__cause__ is not None and is_transient(error.__cause__)
 

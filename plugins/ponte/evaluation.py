@@ -12,7 +12,6 @@ from ponte import registry
 from ponte.artifacts import ArtifactStore
 from ponte.catalog import ModelFolder
 from ponte.database import Database
-from ponte.errors import SignatureMismatch
 from ponte.receipts import Receipt, measured
 from ponte.registry import Version
 from ponte.signature import differences
@@ -116,10 +115,13 @@ def _champion_predictions(
         return 0, None
     champion = registry.get_version(db, candidate.model, alias.version)
     differ = differences(champion.signature.features, candidate.signature.features)
+    if differ:
+        log.warning("champion %d was trained on other columns: %s", champion.version, "; ".join(differ))
+        return champion.version, None
     try:
-        if differ:
-            raise SignatureMismatch("; ".join(differ))
         return champion.version, load_version(store, champion).predict(holdout.rows)
+    except (OSError, MemoryError):
+        raise  # of this moment, not of the champion: it must not let a worse successor through
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the champion must not keep its successor out
         log.warning("champion %d cannot predict these rows: %s", champion.version, error)
         return champion.version, None

@@ -24,7 +24,7 @@ from ponte.inspection import FolderColumns, inspect_features, inspect_folder
 from ponte.receipts import Receipt, measured
 from ponte.registry import Version
 from ponte.signature import Column, Signature, require_same
-from ponte.training_sets import TrainingSet, claim_training_set, get_training_set, lock_training_set
+from ponte.training_sets import TrainingSet, claim_training_set, get_training_set, lock_training_set, require_unedited
 from ponte.windows import Window
 
 log = logging.getLogger(__name__)
@@ -106,6 +106,7 @@ def freeze_training_set(
     holdout_from = windows[-folder.spec.training.holdout_windows].start
     training_set = claim_training_set(db, folder, as_of=as_of, holdout_from=holdout_from, run_id=run_id)
     if training_set.status == "freezing":
+        require_unedited(folder, training_set)
         with measured(db, Receipt(model=folder.name, step="freeze", snapshot_id=training_set.snapshot_id)) as receipt:
             receipt.row_count = _freeze_windows(db, folder, training_set, windows, found)
         with db.begin() as connection:
@@ -198,7 +199,12 @@ def drop_frozen(db: Database, batch_id: int) -> bool:
         published = connection.execute(
             sa.text("SELECT EXISTS (SELECT FROM ponte.publication_event WHERE batch_id = :id)"), {"id": batch_id}
         ).scalar_one()
-        if batch.frozen_table is None or not (published or batch.status == "failed"):
+        # A newer claim may have passed over a batch that was locked at that moment; it is over all the same.
+        newest = connection.execute(
+            sa.text("SELECT epoch FROM ponte.claim WHERE model = :model AND window_start = :window"),
+            {"model": batch.model, "window": batch.window_start},
+        ).scalar_one()
+        if batch.frozen_table is None or not (published or batch.status == "failed" or batch.epoch < newest):
             return False
         connection.exec_driver_sql(f"DROP TABLE IF EXISTS {quote(*batches.frozen_name(batch))}")
         connection.execute(sa.text("UPDATE ponte.batch SET frozen_table = NULL WHERE batch_id = :id"), {"id": batch_id})

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from ponte import estimators, windows
 from ponte.author_sql import AuthorQuery, columns_of
 from ponte.catalog import BrokenFolder, ModelFolder, find_folders, models_root
-from ponte.database import Database
+from ponte.database import Database, is_transient
 from ponte.errors import ModelFolderError, PonteError, Problem, did_you_mean
 from ponte.expectations import build_expectations, named_columns
 from ponte.signature import FAMILIES, KEY_FAMILIES, Column, Family
@@ -113,9 +113,9 @@ def _columns(
     try:
         with db.read_only() as connection:
             return columns_of(connection, query, parameters)
-    except sa.exc.OperationalError:
-        raise  # the database is away; that says nothing about the folder
     except sa.exc.DBAPIError as error:
+        if is_transient(error):
+            raise  # the database is away; that says nothing about the folder
         said = str(error.orig).strip().replace("\n", " ")
         fix = "one SELECT that returns the key and the columns; run it in `make psql` with values for its parameters"
         problems.append(Problem(file=query.file, what=f"PostgreSQL refuses the query: {said}", fix=fix))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,17 +13,19 @@ from ponte import artifacts, estimators, registry
 from ponte.artifacts import ArtifactStore
 from ponte.catalog import ModelFolder
 from ponte.database import Database
-from ponte.errors import TrainingRefused
+from ponte.errors import ArtifactRefused, TrainingRefused
 from ponte.receipts import Receipt, measured
 from ponte.registry import Version
 from ponte.signature import Signature, to_frame
-from ponte.training_sets import TrainingSet, get_training_set, read_snapshot
-from ponte.versions import GOLDEN, MODEL, SIGNATURE, artifact_facts, current_libraries, golden_rows
+from ponte.training_sets import TrainingSet, get_training_set, read_snapshot, require_unedited
+from ponte.versions import GOLDEN, MODEL, SIGNATURE, artifact_facts, current_libraries, golden_rows, load_version
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import pyarrow as pa
+
+log = logging.getLogger(__name__)
 
 #: Holdout rows kept with their predictions; re-predicted whenever the version is loaded.
 GOLDEN_ROWS = 200
@@ -63,16 +66,18 @@ def train(
     Raises TrainingRefused when fitting rows or holdout cannot support a model, ModelFolderError for a bad estimator.
     """
     training_set = get_training_set(db, snapshot_id)
-    if folder.digest() != training_set.spec_digest:
-        fix = "clear freeze_windows, or trigger a new run: the rows are frozen anew, with the folder as it is now"
-        raise TrainingRefused(
-            "the model folder was edited since the rows were frozen", where=training_set.place, fix=fix
-        )
+    require_unedited(folder, training_set)
     libraries = current_libraries()
     train_key = _train_key(training_set, folder, libraries)
-    known = registry.find_by_train_key(db, folder.name, train_key)
-    if known is not None:
-        return known
+    while (known := registry.find_by_train_key(db, folder.name, train_key)) is not None:
+        try:
+            load_version(store, known)
+        except ArtifactRefused as error:
+            # Its row stays for ever, so what replaces it needs a key of its own.
+            log.warning("version %d of these inputs cannot be used, a new one is trained: %s", known.version, error)
+            train_key = hashlib.sha256(f"{train_key} instead of version {known.version}".encode()).hexdigest()
+        else:
+            return known
     with measured(db, Receipt(model=folder.name, step="train", snapshot_id=snapshot_id)) as receipt:
         fitting, holdout = split(read_snapshot(store, training_set), training_set)
         _require_enough(folder, training_set, fitting, holdout)

@@ -87,6 +87,16 @@ def claim_training_set(
         return lock_training_set(connection, snapshot_id)
 
 
+def require_unedited(folder: ModelFolder, training_set: TrainingSet) -> None:
+    """Raise TrainingRefused unless the folder is still what the training set was begun with."""
+    if folder.digest() != training_set.spec_digest:
+        raise TrainingRefused(
+            "the model folder was edited since this run began",
+            where=training_set.place,
+            fix="clear freeze_windows, or trigger a new run: the rows are frozen anew, with the folder as it is now",
+        )
+
+
 def get_training_set(db: Database, snapshot_id: int) -> TrainingSet:
     """Return the training set; raises PonteError when there is none."""
     with db.begin() as connection:

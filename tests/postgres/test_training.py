@@ -196,7 +196,7 @@ def test_a_folder_that_was_edited_since_its_rows_were_frozen_is_not_trained(worl
     path.write_text(path.read_text() + comment)
     edited = replace(world, folder=load_folder(world.folder.path))
 
-    with pytest.raises(TrainingRefused, match=r"edited since the rows were frozen[^$]*clear freeze_windows"):
+    with pytest.raises(TrainingRefused, match=r"edited since this run began[^$]*clear freeze_windows"):
         edited.fit(written.snapshot_id, run_id="t")
     assert world.ask("SELECT count(*) FROM ponte.version") == 0
     assert edited.train(run_id="t#1").alias.version == 1

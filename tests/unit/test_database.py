@@ -190,3 +190,12 @@ def test_fault_is_worth_a_retry_only_when_it_may_pass(error: Exception, transien
     with caught as raised, transient_faults_marked():
         raise error
     assert (raised.value.__cause__ is error) is transient
+
+
+def test_a_row_that_is_too_big_is_no_passing_fault() -> None:
+    """psycopg2 makes an OperationalError of it; the SQLSTATE, 54000, says that it stays too big."""
+
+    class TooBig(psycopg2.OperationalError):
+        pgcode = "54000"
+
+    assert not is_transient(sa.exc.OperationalError("INSERT", {}, TooBig("row is too big")))
