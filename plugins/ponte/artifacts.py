@@ -144,7 +144,7 @@ class ArtifactStore:
             temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
             _write_synced(temporary, content)
             temporary.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         else:
             (self.root / path).write_bytes(content)
 
@@ -155,9 +155,9 @@ def _write_local_folder(target: Path, files: Mapping[str, bytes]) -> None:
     temporary.mkdir()
     for name, content in files.items():
         _write_synced(temporary / name, content)
-    _sync_folder(temporary)
+    sync_folder(temporary)
     temporary.rename(target)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def _write_synced(path: Path, content: bytes) -> None:
@@ -167,7 +167,8 @@ def _write_synced(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """Make a rename in the folder survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

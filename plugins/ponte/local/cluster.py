@@ -16,8 +16,8 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
+from ponte.artifacts import sync_folder
 from ponte.local import programs
-from ponte.local.secrets import sync_folder
 from ponte.local.settings import StackError
 
 PORT = 5432
