@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ponte.errors import ModelFolderError, Problem, did_you_mean
-from ponte.spec import MODEL_NAME, ModelSpec, parse_spec
+from ponte.model_toml import parse_spec
+from ponte.spec import MODEL_NAME, ModelSpec
 
 #: The whole contract with an author. All but the card decide what a version is.
 CODE_FILES = ("model.toml", "features.sql", "labels.sql", "estimator.py")

@@ -1,39 +1,38 @@
-"""`model.toml` ⇄ `ModelSpec`: every problem is reported at once.
+"""`ModelSpec`: all that `model.toml` can say, with types, ranges and defaults.
 
-DAG files import this module, so it reads TOML with the standard library and needs nothing heavier than pydantic
-(which Airflow has loaded already).
+DAG files import this module, so it needs nothing heavier than pydantic (which Airflow has loaded already).
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import importlib.util
 import re
-import tomllib
-from functools import cache
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from ponte.errors import ModelFolderError, Problem, did_you_mean
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 #: Longer names would push `prediction_<model>` and its partitions over PostgreSQL's 63 bytes, which are cut silently.
 MODEL_NAME = re.compile(r"^[a-z][a-z0-9_]{0,39}$")
 COLUMN_NAME = re.compile(r"^[a-z_][a-z0-9_]{0,62}$")
 
-Task = Literal["binary", "regression"]
+Task = Literal["binary", "multiclass", "regression"]
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
 #: Schedule of a DAG that runs only when somebody triggers it.
 ON_DEMAND = "on demand"
-CRON_FIELDS = 5
 
 #: Metrics per task; True where higher is better.
 METRICS: dict[Task, dict[str, bool]] = {
-    "binary": {"roc_auc": True, "average_precision": True, "brier": False, "log_loss": False},
-    "regression": {"mae": False, "rmse": False, "r2": True},
-}
+    "binary": {
+        "roc_auc": True, "average_precision": True, "brier": False, "log_loss": False, "calibration_error": False,
+        "accuracy": True, "precision": True, "recall": True, "f1": True,
+    },
+    "multiclass": {
+        "roc_auc": True, "log_loss": False, "calibration_error": False, "accuracy": True, "balanced_accuracy": True,
+        "f1": True,
+    },
+    "regression": {"mae": False, "rmse": False, "r2": True, "pinball": False},
+}  # fmt: skip
 
 #: Columns that Ponte itself adds to training sets and prediction tables.
 RESERVED_COLUMNS = frozenset(
@@ -70,15 +69,27 @@ class Training(Part):
     """Which past windows a version learns from."""
 
     windows: Annotated[int, Field(ge=2)] = 52
+    #: The latest windows: they only measure.
     holdout_windows: Annotated[int, Field(ge=1)] = 4
+    #: The windows before those: they calibrate the probabilities and set the threshold.
+    calibration_windows: Annotated[int, Field(ge=0)] = 0
+    #: A window is mature, and can train, this many days after its last one: by then its outcomes are known.
+    label_delay_days: Annotated[int, Field(ge=0, le=3660)] = 0
     #: Fewer holdout rows than this refuse the training.
     minimum_holdout_rows: Annotated[int, Field(ge=2)] = 200
+    calibration: Literal["none", "sigmoid", "isotonic"] = "none"
+    #: Score from which the positive class is predicted, or what the threshold shall be best at on the calibration
+    #: windows; None leaves it to the estimator's own predict().
+    threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["f1", "balanced_accuracy"] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     @model_validator(mode="after")
-    def _holdout_leaves_training_windows(self) -> Training:
-        if self.holdout_windows >= self.windows:
-            raise ValueError(f"holdout_windows = {self.holdout_windows} leaves no window of {self.windows} to train on")
+    def _parts_leave_training_windows(self) -> Training:
+        if self.holdout_windows + self.calibration_windows >= self.windows:
+            raise ValueError(
+                f"holdout_windows = {self.holdout_windows} and calibration_windows = {self.calibration_windows} "
+                f"leave no window of {self.windows} to train on"
+            )
         return self
 
 
@@ -94,18 +105,57 @@ class Scoring(Part):
 
 
 class Evaluation(Part):
-    """What the candidate is compared with, beside the champion and the constant."""
+    """How a candidate is measured on the holdout windows."""
 
-    #: Column whose mean label per value is the second baseline.
+    #: Column whose mean label per value is the second baseline, beside the constant.
     baseline_by: str | None = None
+    #: Columns by whose values the figures are also given.
+    slices: tuple[str, ...] = ()
+    #: Slices with fewer holdout rows are neither measured nor judged.
+    slice_rows: Annotated[int, Field(ge=2)] = 200
+    #: Column whose values are resampled as a whole (a customer with many rows, say); None: row by row.
+    resample_by: str | None = None
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 1_000
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    #: Quantile that a regression predicts; gives the metric `pinball`.
+    quantile: Annotated[float, Field(gt=0, lt=1)] | None = None
+
+
+Decision = Literal["promote", "keep"]
+Bound = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Gate(Part):
-    """The least a challenger must reach on the holdout windows."""
+    """What a challenger must reach on the holdout windows."""
 
     metric: str
-    minimum: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    maximum: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    minimum: Bound | None = None
+    maximum: Bound | None = None
+    #: Better than the constant, and than `baseline_by`, beyond doubt.
+    beats_baseline: bool = True
+    #: What follows from the comparison with the champion on the same rows.
+    champion_better: Decision = "promote"
+    champion_indistinguishable: Decision = "keep"
+    champion_worse: Decision = "keep"
+    #: Differences up to this much do not count as better or worse, in units of the metric; None: the gate's
+    #: MARGIN_SHARE of the champion's own figure.
+    champion_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    #: What every slice must meet, like minimum and maximum for the whole.
+    slice_bound: Bound | None = None
+    calibration_maximum: Annotated[float, Field(gt=0, le=1)] | None = None
+    rows_per_second_minimum: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    #: A feature that alone reaches this ROC AUC (R2 in a regression) probably knows the outcome.
+    leakage_alarm: Annotated[float, Field(gt=0.5, le=1)] = 0.95
+    #: Features that may.
+    leakage_allowed: tuple[str, ...] = ()
+
+
+class Approval(Part):
+    """Who is asked, and for how long, when `promotion = "approval"`."""
+
+    timeout_hours: Annotated[int, Field(ge=1, le=8760)] = 72
+    #: Airflow user names; empty: everybody who may answer for the DAG.
+    approvers: tuple[str, ...] = ()
 
 
 class Check(BaseModel):
@@ -131,130 +181,13 @@ class ModelSpec(Part):
     key: Annotated[tuple[str, ...], Field(min_length=1)]
     #: Airflow refuses a longer one, and with it the whole DAG file.
     tags: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
+    #: "approval": a version that passed the gate becomes champion when a person agrees; silence is no consent.
+    promotion: Literal["auto", "approval"] = "auto"
     schedule: Schedule = Schedule()
     window: WindowRule = WindowRule()
     training: Training = Training()
     scoring: Scoring = Scoring()
     evaluation: Evaluation = Evaluation()
     gate: Gate
+    approval: Approval = Approval()
     checks: tuple[Check, ...] = ()
-
-
-def parse_spec(text: str, *, model: str, file: str = "model.toml") -> ModelSpec:
-    """Return the validated spec.
-
-    Raises ModelFolderError with every problem found: bad TOML, unknown or missing keys, wrong types, unknown
-    expectations, unusable key columns, a gate that does not fit the task.
-    """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ModelFolderError(model, [Problem(file=file, what=f"is not valid TOML: {error}")]) from error
-    problems = _expectation_problems(document, file)
-    try:
-        spec = ModelSpec.model_validate(document)
-    except ValidationError as error:
-        raise ModelFolderError(model, [*problems, *(_problem(e, file) for e in error.errors())]) from error
-    problems += _consistency_problems(spec, file)
-    if problems:
-        raise ModelFolderError(model, problems)
-    return spec
-
-
-def read_spec(path: Path) -> ModelSpec:
-    """Return the spec in `path`, the file `model.toml` of a model folder."""
-    return parse_spec(path.read_text(encoding="utf-8"), model=path.parent.name)
-
-
-@cache
-def expectation_names() -> frozenset[str]:
-    """Return Great Expectations' own names, `expect_…`, without importing it (that takes over ten seconds)."""
-    found = importlib.util.find_spec("great_expectations")
-    if found is None or found.origin is None:
-        return frozenset()
-    return frozenset(p.stem for p in (Path(found.origin).parent / "expectations" / "core").glob("expect_*.py"))
-
-
-def _problem(error: Any, file: str) -> Problem:
-    location = [str(part) for part in error["loc"]]
-    field = ".".join(location)
-    if error["type"] == "extra_forbidden":
-        return Problem(file=file, field=field, what="unknown key", fix=did_you_mean(location[-1], _keys(location[:-1])))
-    if error["type"] == "missing":
-        return Problem(file=file, field=field, what="is missing", fix="add it; see docs/reference/model-folder.md")
-    return Problem(file=file, field=field, what=f"{error['msg']}, got {error['input']!r}")
-
-
-def _keys(location: list[str]) -> list[str]:
-    part: Any = ModelSpec
-    for name in location:
-        annotation = part.model_fields[name].annotation
-        part = next((a for a in get_args(annotation) if isinstance(a, type)), annotation)
-    return list(part.model_fields)
-
-
-def _expectation_problems(document: dict[str, Any], file: str) -> list[Problem]:
-    checks = document.get("checks", [])
-    names = [c.get("expectation") if isinstance(c, dict) else None for c in checks] if isinstance(checks, list) else []
-    return [
-        Problem(
-            file=file,
-            field=f"checks.{position}.expectation",
-            what=f"unknown expectation {name!r}",
-            fix=did_you_mean(name, expectation_names()),
-        )
-        for position, name in enumerate(names)
-        if isinstance(name, str) and name not in expectation_names()
-    ]
-
-
-def _consistency_problems(spec: ModelSpec, file: str) -> list[Problem]:
-    def problem(field: str, what: str, fix: str = "") -> Problem:
-        return Problem(file=file, field=field, what=what, fix=fix)
-
-    problems = []
-    for name in spec.key:
-        if not COLUMN_NAME.fullmatch(name):
-            problems.append(problem("key", f"{name!r} is no column name", "use a-z, 0-9 and _, at most 63 characters"))
-        if name in RESERVED_COLUMNS:
-            problems.append(problem("key", f"{name!r} is reserved", "rename the column in the SQL, with AS"))
-    if len(set(spec.key)) < len(spec.key):
-        problems.append(problem("key", f"names a column twice: {list(spec.key)}"))
-    known = METRICS[spec.task]
-    if spec.gate.metric not in known:
-        what = f"unknown metric {spec.gate.metric!r} for task {spec.task!r}"
-        problems.append(problem("gate.metric", what, did_you_mean(spec.gate.metric, known)))
-    else:
-        bound, other = ("minimum", "maximum") if known[spec.gate.metric] else ("maximum", "minimum")
-        if getattr(spec.gate, bound) is None or getattr(spec.gate, other) is not None:
-            better = "higher" if known[spec.gate.metric] else "lower"
-            problems.append(
-                problem("gate", f"{spec.gate.metric} is better when {better}", f"set {bound}, leave out {other}")
-            )
-    return problems + _schedule_problems(spec.schedule, file)
-
-
-def _schedule_problems(schedule: Schedule, file: str) -> list[Problem]:
-    problems = []
-    if schedule.end and schedule.end <= schedule.start:
-        what = f"{schedule.end} is not after start {schedule.start}"
-        problems.append(Problem(file=file, field="schedule.end", what=what))
-    for field, cron in (("schedule.score", schedule.score), ("schedule.train", schedule.train)):
-        if cron != ON_DEMAND and not _is_cron(cron):
-            what = f"{cron!r} is no cron expression"
-            fix = f'for example "0 6 * * 1", or "{ON_DEMAND}"'
-            problems.append(Problem(file=file, field=field, what=what, fix=fix))
-    return problems
-
-
-def _is_cron(text: str) -> bool:
-    """Tell whether Airflow takes the expression and finds a time for it, which not every croniter expression has."""
-    from croniter import croniter
-
-    if len(text.split()) != CRON_FIELDS:
-        return False
-    try:
-        croniter(text, dt.datetime(2026, 1, 1, tzinfo=dt.UTC)).get_next()
-    except (ValueError, KeyError):  # CroniterError is a ValueError
-        return False
-    return True

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import tomllib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ponte.errors import ModelFolderError
-from ponte.spec import METRICS, RESERVED_COLUMNS, ModelSpec, expectation_names, parse_spec
+from ponte.model_toml import expectation_names, parse_spec
+from ponte.spec import METRICS, RESERVED_COLUMNS, ModelSpec
 
 
 def problems_of(text: str) -> list[str]:
@@ -22,8 +24,98 @@ def test_only_what_is_required_gives_the_documented_defaults(model_toml: str) ->
     spec = parse_spec(model_toml, model="churn")
     assert (spec.key, spec.tags, spec.checks) == (("customer_id",), (), ())
     assert (spec.window.days, spec.window.starts_on, spec.window.covers) == (7, "monday", "coming")
-    assert (spec.training.windows, spec.training.holdout_windows) == (52, 4)
-    assert (spec.schedule.score, spec.schedule.end) == ("0 6 * * 1", None)
+    assert (spec.schedule.score, spec.schedule.train, spec.schedule.end) == ("0 6 * * 1", "0 5 1 * *", None)
+    assert spec.promotion == "auto"
+    assert spec.training.model_dump() == {
+        "windows": 52, "holdout_windows": 4, "calibration_windows": 0, "label_delay_days": 0,
+        "minimum_holdout_rows": 200, "calibration": "none", "threshold": None, "seed": 0,
+    }  # fmt: skip
+    assert spec.evaluation.model_dump() == {
+        "baseline_by": None, "slices": (), "slice_rows": 200, "resample_by": None, "resamples": 1_000,
+        "confidence": 0.95, "quantile": None,
+    }  # fmt: skip
+    assert spec.gate.model_dump() == {
+        "metric": "roc_auc", "minimum": 0.6, "maximum": None, "beats_baseline": True, "champion_better": "promote",
+        "champion_indistinguishable": "keep", "champion_worse": "keep", "champion_margin": None, "slice_bound": None,
+        "calibration_maximum": None, "rows_per_second_minimum": None, "leakage_alarm": 0.95, "leakage_allowed": (),
+    }  # fmt: skip
+    assert spec.approval.model_dump() == {"timeout_hours": 72, "approvers": ()}
+    assert spec.scoring.model_dump() == {"shard_rows": 1_000_000, "chunk_rows": 65_536, "empty": "reject"}
+
+
+FULL = """\
+promotion = "approval"
+description = "d"
+owner = "o"
+task = "binary"
+key = ["id"]
+
+[training]
+windows = 10
+holdout_windows = 2
+calibration_windows = 3
+label_delay_days = 30
+minimum_holdout_rows = 50
+calibration = "sigmoid"
+threshold = "f1"
+seed = 7
+
+[evaluation]
+baseline_by = "region"
+slices = ["region", "plan"]
+slice_rows = 60
+resample_by = "customer_id"
+resamples = 200
+confidence = 0.9
+
+[gate]
+metric = "brier"
+maximum = 0.2
+beats_baseline = false
+champion_better = "keep"
+champion_indistinguishable = "promote"
+champion_worse = "promote"
+champion_margin = 0.01
+slice_bound = 0.3
+calibration_maximum = 0.05
+rows_per_second_minimum = 1000
+leakage_alarm = 0.9
+leakage_allowed = ["visits"]
+
+[approval]
+timeout_hours = 24
+approvers = ["ada", "grace"]
+"""
+
+
+def test_everything_that_can_be_said_is_kept() -> None:
+    spec, said = parse_spec(FULL, model="churn"), tomllib.loads(FULL)
+    assert (spec.promotion, spec.approval.approvers) == ("approval", ("ada", "grace"))
+    for table in ("training", "evaluation", "gate", "approval"):
+        found = getattr(spec, table).model_dump()
+        assert {k: list(v) if isinstance(v, tuple) else v for k, v in found.items() if k in said[table]} == said[table]
+
+
+@pytest.mark.parametrize(
+    ("task", "training"),
+    [
+        ("binary", 'calibration = "isotonic"\ncalibration_windows = 1'),
+        ("binary", 'threshold = "balanced_accuracy"\ncalibration_windows = 1'),
+        ("binary", "threshold = 0.3"),
+        ("binary", "threshold = 0.3\ncalibration = 'sigmoid'\ncalibration_windows = 1"),
+        ("multiclass", 'calibration = "sigmoid"\ncalibration_windows = 1'),
+        ("binary", "windows = 3\nholdout_windows = 1\ncalibration_windows = 1\ncalibration = 'sigmoid'"),
+        ("binary", "windows = 2\nholdout_windows = 1"),
+    ],
+    ids=[
+        "isotonic", "best balanced accuracy", "a number needs no rows", "a number after calibration", "three classes",
+        "one window per part", "one window to fit on",
+    ],
+)  # fmt: skip
+def test_calibration_and_threshold_are_accepted_where_they_mean_something(
+    model_toml: str, task: str, training: str
+) -> None:
+    parse_spec(model_toml.replace('"binary"', f'"{task}"') + f"[training]\n{training}\n", model="churn")
 
 
 def test_arguments_of_a_check_are_every_key_but_expectation_and_on_failure(model_toml: str) -> None:
@@ -41,7 +133,7 @@ BROKEN = {
     "typo in a key": ("owner =", "ownr =", "model.toml: ownr: unknown key → did you mean 'owner'? Known: ", "window"),
     "typo in a table": ("", "[traning]\nwindows = 9", "model.toml: traning: unknown key → did you mean 'training'", ""),
     "typo in a key of a table": (
-        "minimum =", "minimun =", "model.toml: gate.minimun: unknown key → did you mean 'minimum'?", "metric, minimum"),
+        "minimum =", "minimun =", "model.toml: gate.minimun: unknown key → did you mean 'minimum'?", "slice_bound"),
     "missing key": ('owner = "retention"', "", "model.toml: owner: is missing → add it", "model-folder.md"),
     "missing table": (
         '[gate]\nmetric = "roc_auc"\nminimum = 0.6', "", "model.toml: gate: is missing → add it", ""),
@@ -50,7 +142,8 @@ BROKEN = {
         '["customer_id"]', '"customer_id"', "model.toml: key: Input should be a valid tuple", "got 'customer_id'"),
     "number out of range": ("", "[window]\ndays = 0", "model.toml: window.days: Input should be greater", "got 0"),
     "unknown weekday": ("", '[window]\nstarts_on = "mon"', "model.toml: window.starts_on: Input should be", "'mon'"),
-    "unknown task": ('"binary"', '"multiclass"', "model.toml: task: Input should be 'binary'", "'multiclass'"),
+    "unknown task": (
+        '"binary"', '"ranking"', "model.toml: task: Input should be 'binary', 'multiclass' or 'regression'", ""),
     "unknown expectation": (
         "", '[[checks]]\nexpectation = "expect_column_values_to_be_nul"',
         "model.toml: checks.0.expectation: unknown expectation 'expect_column_values_to_be_nul' → did you mean", ""),
@@ -77,7 +170,98 @@ BROKEN = {
     "no bound": ("minimum = 0.6", "", "model.toml: gate: roc_auc is better when higher → set minimum", ""),
     "holdout takes every window": (
         "", "[training]\nwindows = 4\nholdout_windows = 4",
-        "model.toml: training: Value error, holdout_windows = 4 leaves no window of 4 to train on", ""),
+        "model.toml: training: Value error, holdout_windows = 4 and calibration_windows = 0 leave no window of 4", ""),
+    "holdout and calibration take every window": (
+        "", '[training]\nwindows = 7\nholdout_windows = 4\ncalibration_windows = 3\ncalibration = "sigmoid"',
+        "model.toml: training: Value error, holdout_windows = 4 and calibration_windows = 3 leave no window of 7", ""),
+    "calibration without rows": (
+        "", '[training]\ncalibration = "sigmoid"',
+        "model.toml: training.calibration_windows: no rows to calibrate or to set the threshold on → set ",
+        "calibration_windows, at least 1: the parts that fit and that measure must not overlap"),
+    "best threshold without rows": (
+        "", '[training]\nthreshold = "f1"',
+        "model.toml: training.calibration_windows: no rows to calibrate or to set the threshold on", "not overlap"),
+    "calibration windows that nothing uses": (
+        "", "[training]\ncalibration_windows = 2",
+        "model.toml: training.calibration_windows: nothing uses them → set calibration or threshold, or leave it out",
+        "out"),
+    "calibration windows beside a threshold given as a number": (
+        "", "[training]\ncalibration_windows = 2\nthreshold = 0.5",
+        "model.toml: training.calibration_windows: nothing uses them", "leave it out"),
+    "threshold of three classes": (
+        'task = "binary"', 'task = "multiclass"\ntraining = {threshold = 0.5}',
+        "model.toml: training.threshold: task 'multiclass' has no threshold → leave it out", "out"),
+    "quantile of classes": (
+        "", "[evaluation]\nquantile = 0.9",
+        "model.toml: evaluation.quantile: task 'binary' predicts no quantile → leave it out", "out"),
+    "slice bound without slices": (
+        "minimum = 0.6", "minimum = 0.6\nslice_bound = 0.5",
+        "model.toml: evaluation.slices: slice_bound needs slices to judge → for example slices = [\"region\"]", "]"),
+    "unknown calibration": (
+        "", '[training]\ncalibration = "platt"',
+        "model.toml: training.calibration: Input should be 'none', 'sigmoid' or 'isotonic'", "'platt'"),
+    "negative calibration windows": (
+        "", "[training]\ncalibration_windows = -1",
+        "model.toml: training.calibration_windows: Input should be greater than or equal to 0", "got -1"),
+    "threshold of one": (
+        "", "[training]\nthreshold = 1.0", "model.toml: training.threshold.constrained-float: Input should be", "1.0"),
+    "threshold of nought": (
+        "", "[training]\nthreshold = 0", "model.toml: training.threshold.constrained-float: Input should be g", "0"),
+    "unknown goal of the threshold": (
+        "", '[training]\nthreshold = "recall"',
+        "model.toml: training.threshold.literal['f1','balanced_accuracy']: Input should be 'f1' or", "got 'recall'"),
+    "negative seed": ("", "[training]\nseed = -1", "model.toml: training.seed: Input should be greater", "got -1"),
+    "seed over 32 bits": (
+        "", "[training]\nseed = 4294967296", "model.toml: training.seed: Input should be less", "got 4294967296"),
+    "label delay over ten years": (
+        "", "[training]\nlabel_delay_days = 3661", "model.toml: training.label_delay_days: Input should be le", "3661"),
+    "one holdout row": (
+        "", "[training]\nminimum_holdout_rows = 1", "model.toml: training.minimum_holdout_rows: Input should be", "1"),
+    "no holdout window": (
+        "", "[training]\nholdout_windows = 0", "model.toml: training.holdout_windows: Input should be greater", "0"),
+    "too few resamples": (
+        "", "[evaluation]\nresamples = 99", "model.toml: evaluation.resamples: Input should be greater", "got 99"),
+    "too many resamples": (
+        "", "[evaluation]\nresamples = 100001", "model.toml: evaluation.resamples: Input should be less", "got 100001"),
+    "certainty": ("", "[evaluation]\nconfidence = 1.0", "model.toml: evaluation.confidence: Input should be", "1.0"),
+    "confidence of a coin": (
+        "", "[evaluation]\nconfidence = 0.5", "model.toml: evaluation.confidence: Input should be greater", "0.5"),
+    "slice of one row": (
+        "", "[evaluation]\nslice_rows = 1", "model.toml: evaluation.slice_rows: Input should be greater", "got 1"),
+    "slices that are no list": (
+        "", '[evaluation]\nslices = "region"', "model.toml: evaluation.slices: Input should be a valid", "'region'"),
+    "typo in evaluation": (
+        "", '[evaluation]\nslice = ["a"]',
+        "model.toml: evaluation.slice: unknown key → did you mean 'slices'? Known: baseline_by, ", "slices"),
+    "unknown decision": (
+        "minimum = 0.6", 'minimum = 0.6\nchampion_worse = "retire"',
+        "model.toml: gate.champion_worse: Input should be 'promote' or 'keep'", "got 'retire'"),
+    "negative margin": (
+        "minimum = 0.6", "minimum = 0.6\nchampion_margin = -0.1",
+        "model.toml: gate.champion_margin: Input should be greater than or equal to 0", "got -0.1"),
+    "bound that is no number": (
+        "minimum = 0.6", "minimum = nan", "model.toml: gate.minimum: Input should be a finite number", "got nan"),
+    "infinite bound of slices": (
+        "minimum = 0.6", "minimum = 0.6\nslice_bound = -inf", "model.toml: gate.slice_bound: Input should be ", "-inf"),
+    "alarm that every feature sets off": (
+        "minimum = 0.6", "minimum = 0.6\nleakage_alarm = 0.5", "model.toml: gate.leakage_alarm: Input should", "0.5"),
+    "calibration error over one": (
+        "minimum = 0.6", "minimum = 0.6\ncalibration_maximum = 1.1",
+        "model.toml: gate.calibration_maximum: Input should be less than or equal to 1", "got 1.1"),
+    "speed of nought": (
+        "minimum = 0.6", "minimum = 0.6\nrows_per_second_minimum = 0",
+        "model.toml: gate.rows_per_second_minimum: Input should be greater than 0", "got 0"),
+    "unknown promotion": (
+        "tags = []", 'promotion = "manual"', "model.toml: promotion: Input should be 'auto' or 'approval'", "'manual'"),
+    "approval within no time": (
+        "", "[approval]\ntimeout_hours = 0", "model.toml: approval.timeout_hours: Input should be greater", "got 0"),
+    "approval within more than a year": (
+        "", "[approval]\ntimeout_hours = 8761", "model.toml: approval.timeout_hours: Input should be less", "got 8761"),
+    "one approver that is no list": (
+        "", '[approval]\napprovers = "ada"', "model.toml: approval.approvers: Input should be a valid tuple", "'ada'"),
+    "typo in approval": (
+        "", "[approval]\ntimeout = 3",
+        "model.toml: approval.timeout: unknown key → did you mean 'timeout_hours'? Known: approvers", "timeout_hours"),
     "bad cron": (
         "", '[schedule]\nscore = "every monday"',
         "model.toml: schedule.score: 'every monday' is no cron expression → for example \"0 6 * * 1\"", ""),
@@ -113,6 +297,49 @@ BROKEN = {
 }  # fmt: skip
 
 
+REGRESSION = """\
+tags = []
+description = "d"
+owner = "o"
+task = "regression"
+key = ["id"]
+[gate]
+metric = "mae"
+maximum = 3
+"""
+#: The same for what is wrong in a regression only.
+BROKEN_REGRESSION = {
+    "calibration of a regression": (
+        "", '[training]\ncalibration = "sigmoid"\ncalibration_windows = 1',
+        "model.toml: training.calibration: a regression has no probabilities → leave it out"),
+    "threshold of a regression": (
+        "", "[training]\nthreshold = 0.5",
+        "model.toml: training.threshold: task 'regression' has no threshold → leave it out"),
+    "best threshold of a regression": (
+        "", '[training]\nthreshold = "f1"\ncalibration_windows = 1',
+        "model.toml: training.threshold: task 'regression' has no threshold → leave it out"),
+    "calibration maximum of a regression": (
+        "maximum = 3", "maximum = 3\ncalibration_maximum = 0.1",
+        "model.toml: gate.calibration_maximum: a regression has no probabilities → leave it out"),
+    "pinball without a quantile": (
+        '"mae"', '"pinball"',
+        "model.toml: evaluation.quantile: the metric pinball needs it → for example quantile = 0.9"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "problem"), BROKEN_REGRESSION.values(), ids=BROKEN_REGRESSION)
+def test_regression_is_refused_for_what_only_classes_have(old: str, new: str, problem: str) -> None:
+    assert isinstance(parse_spec(REGRESSION, model="churn"), ModelSpec)
+    assert old in REGRESSION
+    assert problems_of(REGRESSION.replace(old, new) if old else REGRESSION + new) == [problem]
+
+
+@pytest.mark.parametrize("quantile", ["0.0", "1.0", "nan"])
+def test_quantile_lies_between_nought_and_one(quantile: str) -> None:
+    (problem,) = problems_of(f"{REGRESSION}[evaluation]\nquantile = {quantile}")
+    assert problem.startswith("model.toml: evaluation.quantile: Input should be ")
+
+
 @pytest.mark.parametrize(("old", "new", "start", "end"), BROKEN.values(), ids=BROKEN)
 def test_broken_file_is_refused_with_field_finding_and_hint(
     model_toml: str, old: str, new: str, start: str, end: str
@@ -142,6 +369,17 @@ def test_problems_between_fields_are_told_together(model_toml: str) -> None:
     assert fields == ["checks.0.expectation", "gate", "key", "key", "schedule.end", "schedule.score"]
 
 
+def test_problems_of_training_are_told_with_the_others_sorted_by_field(model_toml: str) -> None:
+    text = model_toml.replace('"binary"', '"regression"').replace('"roc_auc"', '"pinball"') + (
+        "calibration_maximum = 0.1\nslice_bound = 3\n"
+        '[training]\ncalibration = "sigmoid"\nthreshold = 0.5\n[schedule]\nscore = "x"\n'
+    )
+    assert [p.split(": ")[1] for p in problems_of(text)] == [
+        "evaluation.quantile", "evaluation.slices", "gate", "gate.calibration_maximum", "schedule.score",
+        "training.calibration", "training.calibration_windows", "training.threshold",
+    ]  # fmt: skip
+
+
 def test_message_counts_and_numbers_the_problems() -> None:
     with pytest.raises(ModelFolderError) as caught:
         parse_spec("", model="churn")
@@ -154,6 +392,8 @@ def test_every_metric_is_accepted_with_the_bound_of_its_direction(model_toml: st
     for task, metrics in METRICS.items():
         for metric, higher in metrics.items():
             text = model_toml.replace('"binary"', f'"{task}"').replace('"roc_auc"', f'"{metric}"')
+            if metric == "pinball":
+                text += "[evaluation]\nquantile = 0.9\n"
             parse_spec(text if higher else text.replace("minimum", "maximum"), model="churn")
 
 
