@@ -62,7 +62,7 @@ def load_estimator(text: str, *, model: str, task: Task) -> Any:
             raise refuse(
                 f"returns {type(estimator).__name__}, which has no {method}()", "return a scikit-learn estimator"
             )
-    if task == "binary" and not hasattr(estimator, "predict_proba"):
+    if task != "regression" and not hasattr(estimator, "predict_proba"):
         fix = "use a classifier with probabilities, or wrap it in CalibratedClassifierCV"
         raise refuse(f"returns {type(estimator).__name__}, which has no predict_proba()", fix)
     return estimator

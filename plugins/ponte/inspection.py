@@ -26,6 +26,7 @@ from ponte.spec import COLUMN_NAME, RESERVED_COLUMNS
 MAX_COLUMNS = 1_500
 _LABEL_FAMILIES: dict[str, frozenset[Family]] = {
     "binary": frozenset({"integer", "boolean", "text"}),
+    "multiclass": frozenset({"integer", "text"}),
     "regression": frozenset({"integer", "number"}),
 }
 
@@ -142,13 +143,11 @@ def _feature_problems(folder: ModelFolder, columns: list[tuple[str, str, Family 
             for argument, column in named_columns(check)
             if column not in names
         ]
-    by = folder.spec.evaluation.baseline_by
-    if by is not None and by not in names:
-        found.append(
-            Problem(
-                file="model.toml", field="evaluation.baseline_by", what=f"no column {by!r}", fix=did_you_mean(by, names)
-            )
-        )
+    found += [
+        Problem(file="model.toml", field=field, what=f"no column {column!r}", fix=did_you_mean(column, known))
+        for field, column, known in _named_in_spec(folder, names)
+        if column not in known
+    ]
     if len(names) > MAX_COLUMNS:
         found.append(
             Problem(file="features.sql", what=f"returns {len(names)} columns, at most {MAX_COLUMNS} are possible")
@@ -169,6 +168,19 @@ def _feature_problems(folder: ModelFolder, columns: list[tuple[str, str, Family 
         if family not in allowed:
             what = f"has type {kind}" + (", which a key cannot have" if family else "")
             found.append(Problem(file="features.sql", field=name, what=what, fix=_cast_hint(allowed)))
+    return found
+
+
+def _named_in_spec(folder: ModelFolder, names: list[str]) -> list[tuple[str, str, list[str]]]:
+    """Return (field of model.toml, the column it names, the columns it may name)."""
+    evaluation = folder.spec.evaluation
+    features = [name for name in names if name not in folder.spec.key]
+    found = [("evaluation.slices", column, names) for column in evaluation.slices]
+    found += [("gate.leakage_allowed", column, features) for column in folder.spec.gate.leakage_allowed]
+    if evaluation.baseline_by is not None:
+        found.append(("evaluation.baseline_by", evaluation.baseline_by, names))
+    if evaluation.resample_by is not None:
+        found.append(("evaluation.resample_by", evaluation.resample_by, [*names, "window_start"]))
     return found
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
 
@@ -17,6 +18,9 @@ from ponte.signature import Column, Signature, select_list
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+#: Key of the Parquet file's metadata.
+DESCRIPTION = "ponte"
 
 Status = Literal["freezing", "frozen", "checked", "written", "rejected", "failed"]
 
@@ -32,10 +36,15 @@ class TrainingSet:
     status: Status
     why: str | None
     holdout_from: dt.date
+    #: None without a calibration part.
+    calibration_from: dt.date | None
+    #: Entries of {window_start, window_end, as_of, rows}, oldest first; empty until the rows are frozen.
+    windows: list[dict[str, Any]]
     frozen_table: str | None
     columns: dict[str, object] | None
     row_count: int | None
     features_sql: str
+    labels_sql: str
     spec_digest: str
     path: str | None
     sha256: str | None
@@ -50,15 +59,27 @@ class TrainingSet:
         assert self.columns is not None
         return Signature.from_json(self.columns)
 
+    def window_as_of(self, window_start: dt.date) -> dt.datetime:
+        """Return the moment at which the features of one of its windows were taken."""
+        [as_of] = [w["as_of"] for w in self.windows if w["window_start"] == str(window_start)]
+        return dt.datetime.fromisoformat(as_of)
+
 
 def claim_training_set(
-    db: Database, folder: ModelFolder, *, as_of: dt.datetime, holdout_from: dt.date, run_id: str
+    db: Database,
+    folder: ModelFolder,
+    *,
+    as_of: dt.datetime,
+    calibration_from: dt.date | None,
+    holdout_from: dt.date,
+    run_id: str,
 ) -> TrainingSet:
     """Return the training set of this run, made on the first call."""
     values = {
         "model": folder.name,
         "run_id": run_id,
         "as_of": as_of,
+        "calibration_from": calibration_from,
         "holdout_from": holdout_from,
         "features": folder.text("features.sql"),
         "labels": folder.text("labels.sql"),
@@ -68,8 +89,9 @@ def claim_training_set(
         connection.execute(
             sa.text(
                 "INSERT INTO ponte.snapshot "
-                "(model, run_id, as_of, holdout_from, windows, features_sql, labels_sql, spec_digest) "
-                "VALUES (:model, :run_id, :as_of, :holdout_from, '[]', :features, :labels, :digest) "
+                "(model, run_id, as_of, calibration_from, holdout_from, windows, features_sql, labels_sql, "
+                "spec_digest) VALUES (:model, :run_id, :as_of, :calibration_from, :holdout_from, '[]', :features, "
+                ":labels, :digest) "
                 "ON CONFLICT (model, run_id) DO NOTHING"
             ),
             values,
@@ -116,7 +138,9 @@ def lock_training_set(connection: sa.Connection, snapshot_id: int) -> TrainingSe
 def write_snapshot(db: Database, store: ArtifactStore, snapshot_id: int) -> TrainingSet:
     """Keep the frozen, checked rows as a Parquet file named by its SHA-256, then drop the frozen table.
 
-    Rows are ordered by window and key, so the same rows give the same bytes. Does nothing when it was written before.
+    The file says itself what it is: its metadata hold, under DESCRIPTION, the queries, the windows with their as_of and
+    row counts, and the columns. Rows are ordered by window and key, so the same rows give the same bytes. Does nothing
+    when it was written before.
     """
     training_set = get_training_set(db, snapshot_id)
     if training_set.status == "written":
@@ -183,6 +207,20 @@ def _frozen(training_set: TrainingSet) -> str:
     return quote(DATA_SCHEMA, training_set.frozen_table)
 
 
+def _description(training_set: TrainingSet) -> dict[str, Any]:
+    return {
+        "model": training_set.model,
+        "as_of": training_set.as_of.isoformat(),
+        "calibration_from": str(training_set.calibration_from) if training_set.calibration_from else None,
+        "holdout_from": str(training_set.holdout_from),
+        "windows": training_set.windows,
+        "columns": training_set.columns,
+        "row_count": training_set.row_count,
+        "features_sql": training_set.features_sql,
+        "labels_sql": training_set.labels_sql,
+    }
+
+
 def _copy_to_parquet(db: Database, training_set: TrainingSet, path: str) -> int:
     import pyarrow.parquet as pq
 
@@ -196,8 +234,9 @@ def _copy_to_parquet(db: Database, training_set: TrainingSet, path: str) -> int:
     with db.adbc() as connection, connection.cursor() as cursor:
         cursor.execute(query)
         reader = cursor.fetch_record_batch()
-        with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
+        schema = reader.schema.with_metadata({DESCRIPTION: json.dumps(_description(training_set), sort_keys=True)})
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             for batch in reader:
-                writer.write_batch(batch)
+                writer.write_batch(batch.replace_schema_metadata(schema.metadata))
                 rows += batch.num_rows
     return rows

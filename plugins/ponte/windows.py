@@ -87,7 +87,7 @@ def resolve(
     if not window_start:
         return window_of_tick(rule, interval_end or run_after)
     window = window_starting(rule, parse_day(window_start))
-    _require_past(window.as_of, run_after, f"window {window}")
+    require_past(window.as_of, run_after, f"window {window}")
     return window
 
 
@@ -97,19 +97,20 @@ def resolve_as_of(*, as_of: str | None, interval_end: dt.datetime | None, run_af
     Raises WindowError when that is still to come.
     """
     moment = midnight(parse_day(as_of) if as_of else _utc_day(interval_end or run_after))
-    _require_past(moment, run_after, "training")
+    require_past(moment, run_after, "training")
     return moment
 
 
-def _require_past(as_of: dt.datetime, run_after: dt.datetime, place: str) -> None:
+def require_past(as_of: dt.datetime, run_after: dt.datetime, place: str) -> None:
+    """Raise WindowError when `as_of` is still to come at the moment of the run: nothing is known yet of that time."""
     if as_of > run_after:
         got = f"as_of {as_of.isoformat()} in a run of {run_after.isoformat()}"
         raise WindowError("nothing is known yet of that time", where=place, got=got, fix="run it at as_of or later")
 
 
-def matured_windows(rule: WindowRule, *, as_of: dt.datetime, count: int) -> list[Window]:
-    """Return the latest `count` windows that had ended at `as_of`, oldest first."""
-    day = _utc_day(as_of)
+def matured_windows(rule: WindowRule, *, as_of: dt.datetime, count: int, label_delay_days: int = 0) -> list[Window]:
+    """Return the latest `count` windows that had ended `label_delay_days` before `as_of`, oldest first."""
+    day = _utc_day(as_of) - dt.timedelta(days=label_delay_days)
     end = day - dt.timedelta(days=_days_into_window(rule, day))
     length = dt.timedelta(days=rule.days)
     return [window_starting(rule, end - n * length) for n in range(count, 0, -1)]
