@@ -5,7 +5,11 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
+import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -113,11 +117,30 @@ def test_imports_are_absolute() -> None:
     assert relative == []
 
 
-def test_airflow_does_not_execute_the_library_as_plugins() -> None:
+def test_airflow_executes_one_file_as_plugin_and_not_the_library() -> None:
     """Airflow executes every Python file below plugins/ that this file does not cover, under its bare name."""
     patterns = (PLUGINS / ".airflowignore").read_text(encoding="utf-8").split()
     assert patterns == ["ponte/"]
-    assert [p for p in PLUGINS.iterdir() if p.suffix == ".py" or (p.is_dir() and p != LIBRARY)] == []
+    found = [p for p in PLUGINS.iterdir() if p.suffix == ".py" or (p.is_dir() and p != LIBRARY)]
+    assert [p for p in found if p.name != "__pycache__"] == [PLUGINS / "ponte_plugin.py"]
+
+
+def test_the_plugin_loads_nothing_before_somebody_looks_into_it(tmp_path: Path) -> None:
+    """Every task executes it. A process of its own, because this one has loaded the library already."""
+    program = (
+        "import json, runpy, sys\n"
+        "import airflow.sdk.plugins_manager\n"
+        "before = set(sys.modules)\n"
+        f"plugin = runpy.run_path({str(PLUGINS / 'ponte_plugin.py')!r})['PontePlugin']\n"
+        "plugin.validate(), len(plugin.fastapi_apps), plugin.operator_extra_links\n"
+        "print(json.dumps([sorted(set(sys.modules) - before), sorted({m.split('.')[0] for m in sys.modules})]))\n"
+    )
+    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(PLUGINS)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    loaded, everything = json.loads(done.stdout.splitlines()[-1])
+    assert set(loaded) <= {"runpy", "pkgutil", "importlib.util"}
+    assert not {"ponte", "fastapi", "sklearn", "pandas", "numpy", "matplotlib"} & set(everything)
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if ">>>" in p.read_text(encoding="utf-8")], ids=shown)

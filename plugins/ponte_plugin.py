@@ -1,0 +1,30 @@
+"""Airflow's plugin "ponte": the pages of the reports in the web server.
+
+Airflow executes this file in each of its processes, every task among them; so it imports nothing of what it offers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from airflow.sdk.plugins_manager import AirflowPlugin
+
+
+class ReportPages(Sequence[dict[str, Any]]):
+    """A list of one web application, which is imported when somebody looks into the list: the API server does."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, position: Any) -> Any:
+        from ponte.operators.report_page import app
+
+        return [{"name": "ponte", "app": app(), "url_prefix": "/ponte"}][position]
+
+
+class PontePlugin(AirflowPlugin):
+    """What Ponte adds to Airflow's web server."""
+
+    name = "ponte"
+    fastapi_apps: Any = ReportPages()
