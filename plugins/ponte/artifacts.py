@@ -22,7 +22,9 @@ from ponte.errors import ArtifactRefused
 
 MANIFEST = "manifest.json"
 #: Raised when the layout of a version folder changes.
-FORMAT = 1
+FORMAT = 2
+#: Format 1 has no metrics.json and no report.html.
+READABLE_FORMATS = frozenset({1, FORMAT})
 
 
 @dataclass
@@ -111,15 +113,26 @@ class ArtifactStore:
         Raises ArtifactRefused that names extra, missing and changed files, or each fact (model, version …) in which the
         manifest differs from the registry.
         """
-        manifest = json.loads(self.read_verified(f"{path}/{MANIFEST}", manifest_sha256))
         where = f"{self.root}/{path}"
+        try:
+            manifest = json.loads(self.read_verified(f"{path}/{MANIFEST}", manifest_sha256))
+        except ArtifactRefused:
+            owner = self._owner_of_manifest(path)
+            if owner is None or owner == (facts.get("model"), facts.get("version")):
+                raise
+            got = f"a manifest that says model {owner[0]}, version {owner[1]}"
+            fix = "put the version's own folder back; were two folders swapped?"
+            raise ArtifactRefused("the manifest is another version's", where=where, got=got, fix=fix) from None
         wrong = [f"{k} is {manifest.get(k)!r}, registered {v!r}" for k, v in facts.items() if manifest.get(k) != v]
         if wrong:
             raise ArtifactRefused("the manifest is another version's", where=where, got="; ".join(wrong))
-        if manifest["format"] != FORMAT:
-            fix = "use the release of Ponte that wrote it"
+        if manifest["format"] not in READABLE_FORMATS:
             raise ArtifactRefused(
-                "unknown artifact format", where=where, got=str(manifest["format"]), expected=str(FORMAT), fix=fix
+                "unknown artifact format",
+                where=where,
+                got=str(manifest["format"]),
+                expected=f"one of {sorted(READABLE_FORMATS)}",
+                fix="use the release of Ponte that wrote it",
             )
         expected: dict[str, str] = manifest["files"]
         present = {p.name for p in (self.root / path).iterdir()} - {MANIFEST}
@@ -129,13 +142,28 @@ class ArtifactStore:
         for name, read in content.items():
             got = hashlib.sha256(read).hexdigest()
             if got != expected[name]:
-                problems.append(f"changed file {name} (SHA-256 {got}, registered {expected[name]})")
+                problems.append(
+                    self._swapped(path, name, got)
+                    or f"changed file {name} (SHA-256 {got}, registered {expected[name]})"
+                )
         if problems:
             fix = "restore the folder from a backup, or train again; nothing was loaded from it"
             raise ArtifactRefused(
                 "the artifact is not what was registered", where=where, got="; ".join(problems), fix=fix
             )
         return content
+
+    def _swapped(self, path: str, name: str, sha256: str) -> str | None:
+        """Return whose file this is, when a manifest beside this folder claims it: only to say what happened."""
+        for folder in (self.root / path).parent.iterdir():
+            manifest = _unverified_json(folder / MANIFEST)
+            if sha256 in manifest.get("files", {}).values():
+                return f"swapped file {name}: it belongs to version {manifest.get('version')}, in {folder.name}"
+        return None
+
+    def _owner_of_manifest(self, path: str) -> tuple[Any, Any] | None:
+        manifest = _unverified_json(self.root / path / MANIFEST)
+        return (manifest["model"], manifest["version"]) if {"model", "version"} <= manifest.keys() else None
 
     def _write(self, path: str, content: bytes) -> None:
         if self._local is not None:
@@ -147,6 +175,15 @@ class ArtifactStore:
             sync_folder(target.parent)
         else:
             (self.root / path).write_bytes(content)
+
+
+def _unverified_json(path: Any) -> dict[str, Any]:
+    """Return what a file says of itself, {} when it says nothing; for messages only, never to act upon."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _write_local_folder(target: Path, files: Mapping[str, bytes]) -> None:

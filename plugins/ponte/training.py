@@ -2,60 +2,46 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import logging
 import uuid
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
 
 from ponte import artifacts, estimators, registry
 from ponte.artifacts import ArtifactStore
 from ponte.catalog import ModelFolder
 from ponte.database import Database
 from ponte.errors import ArtifactRefused, TrainingRefused
+from ponte.fitting import Fitted, fit
+from ponte.measurement import MINIMUM_UNITS, Measured, measure, to_json, unit_count
 from ponte.receipts import Receipt, measured
 from ponte.registry import Version
-from ponte.signature import Signature, to_frame
+from ponte.report import ReportFacts, draw, render
+from ponte.signature import Signature
+from ponte.spec import Task
+from ponte.training_parts import Part, Parts, split
 from ponte.training_sets import TrainingSet, get_training_set, read_snapshot, require_unedited
-from ponte.versions import GOLDEN, MODEL, SIGNATURE, artifact_facts, current_libraries, golden_rows, load_version
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
-    import pyarrow as pa
+from ponte.versions import (
+    GOLDEN,
+    METRICS_FILE,
+    MODEL,
+    REPORT,
+    SIGNATURE,
+    artifact_facts,
+    current_libraries,
+    golden_rows,
+    load_version,
+)
 
 log = logging.getLogger(__name__)
 
 #: Holdout rows kept with their predictions; re-predicted whenever the version is loaded.
 GOLDEN_ROWS = 200
-BINARY = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Rows of a training set: features, shape (n_rows, n_features), and labels, shape (n_rows,)."""
-
-    rows: pa.Table
-    features: pd.DataFrame
-    labels: np.ndarray[Any, Any]
-
-
-def split(table: pa.Table, training_set: TrainingSet) -> tuple[Part, Part]:
-    """Return the fitting part and the holdout: the latest windows, later than anything that is fitted on."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    is_holdout = pc.greater_equal(table.column("window_start"), pa.scalar(training_set.holdout_from, pa.date32()))
-    return (
-        _part(table.filter(pc.invert(is_holdout)), training_set.signature),
-        _part(table.filter(is_holdout), training_set.signature),
-    )
-
-
-def _part(table: pa.Table, signature: Signature) -> Part:
-    labels = table.column("label").to_pandas().to_numpy()
-    return Part(rows=table, features=to_frame(table, signature.features), labels=labels)
+#: A map from scores to probabilities, or a threshold, of fewer rows is noise.
+MINIMUM_CALIBRATION_ROWS = 100
+BINARY, MULTICLASS = 2, 3
 
 
 def train(
@@ -79,37 +65,45 @@ def train(
         else:
             return known
     with measured(db, Receipt(model=folder.name, step="train", snapshot_id=snapshot_id)) as receipt:
-        fitting, holdout = split(read_snapshot(store, training_set), training_set)
-        _require_enough(folder, training_set, fitting, holdout)
+        parts = split(read_snapshot(store, training_set), training_set)
+        _require_enough(folder, training_set, parts)
         estimator = estimators.load_estimator(folder.text("estimator.py"), model=folder.name, task=folder.spec.task)
-        estimators.seed_estimator(estimator, folder.spec.training.seed)
-        estimator.fit(fitting.features, fitting.labels)
-        files = _files(estimator, folder, training_set.signature, holdout)
+        fitted = fit(folder.spec, estimator, parts)
+        log.info("fitted on %d rows; measuring on %d", len(parts.fitting.labels), len(parts.holdout.labels))
+        figures, predictions = measure(folder.spec, fitted, training_set.signature, parts)
+        plots = draw(fitted.output, parts.holdout.labels, predictions, figures)
+        files = _files(fitted, folder, training_set.signature, parts, figures)
 
         def write(number: int) -> Version:
             # Never a name that was used before: the lock on the number ends with the session, and a run that has lost
             # its session must not write over the version that another run registers meanwhile.
             path = f"{folder.name}/versions/{number}-{uuid.uuid4().hex[:8]}"
-            facts = artifact_facts(folder.name, number, libraries, training_set.signature)
-            stored = store.write_folder(path, files, facts)
-            return Version(
+            version = Version(
                 model=folder.name,
                 version=number,
                 snapshot_id=snapshot_id,
                 train_key=train_key,
                 task=folder.spec.task,
                 path=path,
-                manifest_sha256=stored.manifest_sha256,
+                manifest_sha256="",
                 signature=training_set.signature,
+                classes=fitted.output.classes,
+                threshold=fitted.output.threshold,
                 spec_digest=folder.digest(),
                 code_revision=code_revision or None,
                 libraries=libraries,
                 train_cutoff=training_set.as_of,
-                train_rows=len(fitting.labels),
-                holdout_rows=len(holdout.labels),
-                byte_count=stored.byte_count,
+                train_rows=len(parts.fitting.labels),
+                calibration_rows=len(parts.calibration.labels),
+                holdout_rows=len(parts.holdout.labels),
+                purged_rows=parts.purged_rows,
+                byte_count=0,
                 run_id=run_id,
             )
+            page = render(_report_facts(version, folder, training_set), figures, plots)
+            facts = artifact_facts(folder.name, number, libraries, training_set.signature, fitted.output)
+            stored = store.write_folder(path, {**files, REPORT: page}, facts)
+            return replace(version, manifest_sha256=stored.manifest_sha256, byte_count=stored.byte_count)
 
         version = registry.register(db, folder.name, train_key, write)
         receipt.version, receipt.row_count, receipt.byte_count = version.version, version.train_rows, version.byte_count
@@ -121,38 +115,89 @@ def _train_key(training_set: TrainingSet, folder: ModelFolder, libraries: dict[s
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _require_enough(folder: ModelFolder, training_set: TrainingSet, fitting: Part, holdout: Part) -> None:
+def _require_enough(folder: ModelFolder, training_set: TrainingSet, parts: Parts) -> None:
     needed = folder.spec.training.minimum_holdout_rows
-    problems = [] if len(fitting.labels) else ["the fitting windows have no labelled row"]
-    if len(holdout.labels) < needed:
-        problems.append(f"the holdout has {len(holdout.labels)} labelled rows, {needed} are needed")
-    if folder.spec.task == "binary":
-        parts = {"the fitting part": fitting, "the holdout": holdout}
-        classes = {name: sorted({str(label) for label in part.labels}) for name, part in parts.items()}
-        for name, found in classes.items():
-            if found and len(found) != BINARY:
-                problems.append(f"{name} has {len(found)} class(es), {found[:5]}; exactly 2 are needed")
-        if not problems and len(set(map(tuple, classes.values()))) > 1:
-            problems.append(f"the parts have different classes: {classes}")
+    problems = [] if len(parts.fitting.labels) else ["the fitting windows have no labelled row"]
+    if len(parts.holdout.labels) < needed:
+        problems.append(f"the holdout has {len(parts.holdout.labels)} labelled rows, {needed} are needed")
+    named = {"the fitting part": parts.fitting, "the holdout": parts.holdout}
+    if folder.spec.training.calibration_windows:
+        named["the calibration part"] = parts.calibration
+        found = len(parts.calibration.labels)
+        if found < MINIMUM_CALIBRATION_ROWS:
+            problems.append(f"the calibration part has {found} labelled rows, {MINIMUM_CALIBRATION_ROWS} are needed")
+    units = unit_count(folder.spec, parts.holdout)
+    if folder.spec.evaluation.resample_by is not None and units < MINIMUM_UNITS:
+        column = folder.spec.evaluation.resample_by
+        problems.append(f"the holdout has {units} values of {column} to resample, {MINIMUM_UNITS} are needed")
+    if folder.spec.task != "regression":
+        problems += _class_problems(folder.spec.task, named)
     if problems:
         raise TrainingRefused(
             "the training set cannot support a model",
             where=f"{training_set.place}, holdout from {training_set.holdout_from}",
-            got="; ".join(problems),
+            got="; ".join(problems) + (f" ({parts.purged_rows} rows were purged: their outcome was known too late)"
+                                       if parts.purged_rows else ""),
             fix="train on more windows ([training] windows, holdout_windows), or look at labels.sql",
-        )
+        )  # fmt: skip
 
 
-def _files(estimator: Any, folder: ModelFolder, signature: Signature, holdout: Part) -> dict[str, bytes]:
+def _class_problems(task: Task, parts: dict[str, Part]) -> list[str]:
+    """A part that lacks a class can neither teach nor measure it."""
+    wanted, least = ("exactly 2", BINARY) if task == "binary" else ("at least 3", MULTICLASS)
+    classes = {name: sorted({str(label) for label in part.labels}) for name, part in parts.items()}
+    problems = [
+        f"{name} has {len(found)} class(es), {found[:5]}; {wanted} are needed"
+        for name, found in classes.items()
+        if found and (len(found) < least or (task == "binary" and len(found) > BINARY))
+    ]
+    if not problems and len({tuple(found) for found in classes.values() if found}) > 1:
+        problems.append(f"the parts have different classes: {classes}")
+    return problems
+
+
+def _files(
+    fitted: Fitted, folder: ModelFolder, signature: Signature, parts: Parts, figures: list[Measured]
+) -> dict[str, bytes]:
     import io
 
     import joblib
 
     model = io.BytesIO()
-    joblib.dump(estimator, model, compress=3)
+    joblib.dump(fitted.estimator, model, compress=3)
     return {
         MODEL: model.getvalue(),
         estimators.FILE: folder.text(estimators.FILE).encode(),
         SIGNATURE: json.dumps(signature.as_json(), indent=1).encode(),
-        GOLDEN: golden_rows(estimator, holdout.rows.slice(0, GOLDEN_ROWS), signature, folder.spec.task),
+        METRICS_FILE: to_json(figures),
+        GOLDEN: golden_rows(fitted.estimator, parts.holdout.rows.slice(0, GOLDEN_ROWS), signature, fitted.output),
     }
+
+
+def _report_facts(version: Version, folder: ModelFolder, training_set: TrainingSet) -> ReportFacts:
+    windows, spec = training_set.windows, folder.spec
+    return ReportFacts(
+        model=version.model,
+        version=version.version,
+        description=spec.description,
+        owner=spec.owner,
+        task=spec.task,
+        metric=spec.gate.metric,
+        as_of=training_set.as_of,
+        fitting_from=dt.date.fromisoformat(windows[0]["window_start"]),
+        calibration_from=training_set.calibration_from,
+        holdout_from=training_set.holdout_from,
+        holdout_end=dt.date.fromisoformat(windows[-1]["window_end"]),
+        fitting_rows=version.train_rows,
+        calibration_rows=version.calibration_rows,
+        holdout_rows=version.holdout_rows,
+        purged_rows=version.purged_rows,
+        classes=version.classes,
+        threshold=version.threshold,
+        confidence=spec.evaluation.confidence,
+        resamples=spec.evaluation.resamples,
+        snapshot_sha256=training_set.sha256 or "",
+        spec_digest=version.spec_digest,
+        code_revision=version.code_revision,
+        libraries=version.libraries,
+    )

@@ -427,7 +427,7 @@ def test_an_artifact_that_is_not_what_was_registered_is_not_loaded(
 
 
 def test_an_older_artifact_in_the_place_of_a_newer_one_is_refused(trained: World) -> None:
-    """A whole, once valid folder of another version: only the registry's digest tells."""
+    """A whole, once valid folder of another version: the registry's digest tells, and whose it is gets named."""
     other = trained.with_model(files={"features.sql": FEATURES_SQL + "-- again\n"})
     second = other.train(run_id="second").version
     assert second.version == 2
@@ -435,7 +435,7 @@ def test_an_older_artifact_in_the_place_of_a_newer_one_is_refused(trained: World
     shutil.rmtree(root / second.path)
     shutil.copytree(root / registry.get_version(trained.db, "visits", 1).path, root / second.path)
 
-    with pytest.raises(ArtifactRefused, match="not what was registered"):
+    with pytest.raises(ArtifactRefused, match="a manifest that says model visits, version 1"):
         load_version(trained.store, second)
 
 

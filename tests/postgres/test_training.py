@@ -10,12 +10,14 @@ import pytest
 from tests.postgres.test_fence import at_once
 from tests.sample_model import AS_OF, WEEK, World, write_model
 
-from ponte import checks, evaluation, gate, training_sets
+from ponte import checks, evaluation, promotion, training_sets
 from ponte.catalog import load_folder
 from ponte.errors import ArtifactRefused, TrainingRefused
+from ponte.spec import METRICS
 from ponte.training_sets import get_training_set, read_snapshot
 from ponte.versions import load_version
 
+COUNTS = ("true_positives", "false_positives", "false_negatives", "true_negatives")
 TABLES = ("snapshot", "version", "metric", "gate_verdict", "alias_event", "check_result")
 
 
@@ -30,11 +32,19 @@ def test_a_first_run_registers_evaluates_judges_and_promotes_version_1(world: Wo
     known = "SELECT count(*) FROM shop.visit WHERE day < :end AND known_at <= :end"
     rows = world.ask(known, end=AS_OF.date())
     assert (run.training_set.status, run.training_set.row_count) == ("written", rows)
-    assert (run.version.train_rows, run.version.holdout_rows) == (1400, rows - 1400)
-    metrics = world.rows("SELECT subject, name, row_count FROM ponte.metric ORDER BY 1, 2")
-    assert {subject for subject, _, _ in metrics} == {"candidate", "baseline:constant", "baseline:shop"}
+    # Of the last two days before the holdout the outcome became known when it had begun.
+    assert (run.version.train_rows, run.version.purged_rows, run.version.holdout_rows) == (1300, 100, rows - 1400)
+    assert (run.version.calibration_rows, run.version.threshold, run.version.classes) == (0, None, (0, 1))
+    metrics = world.rows("SELECT subject, name, row_count FROM ponte.metric WHERE slice = '' ORDER BY 1, 2")
+    baselines = {"baseline:constant", "baseline:shop"}
+    features = {c.name for c in run.version.signature.features}
+    assert {subject for subject, _, _ in metrics} == {
+        "candidate", *baselines, *(f"difference:{b}" for b in baselines),
+        *(f"{kind}:{name}" for kind in ("feature", "importance") for name in features),
+    }  # fmt: skip
     assert [m for m in metrics if m[0] == "candidate"] == [
-        ("candidate", name, run.version.holdout_rows) for name in ("average_precision", "brier", "log_loss", "roc_auc")
+        ("candidate", name, run.version.holdout_rows)
+        for name in sorted([*METRICS["binary"], *COUNTS, "rows_per_second"])
     ]
     assert 0.65 < world.ask("SELECT value FROM ponte.metric WHERE subject = 'candidate' AND name = 'roc_auc'") < 1
     assert world.rows("SELECT value FROM ponte.metric WHERE subject = 'baseline:constant' AND name = 'roc_auc'") == [
@@ -65,7 +75,7 @@ def test_another_run_with_the_same_inputs_finds_the_same_version(world: World) -
     assert second.training_set.sha256 == first.training_set.sha256
     assert second.training_set.path == first.training_set.path
     added = {table: n - before[table] for table, n in counts(world).items() if n != before[table]}
-    assert added == {"snapshot": 1, "metric": 12, "gate_verdict": 1, "check_result": 2}
+    assert added == {"snapshot": 1, "metric": before["metric"], "gate_verdict": 1, "check_result": 2}
 
 
 def test_other_rows_or_another_folder_make_another_version(trained: World) -> None:
@@ -77,14 +87,24 @@ def test_other_rows_or_another_folder_make_another_version(trained: World) -> No
 
 
 def test_a_worse_challenger_is_registered_and_not_promoted(trained: World) -> None:
-    estimator = trained.folder.text("estimator.py").replace("LogisticRegression()", "LogisticRegression(C=1e-9)")
+    estimator = trained.folder.text("estimator.py")
+    estimator = estimator.replace('["items", "price", "distance", "member", "shop_rate"]', '["price"]')
     run = trained.with_model(files={"estimator.py": estimator}).train(run_id="worse")
 
     assert (run.version.version, run.verdict.passed, run.alias) == (2, False, None)
-    assert [r.rule for r in run.verdict.rules] == ["roc_auc meets the bound", "roc_auc is not worse than champion 1"]
+    assert [r.rule for r in run.verdict.rules] == [
+        "roc_auc meets the bound",
+        "roc_auc is better than baseline:constant",
+        "roc_auc is better than baseline:shop",
+        "roc_auc against champion 1",
+        "no feature alone reaches a suspicious roc_auc",
+    ]
+    (against,) = [r for r in run.verdict.rules if r.rule == "roc_auc against champion 1"]
+    assert (against.passed, against.evidence["outcome"]) == (False, "worse")
     assert run.verdict.reason.startswith("gate refused: ")
     assert trained.champion().version == 1
-    assert trained.ask("SELECT count(*) FROM ponte.metric WHERE subject = 'champion:1'") == 5
+    assert trained.ask("SELECT count(*) FROM ponte.metric WHERE subject = 'champion:1'") == 14
+    assert trained.ask("SELECT count(*) FROM ponte.metric WHERE subject = 'difference:champion:1'") == 9
     assert trained.ask("SELECT value FROM ponte.metric WHERE subject = 'champion:1' AND name = 'readable'") == 1
 
 
@@ -141,6 +161,7 @@ def test_the_features_of_each_window_see_only_what_was_known_when_it_began(world
 
 # ---------------------------------------------------------------- refusals
 
+CALIBRATED = 'calibration_windows = 1\nthreshold = "f1"'
 REFUSALS = {
     "one class": ("UPDATE shop.visit SET returned = true", {}, "has 1 class(es), ['1']; exactly 2 are needed"),
     "one class in the holdout": (
@@ -157,6 +178,31 @@ REFUSALS = {
         "SELECT 1",
         {"minimum_holdout_rows": 601},
         "the holdout has 600 labelled rows, 601 are needed",
+    ),
+    "few calibration rows": (
+        "UPDATE shop.visit SET known_at = '2024-01-30' WHERE visit_id % 3 > 0 AND extract(week FROM day) = 4",
+        {"training": CALIBRATED},
+        "the calibration part has 84 labelled rows, 100 are needed (366 rows were purged: ",
+    ),
+    "one class in the calibration part": (
+        "UPDATE shop.visit SET returned = true WHERE day >= '2024-01-22' AND day < '2024-01-29'",
+        {"training": CALIBRATED},
+        "the calibration part has 1 class(es), ['1']; exactly 2 are needed",
+    ),
+    "few values to resample": (
+        "SELECT 1",
+        {"evaluation": 'resample_by = "window_start"'},
+        "the holdout has 2 values of window_start to resample, 10 are needed",
+    ),
+    "one value too few to resample": (
+        "UPDATE shop.visit SET shop = 'shop ' || visit_id % 9",
+        {"evaluation": 'resample_by = "shop"'},
+        "the holdout has 9 values of shop to resample, 10 are needed",
+    ),
+    "no row to resample": (
+        "DELETE FROM shop.visit WHERE day >= '2024-01-29'",
+        {"evaluation": 'resample_by = "window_start"'},
+        "the holdout has 0 labelled rows, 200 are needed; the holdout has 0 values of window_start to resample",
     ),
     "no holdout row": ("DELETE FROM shop.visit WHERE day >= '2024-01-29'", {}, "the holdout has 0 labelled rows"),
     "no fitting row": (
@@ -186,6 +232,14 @@ def test_a_training_set_that_supports_no_model_is_refused(trained: World, name: 
     assert said in str(caught.value)
     assert trained.ask("SELECT count(*) FROM ponte.version") == 1
     assert trained.champion().version == 1
+
+
+def test_a_holdout_of_ten_values_to_resample_is_enough(world: World) -> None:
+    world.execute("UPDATE shop.visit SET shop = 'shop ' || visit_id % 10")
+    run = world.with_model(evaluation='resample_by = "shop"').train(run_id="t", promote=False)
+    own = "SELECT low < value AND value < high FROM ponte.metric WHERE subject = 'candidate' AND name = 'roc_auc'"
+    assert run.version.version == 1
+    assert world.ask(own)
 
 
 @pytest.mark.parametrize("file", ["estimator.py", "features.sql", "labels.sql", "model.toml"])
@@ -269,7 +323,9 @@ def test_a_regression_is_trained_judged_and_promoted(world: World) -> None:
     assert run.alias.version == 1
     figures = dict(spend.rows("SELECT name, value FROM ponte.metric WHERE subject = 'candidate'"))
     constant = dict(spend.rows("SELECT name, value FROM ponte.metric WHERE subject = 'baseline:constant'"))
-    assert figures.keys() == {"mae", "rmse", "r2"}
+    assert figures.keys() == {"mae", "rmse", "r2", "rows_per_second"}
+    assert run.version.classes == ()
+    assert run.version.threshold is None
     assert figures["rmse"] < constant["rmse"]
 
 
@@ -285,8 +341,8 @@ def test_two_copies_of_a_training_step_at_once_both_succeed(world: World, step: 
         "write": lambda: training_sets.write_snapshot(world.db, world.store, number),
         "fit": lambda: world.fit(number, run_id="t"),
         "evaluate": lambda: evaluation.evaluate(world.db, world.store, world.folder, 1, number),
-        "judge": lambda: gate.judge(world.db, world.folder, 1, number, run_id="t"),
-        "promote": lambda: gate.promote(world.db, found["verdict"], actor="t"),
+        "judge": lambda: promotion.judge(world.db, world.folder, 1, number, run_id="t"),
+        "promote": lambda: promotion.promote(world.db, found["verdict"], actor="t"),
     }
     for name, action in steps.items():
         results = at_once([action] * (2 if name == step else 1))

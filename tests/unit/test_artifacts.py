@@ -64,7 +64,7 @@ def test_manifest_binds_the_facts_to_the_digest_of_every_file(store: ArtifactSto
     content = (store.root / PLACE / MANIFEST).read_bytes()
     assert hashlib.sha256(content).hexdigest() == stored.manifest_sha256
     assert json.loads(content) == {
-        "format": 1,
+        "format": 2,
         **FACTS,
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()},
     }
@@ -94,8 +94,16 @@ def add(folder: Any) -> None:
     (folder / "extra.py").write_bytes(b"import os")
 
 
-def change_manifest(folder: Any) -> None:
+def change_fact(folder: Any) -> None:
     (folder / MANIFEST).write_bytes((folder / MANIFEST).read_bytes().replace(b'"version": 1', b'"version": 2'))
+
+
+def change_manifest(folder: Any) -> None:
+    (folder / MANIFEST).write_bytes((folder / MANIFEST).read_bytes().replace(b'"format": 2', b'"format": 1'))
+
+
+def break_manifest(folder: Any) -> None:
+    (folder / MANIFEST).write_bytes(b"[]")
 
 
 def remove_manifest(folder: Any) -> None:
@@ -115,7 +123,9 @@ def all_at_once(folder: Any) -> None:
         (truncate, ["the artifact is not what was registered", "changed file model.joblib (SHA-256 e3b0c442"]),
         (remove, ["the artifact is not what was registered", "missing file signature.json"]),
         (add, ["the artifact is not what was registered", "extra file extra.py"]),
+        (change_fact, ["the manifest is another version's", "a manifest that says model churn, version 2", "swapped?"]),
         (change_manifest, ["a stored file is not what was registered", f"{PLACE}/{MANIFEST}"]),
+        (break_manifest, ["a stored file is not what was registered", f"{PLACE}/{MANIFEST}"]),
         (remove_manifest, ["a stored file is missing", f"{PLACE}/{MANIFEST}"]),
         (all_at_once, ["missing file signature.json; extra file extra.py; changed file model.joblib"]),
     ],
@@ -145,16 +155,35 @@ def test_folder_of_another_version_in_its_place_is_refused(store: ArtifactStore)
     store.write_folder("churn/versions/2", FILES, {"model": "churn", "version": 2})
     for file in (store.root / PLACE).iterdir():
         file.write_bytes((store.root / "churn/versions/2" / file.name).read_bytes())
-    with pytest.raises(ArtifactRefused, match="not what was registered"):
+    with pytest.raises(ArtifactRefused, match="the manifest is another version's") as caught:
         store.read_folder(PLACE, stored.manifest_sha256, FACTS)
+    said = str(caught.value)
+    assert "got: a manifest that says model churn, version 2\n" in said
+    assert "next: put the version's own folder back; were two folders swapped?" in said
+
+
+def test_file_of_another_version_is_refused_and_its_owner_named(store: ArtifactStore) -> None:
+    stored = put(store)
+    other = {**FILES, "model.joblib": b"other weights"}
+    store.write_folder("churn/versions/2", other, {"model": "churn", "version": 2})
+    (store.root / PLACE / "model.joblib").write_bytes(b"other weights")
+    with pytest.raises(ArtifactRefused) as caught:
+        store.read_folder(PLACE, stored.manifest_sha256, FACTS)
+    assert "got: swapped file model.joblib: it belongs to version 2, in 2\n" in str(caught.value)
+
+
+@pytest.mark.parametrize("written", [1, 2])
+def test_every_known_format_is_read(store: ArtifactStore, written: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ponte.artifacts.FORMAT", written)
+    assert store.read_folder(PLACE, put(store).manifest_sha256, FACTS) == FILES
 
 
 def test_unknown_format_is_refused(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
     stored = put(store)
-    monkeypatch.setattr("ponte.artifacts.FORMAT", 2)
+    monkeypatch.setattr("ponte.artifacts.READABLE_FORMATS", frozenset({1, 3}))
     with pytest.raises(ArtifactRefused, match="unknown artifact format") as caught:
         store.read_folder(PLACE, stored.manifest_sha256, FACTS)
-    assert "got: 1\n  expected: 2" in str(caught.value)
+    assert "got: 2\n  expected: one of [1, 3]" in str(caught.value)
 
 
 def test_what_looks_like_a_left_over_is_left_alone_for_its_writer_may_still_be_at_work(local: ArtifactStore) -> None:

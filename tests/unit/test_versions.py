@@ -17,22 +17,23 @@ import pyarrow as pa
 import pytest
 from upath import UPath
 
-from ponte import estimators, training
+from ponte import artifacts, estimators, training
 from ponte.artifacts import ArtifactStore
 from ponte.catalog import load_folder
-from ponte.errors import ArtifactRefused, PonteError
+from ponte.errors import ArtifactRefused
+from ponte.fitting import fit
+from ponte.predictions import Predictions
 from ponte.registry import Version
-from ponte.signature import Column, Family, Signature
+from ponte.signature import Column, Signature, to_frame
 from ponte.spec import Task
+from ponte.training_parts import Part, Parts
 from ponte.versions import (
     GOLDEN,
     MODEL,
     artifact_facts,
-    as_labels,
     current_libraries,
     golden_rows,
     load_version,
-    predict,
 )
 
 SIGNATURE = Signature(
@@ -83,7 +84,8 @@ class Stored:
     def written_anew(self, **files: bytes) -> Stored:
         """Return the same version registered with other files."""
         changed = {**self.files, **{name.replace("_", "."): content for name, content in files.items()}}
-        facts = artifact_facts(self.version.model, self.version.version, self.version.libraries, self.version.signature)
+        v = self.version
+        facts = artifact_facts(v.model, v.version, v.libraries, v.signature, v.output)
         path = f"{self.version.path}-{uuid.uuid4().hex[:8]}"  # a folder is never written over
         digest = self.store.write_folder(path, changed, facts).manifest_sha256
         return Stored(self.store, dataclasses.replace(self.version, path=path, manifest_sha256=digest), changed)
@@ -100,19 +102,22 @@ def make_stored(make_folder: MakeFolder, tmp_path: Path, model_toml: str) -> Cal
             regressor = "LinearRegression"
         text = ESTIMATOR.format(regressor=regressor)
         folder = load_folder(make_folder(f"churn_{task}", {"model.toml": toml, "estimator.py": text}))
-        part = training._part(ROWS, SIGNATURE)
-        estimator = estimators.load_estimator(text, model=folder.name, task=task)
-        estimator.fit(part.features, part.labels)
-        files = training._files(estimator, folder, SIGNATURE, part)
+        part = Part(
+            rows=ROWS, features=to_frame(ROWS, SIGNATURE.features), labels=ROWS.column("label").to_pandas().to_numpy()
+        )
+        parts = Parts(fitting=part, calibration=part, holdout=part, purged_rows=0)
+        fitted = fit(folder.spec, estimators.load_estimator(text, model=folder.name, task=task), parts)
+        files = training._files(fitted, folder, SIGNATURE, parts, [])
         libraries = current_libraries()
         path = f"{folder.name}/versions/1"
         store = ArtifactStore(UPath(tmp_path / "artifacts"))
-        stored = store.write_folder(path, files, artifact_facts(folder.name, 1, libraries, SIGNATURE))
+        stored = store.write_folder(path, files, artifact_facts(folder.name, 1, libraries, SIGNATURE, fitted.output))
         version = Version(
             model=folder.name, version=1, snapshot_id=1, train_key="k", task=task, path=path,
-            manifest_sha256=stored.manifest_sha256, signature=SIGNATURE, spec_digest=folder.digest(),
-            code_revision=None, libraries=libraries, train_cutoff=dt.datetime(2026, 11, 22, tzinfo=dt.UTC),
-            train_rows=60, holdout_rows=60, byte_count=stored.byte_count, run_id="r",
+            manifest_sha256=stored.manifest_sha256, signature=SIGNATURE, classes=fitted.output.classes,
+            threshold=fitted.output.threshold, spec_digest=folder.digest(), code_revision=None, libraries=libraries,
+            train_cutoff=dt.datetime(2026, 11, 22, tzinfo=dt.UTC),
+            train_rows=60, calibration_rows=0, holdout_rows=60, purged_rows=0, byte_count=stored.byte_count, run_id="r",
         )  # fmt: skip
         return Stored(store, version, files)
 
@@ -224,6 +229,8 @@ REFUSED: dict[str, tuple[Callable[[Stored], Stored], str]] = {
     "registered digest of another manifest": (registered_as(manifest_sha256="0" * 64), "not what was registered"),
     "registered as another version": (registered_as(version=2), "version is 1, registered 2"),
     "registered as another model": (registered_as(model="other"), "model is 'churn_binary', registered 'other'"),
+    "registered with other classes": (registered_as(classes=(1, 0)), "classes is [0, 1], registered [1, 0]"),
+    "registered with a threshold": (registered_as(threshold=0.25), "threshold is None, registered 0.25"),
     "registered with other columns": (registered_as(signature=OTHER_SIGNATURE), "signature is {"),
     "registered with other libraries": (registered_as(libraries={"numpy": "1"}), "libraries is {"),
     "another scikit-learn": (other_libraries(scikit_learn="1.0"), "(trained with 1.0)"),
@@ -275,7 +282,7 @@ def test_version_that_predicts_its_golden_rows_otherwise_is_refused(
     else:
         score = then.score + np.where(then.score > 0.5, -1e-6, 1e-6)
         other.probability = np.column_stack([1 - score, score])
-    changed = stored.written_anew(golden_parquet=golden_rows(other, ROWS, SIGNATURE, task))
+    changed = stored.written_anew(golden_parquet=golden_rows(other, ROWS, SIGNATURE, stored.version.output))
     with pytest.raises(ArtifactRefused, match="predicts its golden rows differently") as caught:
         load_version(*_pair(changed))
     assert f"where: model churn_{task}, version 1, golden.parquet" in str(caught.value)
@@ -293,86 +300,61 @@ def test_last_bits_that_depend_on_the_order_of_additions_are_no_difference(
     else:
         score = np.nextafter(then.score, 0.5)
         other.probability = np.column_stack([1 - score, score])
-    load_version(*_pair(stored.written_anew(golden_parquet=golden_rows(other, ROWS, SIGNATURE, task))))
+    load_version(*_pair(stored.written_anew(golden_parquet=golden_rows(other, ROWS, SIGNATURE, stored.version.output))))
 
 
-TWO = ROWS.slice(0, 2)
-HALF = [[0.5, 0.5], [0.5, 0.5]]
+LAST_BIT: dict[str, Callable[[Predictions], tuple[Any, Any]]] = {
+    "binary": lambda then: (then.prediction, np.nextafter(then.score, 0.5)),
+    "regression": lambda then: (np.nextafter(then.prediction, np.inf), None),
+}
 
 
-@pytest.mark.parametrize(
-    ("task", "estimator", "said"),
-    [
-        ("regression", Fixed([1.0]), "predict() returned the wrong shape\n  got: (1,)\n  expected: (2,)"),
-        ("regression", Fixed([[1.0], [2.0]]), "predict() returned the wrong shape\n  got: (2, 1)"),
-        ("regression", Fixed([1.0, np.nan]), "predict() returned NaN or infinity\n  got: 1 of 2 values"),
-        ("regression", Fixed([np.inf, -np.inf]), "predict() returned NaN or infinity\n  got: 2 of 2 values"),
-        ("binary", Fixed([0, 1], [0.5, 0.5]), "predict_proba() returned the wrong shape\n  got: (2,)"),
-        ("binary", Fixed([0, 1], [[1.0], [1.0]]), "predict_proba() returned the wrong shape\n  got: (2, 1)"),
-        ("binary", Fixed([0, 1], [[0.2, 0.3, 0.5]] * 2), "predict_proba() returned the wrong shape\n  got: (2, 3)"),
-        ("binary", Fixed([0, 1], HALF[:1]), "predict_proba() returned the wrong shape\n  got: (1, 2)"),
-        ("binary", Fixed([0, 1], [[0.5, 0.5], [np.nan, 0.5]]), "predict_proba() returned NaN or infinity"),
-        ("binary", Fixed([0, 1], [[0.5, 0.5], [-0.1, 1.1]]), "a score is no probability\n  got: 0.5 to 1.1"),
-        ("binary", Fixed([0, 1], [[1.1, -0.1], [0.5, 0.5]]), "a score is no probability\n  got: -0.1 to 0.5"),
-        ("binary", Fixed([0], HALF), "predict() returned the wrong shape\n  got: (1,)\n  expected: (2,)"),
-        ("binary", Fixed([[0], [1]], HALF), "predict() returned the wrong shape\n  got: (2, 1)"),
-    ],
-    ids=[
-        "too few", "a column", "NaN", "infinity", "no two columns", "one class", "three classes", "too few rows",
-        "NaN probability", "over one", "below nought", "too few labels", "labels as a column",
-    ],
-)  # fmt: skip
-def test_predictions_that_cannot_be_written_are_refused(task: Task, estimator: Fixed, said: str) -> None:
-    with pytest.raises(PonteError) as caught:
-        predict(estimator, TWO, SIGNATURE, task)
-    assert str(caught.value).startswith(said)
-
-
-def test_nought_and_one_are_probabilities_and_the_second_column_is_the_score() -> None:
-    got = predict(Fixed(["no", "yes"], [[1.0, 0.0], [0.0, 1.0]]), TWO, SIGNATURE, "binary")
-    assert got.score is not None
-    assert (got.prediction.tolist(), got.score.tolist()) == (["no", "yes"], [0.0, 1.0])
-
-
-@pytest.mark.parametrize(
-    ("label", "task", "values", "written"),
-    [
-        ("integer", "binary", np.array([0, 1], dtype=np.int32), pa.array([0, 1], pa.int64())),
-        ("integer", "binary", np.array([False, True]), pa.array([0, 1], pa.int64())),
-        ("integer", "binary", np.array([0.0, 1.0]), pa.array([0, 1], pa.int64())),
-        ("boolean", "binary", np.array([False, True]), pa.array([False, True])),
-        ("boolean", "binary", np.array([0, 1]), pa.array([False, True])),
-        ("text", "binary", np.array(["no", "yes"]), pa.array(["no", "yes"])),
-        ("text", "binary", np.array(["no", "yes"], dtype=object), pa.array(["no", "yes"])),
-        ("integer", "regression", np.array([1.5, 2.5]), pa.array([1.5, 2.5])),
-        ("number", "regression", np.array([1.5, 2.5], dtype=np.float32), pa.array([1.5, 2.5])),
-    ],
-    ids=[
-        "int32", "booleans for an integer", "whole floats for an integer", "booleans", "integers for a boolean", "text",
-        "objects", "regression on an integer label", "float32",
-    ],
-)  # fmt: skip
-def test_prediction_is_written_as_the_type_of_the_label(
-    label: Family, task: Task, values: Any, written: pa.Array[Any]
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_other_libraries_that_a_person_allowed_must_predict_the_golden_rows_to_the_last_bit(
+    make_stored: Callable[..., Stored], task: Task
 ) -> None:
-    """The column of the prediction table has that type, and COPY takes no other."""
-    found = as_labels(values, dataclasses.replace(SIGNATURE, label=label), task)
-    assert (found.type, found.to_pylist()) == (written.type, written.to_pylist())
+    stored = other_libraries(scikit_learn="1.0")(make_stored(task))
+    allowed = load_version(*_pair(stored), other_libraries_allowed=True)
+    prediction, score = LAST_BIT[task](allowed.predict(ROWS))
+    other = Fixed(prediction, None if score is None else np.column_stack([1 - score, score]))
+    golden = golden_rows(other, ROWS, SIGNATURE, stored.version.output)
+
+    with pytest.raises(ArtifactRefused, match="predicts its golden rows differently"):
+        load_version(*_pair(stored.written_anew(golden_parquet=golden)), other_libraries_allowed=True)
 
 
-@pytest.mark.parametrize(
-    ("label", "values", "said"),
-    [
-        ("integer", np.array([0.0, 0.5]), "values of type float64: "),
-        ("integer", np.array(["no", "yes"]), "values of type <U3: "),
-        ("boolean", np.array(["no", "perhaps"]), "values of type <U7: "),
-        ("text", np.array([0, 1]), "values of type int64: "),
-    ],
-    ids=["a half for an integer", "text for an integer", "text for a boolean", "integers for text"],
-)
-def test_prediction_that_is_no_label_is_refused_instead_of_rounded(label: Family, values: Any, said: str) -> None:
-    with pytest.raises(PonteError, match=r"predict\(\) returned no labels") as caught:
-        as_labels(values, dataclasses.replace(SIGNATURE, label=label), "binary")
-    _, got, *_, expected, fix = str(caught.value).splitlines()
-    assert got.startswith(f"  got: {said}")
-    assert (expected, fix) == (f"  expected: {label}", "  next: let the estimator predict the labels it was fitted on")
+@pytest.mark.parametrize("share", [0.1, 0.9])
+def test_golden_rows_are_predicted_at_the_threshold_of_the_version(
+    make_stored: Callable[..., Stored], share: float
+) -> None:
+    """Labels that were cut elsewhere are others, though every score is the same."""
+    stored = make_stored()
+    loaded = load_version(*_pair(stored))
+    threshold = float(np.quantile(loaded.predict(ROWS).score, share))
+    version = dataclasses.replace(stored.version, threshold=threshold)
+    moved = dataclasses.replace(stored, version=version)
+
+    with pytest.raises(ArtifactRefused, match="predicts its golden rows differently"):
+        load_version(*_pair(moved.written_anew()))
+    golden = golden_rows(loaded.estimator, ROWS, SIGNATURE, version.output)
+    at_threshold = load_version(*_pair(moved.written_anew(golden_parquet=golden))).predict(ROWS)
+    assert at_threshold.score is not None
+    assert at_threshold.prediction.tolist() == (at_threshold.score >= threshold).astype(int).tolist()
+
+
+def test_version_of_before_classes_and_reports_still_loads(
+    make_stored: Callable[..., Stored], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Format 1: no metrics.json, and neither classes nor threshold in manifest and registry."""
+    stored = make_stored()
+    version = dataclasses.replace(stored.version, classes=(), threshold=None, path=f"{stored.version.path}-old")
+    files = {name: content for name, content in stored.files.items() if name != "metrics.json"}
+    facts = artifact_facts(version.model, version.version, version.libraries, version.signature, version.output)
+    facts = {name: value for name, value in facts.items() if name not in ("classes", "threshold")}
+    monkeypatch.setattr(artifacts, "FORMAT", 1)
+    digest = stored.store.write_folder(version.path, files, facts).manifest_sha256
+    monkeypatch.undo()
+
+    loaded = load_version(stored.store, dataclasses.replace(version, manifest_sha256=digest))
+    now = load_version(*_pair(stored)).predict(ROWS)
+    assert loaded.predict(ROWS).prediction.tolist() == now.prediction.tolist()
