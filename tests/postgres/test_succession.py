@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import shutil
 from collections.abc import Callable
@@ -13,9 +14,16 @@ import sqlalchemy as sa
 from tests.postgres.test_registry import another, move
 from tests.sample_model import AS_OF, FEATURES_SQL, WEEK, Change, World
 
-from ponte import freezing, gate, registry, training, versions
+from ponte import freezing, promotion, registry, training, versions
+from ponte.batches import Pin
+from ponte.database import Database
 from ponte.errors import AliasMoved, ArtifactRefused, ModelFolderError, PonteError, SignatureMismatch
+from ponte.registry import Version
+from ponte.windows import midnight
 
+READABLE = "SELECT name, value FROM ponte.metric WHERE subject = 'champion:1' AND name = 'readable'"
+#: Lets something fail for the moment.
+Fault = Callable[[World, pytest.MonkeyPatch], None]
 SCORED = "SELECT model_version, count(*) FROM predictions.visits GROUP BY 1"
 ONE_MORE = FEATURES_SQL.replace("v.items,", "v.items, v.items * v.distance AS load,")
 THOUSANDFOLD = FEATURES_SQL.replace("v.items,", "v.items * 1000 AS items,")
@@ -32,6 +40,14 @@ def remove_the_model(world: World) -> World:
 
 def remove_the_folder(world: World) -> World:
     shutil.rmtree(Path(world.store.root.path) / world.champion().path)
+    return world
+
+
+def damage_the_model(world: World) -> World:
+    file = Path(world.store.root.path) / world.champion().path / "model.joblib"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
     return world
 
 
@@ -58,6 +74,7 @@ ENDS = {
     ),
     "another library": End(upgrade_a_library, ArtifactRefused),
     "a lost file": End(lambda w, _: remove_the_model(w), ArtifactRefused),
+    "a damaged file": End(lambda w, _: damage_the_model(w), ArtifactRefused),
     "a lost folder": End(lambda w, _: remove_the_folder(w), ArtifactRefused),
 }
 
@@ -75,10 +92,12 @@ def test_when_a_champion_cannot_score_any_more_its_successor_does(
 
     assert world.rows("SELECT name, value FROM ponte.metric WHERE subject = 'champion:1'") == [("readable", 0)]
     assert (run.verdict.passed, run.alias.version) == (True, 2)
-    assert [(r.passed, "cannot predict these rows" in r.expected) for r in run.verdict.rules] == [
-        (True, False),
-        (True, True),
-    ]
+    (against,) = [r for r in run.verdict.rules if r.rule == "roc_auc against champion 1"]
+    assert (against.got, against.expected, against.passed) == (
+        "not compared",
+        "nothing: it cannot predict these rows",
+        True,
+    )
     world.run(run_id="again")
     assert world.rows(SCORED) == [(2, 350)]
 
@@ -99,11 +118,22 @@ def test_a_champion_whose_predict_raises_on_the_holdout_does_not_block(world: Wo
     assert world.rows(SCORED) == [(2, 350)]
 
 
+def test_a_candidate_whose_holdout_the_champion_has_learned_from_is_not_let_through(trained: World) -> None:
+    """An older training by hand: no row is left to compare on, and that is no fault of the champion."""
+    older = trained.with_model(files={"features.sql": FEATURES_SQL + "-- older\n"}, training="")
+    run = older.train(run_id="old", as_of=midnight(dt.date(2024, 1, 29)), promote=False)
+
+    found = "SELECT name, value, row_count FROM ponte.metric WHERE version = 2 AND subject = 'champion:1'"
+    assert trained.rows(found) == [("readable", 1.0, 0)]
+    rule = next(r for r in run.verdict.rules if "champion 1" in r.rule)
+    assert (rule.got, rule.passed) == ("no difference", False)
+
+
 def test_a_successor_that_misses_the_bound_is_not_promoted_even_over_a_broken_champion(trained: World) -> None:
     remove_the_model(trained)
     run = trained.with_model(bound="minimum = 0.999").train(run_id="next")
 
-    assert [r.passed for r in run.verdict.rules] == [False, True]
+    assert [r.rule for r in run.verdict.rules if not r.passed] == ["roc_auc meets the bound"]
     assert run.alias is None
     assert trained.champion().version == 1
 
@@ -117,11 +147,61 @@ def test_a_champion_that_was_promoted_after_the_evaluation_has_to_be_measured_fi
     move(trained, third, registry.current_alias(trained.db, "visits"), "a person")
 
     with pytest.raises(AliasMoved, match=f"champion is version {third}, which was not measured") as caught:
-        gate.judge(run.db, run.folder, version, written.snapshot_id, run_id="next")
+        promotion.judge(run.db, run.folder, version, written.snapshot_id, run_id="next")
     assert "clear the task evaluate" in str(caught.value)
     assert trained.ask("SELECT count(*) FROM ponte.gate_verdict WHERE run_id = 'next'") == 0
     verdict_id, _ = run.judge(version, written.snapshot_id, run_id="next")
-    assert gate.promote(run.db, verdict_id, actor="next").version == version
+    assert promotion.promote(run.db, verdict_id, actor="next").version == version
+
+
+# ---------------------------------------------------------------- a champion that has learned from the holdout
+
+
+@pytest.fixture
+def forest(world: World) -> World:
+    """A champion that knows by heart what it was fitted on: four weeks of six."""
+    text = world.folder.text("estimator.py").replace("LogisticRegression()", "RandomForestClassifier(n_estimators=50)")
+    made = f"{text}\n\nfrom sklearn.ensemble import RandomForestClassifier\n"
+    forest = world.with_model(files={"estimator.py": made})
+    forest.set_champion(forest.train(run_id="forest", promote=False).version.version)
+    return world
+
+
+def with_four_holdout_weeks(world: World, **settings: object) -> World:
+    """Return a world whose model is measured on two more weeks, which the champion was fitted on."""
+    text = (world.with_model(**settings).folder.path / "model.toml").read_text()
+    return world.with_model(files={"model.toml": text.replace("holdout_windows = 2", "holdout_windows = 4")})
+
+
+ROWS_BY_SUBJECT = "SELECT DISTINCT row_count FROM ponte.metric WHERE version = 2 AND subject = :s AND slice = ''"
+
+
+def test_a_champion_is_compared_only_on_windows_that_it_was_not_fitted_on(forest: World) -> None:
+    run = with_four_holdout_weeks(forest).train(run_id="next")
+    (against,) = [r for r in run.verdict.rules if r.rule == "roc_auc against champion 1"]
+
+    assert (run.version.version, run.version.holdout_rows) == (2, 1300)
+    assert forest.rows(ROWS_BY_SUBJECT, s="candidate") == [(1300,)]
+    for subject in ("champion:1", "difference:champion:1"):
+        assert forest.rows(ROWS_BY_SUBJECT, s=subject) == [(600,)]
+    value = "SELECT value FROM ponte.metric WHERE version = :v AND subject = :s AND name = 'roc_auc' AND slice = ''"
+    # The champion's own holdout is what is left of the candidate's.
+    theirs = forest.ask(value, v=1, s="candidate")
+    assert forest.ask(value, v=2, s="champion:1") == pytest.approx(theirs)
+    assert against.evidence["outcome"] != "worse"
+    assert (run.verdict.passed, run.alias.version) == (True, 2)
+
+
+def test_a_champion_that_was_fitted_on_nearly_all_of_the_holdout_cannot_be_compared(forest: World) -> None:
+    run = with_four_holdout_weeks(forest, minimum_holdout_rows=601).train(run_id="next")
+    (refused,) = [r for r in run.verdict.rules if not r.passed]
+
+    assert (refused.rule, refused.got) == ("roc_auc against champion 1", "no difference")
+    assert forest.rows("SELECT name, value, row_count FROM ponte.metric WHERE subject LIKE '%champion:1'") == [
+        ("readable", 1, 600)
+    ]
+    assert run.alias is None
+    assert forest.champion().version == 1
 
 
 # ---------------------------------------------------------------- every version brings its own SQL
@@ -246,9 +326,9 @@ def test_a_promotion_between_two_copies_of_a_freeze_changes_nothing(
     edited = trained.with_model(files=OTHER_SCALE)
     claim = freezing.batches.claim
 
-    def after_a_twin(*arguments: object, version: int, **named: object) -> object:
-        claim(*arguments, version=1, **named)
-        return claim(*arguments, version=version, **named)
+    def after_a_twin(*arguments: object, choose: Callable[[], Pin], **named: object) -> object:
+        claim(*arguments, choose=lambda: Pin(version=1, reason="test", hindsight=False), **named)
+        return claim(*arguments, choose=choose, **named)
 
     edited.train(run_id="next")
     monkeypatch.setattr(freezing.batches, "claim", after_a_twin)
@@ -263,23 +343,59 @@ def test_a_promotion_between_two_copies_of_a_freeze_changes_nothing(
 # ---------------------------------------------------------------- a way out of what broke in passing, or for good
 
 
+class StoreError(Exception):
+    """What the client of an object store raises: no OSError."""
+
+
+def let_the_store_fail(error: Exception) -> Fault:
+    def fail(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        original, champion = type(world.store).read_folder, world.champion().path
+
+        def read_folder(store: object, path: str, *arguments: object) -> object:
+            if path == champion:
+                raise error
+            return original(store, path, *arguments)
+
+        monkeypatch.setattr(type(world.store), "read_folder", read_folder)
+
+    return fail
+
+
+def let_the_database_fail(_: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = registry.allows_other_libraries
+
+    def allows_other_libraries(db: Database, version: Version) -> bool:
+        if version.version == 1:
+            raise sa.exc.OperationalError("SELECT", {}, Exception("the connection was lost"))
+        return original(db, version)
+
+    monkeypatch.setattr(registry, "allows_other_libraries", allows_other_libraries)
+
+
+FAULTS: dict[str, tuple[Fault, type[Exception]]] = {
+    "a store that times out": (let_the_store_fail(TimeoutError("the store did not answer")), TimeoutError),
+    "a store that refuses": (let_the_store_fail(StoreError("slow down")), StoreError),
+    "a database that is away": (let_the_database_fail, sa.exc.OperationalError),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_of_the_moment_while_the_champion_is_read_does_not_open_the_gate(
-    trained: World, monkeypatch: pytest.MonkeyPatch
+    trained: World, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A store that times out says nothing about the champion; evaluate fails and is tried again."""
+    """It says nothing about the champion; evaluate fails and is tried again."""
+    fail, error = FAULTS[name]
     world = trained.with_model(files={"features.sql": FEATURES_SQL + "-- again\n"})
     written = world.snapshot(run_id="second")
     version = world.fit(written.snapshot_id, run_id="second")
-    original = type(world.store).read_folder
+    with monkeypatch.context() as patch:
+        fail(world, patch)
+        with pytest.raises(error):
+            world.judge(version.version, written.snapshot_id, run_id="second")
+    assert world.ask("SELECT count(*) FROM ponte.metric WHERE version = 2") == 0
 
-    def timed_out(store: object, path: str, *arguments: object) -> object:
-        if path == world.champion().path:
-            raise TimeoutError("the store did not answer")
-        return original(store, path, *arguments)
-
-    monkeypatch.setattr(type(world.store), "read_folder", timed_out)
-    with pytest.raises(TimeoutError):
-        world.judge(version.version, written.snapshot_id, run_id="second")
+    world.judge(version.version, written.snapshot_id, run_id="second")
+    assert world.rows(READABLE) == [("readable", 1)]
 
 
 def test_training_again_on_the_same_inputs_replaces_a_damaged_version(trained: World) -> None:
@@ -303,7 +419,12 @@ def test_a_folder_that_was_edited_before_a_retry_of_the_freeze_is_refused(
     from ponte import training_sets
 
     training_sets.claim_training_set(
-        world.db, world.folder, as_of=AS_OF, holdout_from=world.windows()[-2].start, run_id="t"
+        world.db,
+        world.folder,
+        as_of=AS_OF,
+        calibration_from=None,
+        holdout_from=world.windows()[-2].start,
+        run_id="t",
     )
     with pytest.raises(PonteError, match="edited since this run began"):
         world.with_model(files=OTHER_SCALE).snapshot(run_id="t")
