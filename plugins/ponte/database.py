@@ -72,6 +72,15 @@ class Database:
             connection.close()
 
 
+def lock_decisions(connection: sa.Connection, model: str) -> None:
+    """Until the transaction ends, nobody else decides which version of the model counts, or acts on it.
+
+    Whoever takes it takes it before any row: that is the order that keeps two from waiting for each other.
+    """
+    lock = sa.text("SELECT pg_advisory_xact_lock(hashtext('ponte.alias'), hashtext(:model))")
+    connection.execute(lock, {"model": model})
+
+
 def quote(*parts: str) -> str:
     """Return a quoted, dotted identifier.
 

@@ -10,6 +10,8 @@
     ├── TrainingRefused       the snapshot cannot support a trustworthy model
     ├── ArtifactRefused       stored bytes are not the bytes that were registered
     ├── NoChampion            nothing was promoted yet
+    ├── VersionMarkedBad      a person has marked the version bad
+    ├── HindsightRefused      the version may have seen what happened after as_of
     ├── AliasMoved            somebody else moved the alias first
     ├── Fenced                a newer run owns the window
     ├── RowsLost              the conservation law of rows does not hold
@@ -96,6 +98,14 @@ class ArtifactRefused(PonteError):
 
 class NoChampion(PonteError):
     """The model has no promoted version yet."""
+
+
+class VersionMarkedBad(PonteError):
+    """A person has marked the version bad; it is used only by who says so."""
+
+
+class HindsightRefused(PonteError):
+    """The version may have learned from what happened after the window's as_of."""
 
 
 class AliasMoved(PonteError):

@@ -1,7 +1,7 @@
 """Stage a scored batch, then flip the pointer behind the fence.
 
 Readers see all of a batch or none of it: what they see changes with one row of `ponte.published`, each time with an
-event. A batch that was replaced stays where it is, so that a way back (not built yet) is one row too.
+event. A batch that was replaced stays where it is, so that the way back is one row too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from ponte import batches, registry
 from ponte.batches import Batch
 from ponte.database import DATA_SCHEMA, Database, is_transient, limit_lock_waits, quote
-from ponte.errors import Fenced, RowsLost
+from ponte.errors import Fenced, RowsLost, VersionMarkedBad
 from ponte.prediction_tables import attach_prediction_table, finish_prediction_table
 from ponte.receipts import Receipt, measured
 
@@ -95,13 +95,13 @@ def require_conservation(connection: sa.Connection, batch: Batch) -> int:
 def publish(db: Database, batch_id: int, *, actor: str, reason: str) -> Publication:
     """Show the staged batch to readers, in one short transaction behind the fence.
 
-    Publishing what is published already changes nothing. Raises Fenced when a newer run claimed the window, RowsLost
-    when the rows do not add up.
+    Publishing what is published already changes nothing. Raises Fenced when a newer run claimed the window,
+    VersionMarkedBad when a person has marked the version meanwhile, RowsLost when the rows do not add up.
     """
     batch = batches.get_batch(db, batch_id)
     batches.require(batch, "staged")
     with measured(db, Receipt(model=batch.model, step="publish", batch_id=batch_id, version=batch.version)) as receipt:
-        publication = _with_lock_retries(lambda: _flip(db, batch_id, actor=actor, reason=reason))
+        publication = with_lock_retries(lambda: _flip(db, batch_id, actor=actor, reason=reason))
         receipt.row_count = publication.row_count
     return publication
 
@@ -110,6 +110,7 @@ def _flip(db: Database, batch_id: int, *, actor: str, reason: str) -> Publicatio
     with db.begin() as connection:
         limit_lock_waits(connection, LOCK_TIMEOUT)
         batch = batches.read_batch(connection, batch_id)
+        registry.lock_alias(connection, batch.model)  # no mark and no rollback comes between the question and the flip
         values = {"model": batch.model, "window": batch.window_start, "batch": batch_id, "epoch": batch.epoch}
         newest = connection.execute(
             sa.text("SELECT epoch, run_id FROM ponte.claim WHERE model = :model AND window_start = :window FOR UPDATE"),
@@ -134,27 +135,56 @@ def _flip(db: Database, batch_id: int, *, actor: str, reason: str) -> Publicatio
             )
             before = connection.execute(query, values).scalar_one()
             return Publication(batch_id=batch_id, previous_batch_id=before, row_count=rows)
-        attach_prediction_table(connection, batch)
-        connection.execute(
-            sa.text(
-                "INSERT INTO ponte.published (model, window_start, batch_id, epoch) "
-                "VALUES (:model, :window, :batch, :epoch) "
-                "ON CONFLICT (model, window_start) DO UPDATE SET batch_id = :batch, epoch = :epoch, at = now()"
-            ),
-            values,
-        )
-        connection.execute(
-            sa.text(
-                "INSERT INTO ponte.publication_event "
-                "(model, window_start, batch_id, previous_batch_id, row_count, actor, reason) "
-                "VALUES (:model, :window, :batch, :previous, :rows, :actor, :reason)"
-            ),
-            {**values, "previous": previous, "rows": rows, "actor": actor, "reason": reason},
-        )
+        if registry.has_bad_mark(connection, batch.model, batch.version):
+            raise VersionMarkedBad(
+                "the version was marked bad since it scored this batch; nothing was published",
+                where=f"{batch.place}, version {batch.version}",
+                fix=f"trigger {batch.model}__score again: it takes another version",
+            )
+        show(connection, batch, epoch=batch.epoch, actor=actor, reason=reason)
         return Publication(batch_id=batch_id, previous_batch_id=previous, row_count=rows)
 
 
-def _with_lock_retries(action: Callable[[], T]) -> T:
+def show(
+    connection: sa.Connection, batch: Batch, *, epoch: int, actor: str, reason: str, rollback_id: int | None = None
+) -> int | None:
+    """Point `published` to a staged batch and append the event, in the caller's transaction, behind its fence.
+
+    Return the batch that people saw before. Raises RowsLost when the rows do not add up.
+    """
+    rows = require_conservation(connection, batch)
+    attach_prediction_table(connection, batch)
+    values = {"model": batch.model, "window": batch.window_start, "batch": batch.batch_id, "epoch": epoch}
+    query = sa.text("SELECT batch_id FROM ponte.published WHERE model = :model AND window_start = :window")
+    previous: int | None = connection.execute(query, values).scalar_one_or_none()
+    connection.execute(
+        sa.text(
+            "INSERT INTO ponte.published (model, window_start, batch_id, epoch) "
+            "VALUES (:model, :window, :batch, :epoch) "
+            "ON CONFLICT (model, window_start) DO UPDATE SET batch_id = :batch, epoch = :epoch, at = now()"
+        ),
+        values,
+    )
+    connection.execute(
+        sa.text(
+            "INSERT INTO ponte.publication_event "
+            "(model, window_start, batch_id, previous_batch_id, row_count, actor, reason, rollback_id) "
+            "VALUES (:model, :window, :batch, :previous, :rows, :actor, :reason, :rollback_id)"
+        ),
+        {
+            **values,
+            "previous": previous,
+            "rows": rows,
+            "actor": actor,
+            "reason": reason,
+            "rollback_id": rollback_id,
+        },
+    )
+    return previous
+
+
+def with_lock_retries(action: Callable[[], T]) -> T:
+    """Return what `action` returns; it is tried again while it meets passing faults, a lock time-out among them."""
     for attempt in range(1, LOCK_TRIES + 1):
         try:
             return action()

@@ -10,8 +10,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ponte.database import Database
-from ponte.errors import AliasMoved, NoChampion, PonteError
+from ponte.database import Database, lock_decisions
+from ponte.errors import AliasMoved, NoChampion, PonteError, VersionMarkedBad
+from ponte.predictions import Output
 from ponte.signature import Signature
 from ponte.spec import Task
 
@@ -31,16 +32,31 @@ class Version:
     path: str
     manifest_sha256: str
     signature: Signature
+    #: How probabilities become labels.
+    classes: tuple[Any, ...]
+    threshold: float | None
     spec_digest: str
     code_revision: str | None
     #: Exact versions of Python and the libraries that fitted it, by name.
     libraries: dict[str, str]
-    #: Latest label or feature time the fit has seen.
+    #: No label or feature of after this moment was seen, neither in fitting nor in measuring.
     train_cutoff: dt.datetime
     train_rows: int
+    calibration_rows: int
     holdout_rows: int
+    purged_rows: int
     byte_count: int
     run_id: str
+
+    @property
+    def output(self) -> Output:
+        """How its probabilities become labels."""
+        return Output(task=self.task, classes=self.classes, threshold=self.threshold)
+
+    @property
+    def place(self) -> str:
+        """Where an error happened, for its message."""
+        return f"model {self.model}, version {self.version}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,15 +103,45 @@ def register(db: Database, model: str, train_key: str, write: Callable[[int], Ve
         new = write(connection.execute(query, {"model": model}).scalar_one())
         values = {name: getattr(new, name) for name in Version.__dataclass_fields__}
         values |= {"signature": json.dumps(new.signature.as_json()), "libraries": json.dumps(new.libraries)}
+        values["classes"] = json.dumps(new.classes) if new.classes else None
         columns, places = ", ".join(values), ", ".join(f":{name}" for name in values)
         connection.execute(sa.text(f"INSERT INTO ponte.version ({columns}) VALUES ({places})"), values)
         return new
+
+
+def is_bad(db: Database, model: str, version: int) -> bool:
+    """Tell whether the version is marked bad: never chosen by default, whatever points to it."""
+    with db.begin() as connection:
+        return has_bad_mark(connection, model, version)
+
+
+def has_bad_mark(connection: sa.Connection, model: str, version: int) -> bool:
+    """Do what `is_bad` does, in the caller's transaction."""
+    query = sa.text("SELECT ponte.is_bad(:model, :version)")
+    return bool(connection.execute(query, {"model": model, "version": version}).scalar_one())
+
+
+def allows_other_libraries(db: Database, version: Version) -> bool:
+    """Tell whether a person has allowed that the version is used with libraries other than those that trained it."""
+    query = sa.text(
+        "SELECT mark FROM ponte.version_mark WHERE model = :model AND version = :version "
+        "AND mark LIKE 'other libraries %' ORDER BY mark_id DESC LIMIT 1"
+    )
+    with db.begin() as connection:
+        found = connection.execute(query, {"model": version.model, "version": version.version}).scalar_one_or_none()
+    return bool(found == "other libraries allowed")
 
 
 def current_alias(db: Database, model: str, alias: str = CHAMPION) -> Alias | None:
     """Return where the alias points, or None before its first event."""
     with db.begin() as connection:
         return _alias(connection, model, alias)
+
+
+def lock_alias(connection: sa.Connection, model: str) -> Alias | None:
+    """Return where the champion alias points; until the transaction ends, nobody else decides about the model."""
+    lock_decisions(connection, model)
+    return _alias(connection, model, CHAMPION)
 
 
 def get_event(db: Database, event_id: int | None) -> Alias | None:
@@ -109,7 +155,7 @@ def get_event(db: Database, event_id: int | None) -> Alias | None:
 
 
 def champion(db: Database, model: str) -> Version:
-    """Return the version that scores now; raises NoChampion with what to do."""
+    """Return the version that scores now; raises NoChampion or VersionMarkedBad with what to do."""
     alias = current_alias(db, model)
     if alias is None:
         raise NoChampion(
@@ -117,11 +163,17 @@ def champion(db: Database, model: str) -> Version:
             where=f"model {model}",
             fix=f"trigger the DAG {model}__train; scoring can start when a version has passed the gate",
         )
+    if is_bad(db, model, alias.version):
+        raise VersionMarkedBad(
+            "the champion is marked bad",
+            where=f"model {model}, version {alias.version}",
+            fix="roll back to another version with the DAG ponte__rollback, or take the mark back",
+        )
     return get_version(db, model, alias.version)
 
 
-def move_alias(
-    db: Database,
+def append_move(
+    connection: sa.Connection,
     model: str,
     version: int,
     *,
@@ -133,8 +185,8 @@ def move_alias(
 ) -> Alias:
     """Point the alias at `version` if it still stands where the caller saw it (`expected`); append the event.
 
-    A caller that repeats its own move (a retry after a lost answer) gets the event it wrote before. Raises AliasMoved
-    when somebody else moved the alias in between.
+    In the caller's transaction. A caller that repeats its own move (a retry after a lost answer) gets the event it
+    wrote before. Raises AliasMoved when somebody else moved the alias in between.
     """
     row = {
         "model": model,
@@ -150,19 +202,18 @@ def move_alias(
         f"INSERT INTO ponte.alias_event ({', '.join(row)}) VALUES ({', '.join(':' + name for name in row)}) "
         "ON CONFLICT (model, alias, previous_event_id) DO NOTHING RETURNING event_id"
     )
-    with db.begin() as connection:
-        event_id = connection.execute(insert, row).scalar_one_or_none()
-        if event_id is not None:
-            return Alias(version=version, event_id=event_id)
-        successor = connection.execute(
-            sa.text(
-                "SELECT event_id, version, actor FROM ponte.alias_event WHERE model = :model AND alias = :alias "
-                "AND previous_event_id IS NOT DISTINCT FROM :previous_event_id"
-            ),
-            row,
-        ).one()
-        if (successor.version, successor.actor) == (version, actor):
-            return Alias(version=version, event_id=successor.event_id)
+    event_id = connection.execute(insert, row).scalar_one_or_none()
+    if event_id is not None:
+        return Alias(version=version, event_id=event_id)
+    successor = connection.execute(
+        sa.text(
+            "SELECT event_id, version, actor, evidence FROM ponte.alias_event WHERE model = :model AND alias = :alias "
+            "AND previous_event_id IS NOT DISTINCT FROM :previous_event_id"
+        ),
+        row,
+    ).one()
+    if (successor.version, successor.actor, successor.evidence) == (version, actor, evidence):
+        return Alias(version=version, event_id=successor.event_id)
     raise AliasMoved(
         f"the {alias} was moved to version {successor.version} by {successor.actor} in the meantime",
         where=f"model {model}",
@@ -184,4 +235,7 @@ def _select(connection: sa.Connection, condition: str, parameters: dict[str, Any
     names = ", ".join(Version.__dataclass_fields__)
     query = sa.text(f"SELECT {names} FROM ponte.version WHERE {condition}")
     row = connection.execute(query, parameters).mappings().one_or_none()
-    return None if row is None else Version(**{**row, "signature": Signature.from_json(row["signature"])})
+    if row is None:
+        return None
+    parsed = {"signature": Signature.from_json(row["signature"]), "classes": tuple(row["classes"] or ())}
+    return Version(**{**row, **parsed})

@@ -14,7 +14,7 @@ from tests.postgres.children import DieWhileWriting, in_child
 from tests.postgres.test_fence import at_once
 from tests.sample_model import FEATURES_SQL, World, write_model
 
-from ponte import gate, registry
+from ponte import promotion, registry
 from ponte.artifacts import ArtifactStore, StoredFolder
 from ponte.errors import AliasMoved, NoChampion, PonteError
 from ponte.registry import Alias, Version
@@ -139,9 +139,10 @@ def test_a_model_without_champion_says_what_to_do(world: World) -> None:
 
 
 def move(world: World, version: int, expected: Alias | None, actor: str) -> Alias:
-    return registry.move_alias(
-        world.db, "visits", version, expected=expected, actor=actor, reason="test", evidence={"from": actor}
-    )
+    with world.db.begin() as connection:
+        return registry.append_move(
+            connection, "visits", version, expected=expected, actor=actor, reason="test", evidence={"from": actor}
+        )
 
 
 def test_of_two_that_move_an_alias_from_the_same_state_one_wins(trained: World) -> None:
@@ -192,7 +193,7 @@ def test_a_verdict_expires_when_the_champion_moves(trained: World) -> None:
 
     assert run.verdict.passed
     with pytest.raises(AliasMoved, match=f"moved to version {third} by a person"):
-        gate.promote(trained.db, run.verdict_id, actor="second")
+        promotion.promote(trained.db, run.verdict_id, actor="second")
     assert trained.champion().version == third
 
 
