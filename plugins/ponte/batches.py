@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import sqlalchemy as sa
 
-from ponte.database import DATA_SCHEMA, Database
+from ponte.database import DATA_SCHEMA, Database, lock_decisions
 from ponte.errors import BatchRejected, Fenced, PonteError
 from ponte.signature import Column
 from ponte.windows import Window
@@ -34,6 +35,8 @@ class Batch:
     run_id: str
     epoch: int
     version: int
+    #: True when the version may have learned from what happened after as_of.
+    hindsight: bool
     status: Status
     why: str | None
     columns: tuple[Column, ...] | None
@@ -56,47 +59,38 @@ class Batch:
         return self.status in _ORDER and _ORDER.index(self.status) >= _ORDER.index(status)
 
 
-def claim(db: Database, model: str, window: Window, *, run_id: str, version: int) -> Batch:
-    """Return the batch of this run and window; new ones get the next epoch and pin `version`.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pin:
+    """The version that a batch is scored with, and why."""
+
+    version: int
+    reason: str
+    hindsight: bool
+
+
+def claim(db: Database, model: str, window: Window, *, run_id: str, choose: Callable[[], Pin]) -> Batch:
+    """Return the batch of this run and window; a new one gets the next epoch and pins the version of `choose`.
 
     The claim fences off every older run of the window: their unfinished batches become `failed`, and none of them can
-    publish any more. A retry of the same run finds its batch and claims nothing.
+    publish any more. A retry of the same run finds its batch and claims nothing. `choose` is called while the window is
+    held, so no rollback can come between the choice and the claim; when it raises, nothing was claimed.
     """
-    values = {
-        **window.parameters(),
-        "model": model,
-        "run_id": run_id,
-        "version": version,
-    }
+    values: dict[str, object] = {**window.parameters(), "model": model, "run_id": run_id}
     with db.begin() as connection:
-        # The row lock of this upsert makes two copies of one run take turns.
-        epoch = connection.execute(
-            sa.text(
-                "INSERT INTO ponte.claim AS c (model, window_start, epoch, run_id) "
-                "VALUES (:model, :window_start, 1, :run_id) ON CONFLICT (model, window_start) "
-                "DO UPDATE SET epoch = c.epoch + 1, run_id = excluded.run_id, at = now() RETURNING epoch"
-            ),
-            values,
-        ).scalar_one()
+        lock_decisions(connection, model)
+        # The row lock of the claim makes two copies of one run take turns.
+        epoch = take_over(connection, model, window.start, run_id=run_id)
         known = _select(connection, "model = :model AND window_start = :window_start AND run_id = :run_id", values)
         if known is not None:
             connection.rollback()
             return known
-        connection.execute(
-            sa.text(
-                # A step of an older run may hold its batch for long: it is passed over, and the fence stops it later.
-                "UPDATE ponte.batch SET status = 'failed', why = 'superseded by run ' || :run_id "
-                "WHERE batch_id IN (SELECT batch_id FROM ponte.batch b "
-                "WHERE model = :model AND window_start = :window_start AND status NOT IN ('rejected', 'failed') "
-                "AND NOT EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id) "
-                "FOR UPDATE SKIP LOCKED)"
-            ),
-            values,
-        )
+        pin = choose()
+        values |= {"version": pin.version, "version_reason": pin.reason, "hindsight": pin.hindsight}
         batch_id = connection.execute(
             sa.text(
-                "INSERT INTO ponte.batch (model, window_start, window_end, as_of, run_id, epoch, version) "
-                "VALUES (:model, :window_start, :window_end, :as_of, :run_id, :epoch, :version) RETURNING batch_id"
+                "INSERT INTO ponte.batch (model, window_start, window_end, as_of, run_id, epoch, version, "
+                "version_reason, hindsight) VALUES (:model, :window_start, :window_end, :as_of, :run_id, :epoch, "
+                ":version, :version_reason, :hindsight) RETURNING batch_id"
             ),
             {**values, "epoch": epoch},
         ).scalar_one()
@@ -117,11 +111,33 @@ def claim(db: Database, model: str, window: Window, *, run_id: str, version: int
         return batch
 
 
-def find_batch(db: Database, model: str, window: Window, *, run_id: str) -> Batch | None:
-    """Return the batch that the run has claimed for the window, if it has."""
-    values = {"model": model, "window_start": window.start, "run_id": run_id}
-    with db.begin() as connection:
-        return _select(connection, "model = :model AND window_start = :window_start AND run_id = :run_id", values)
+def take_over(connection: sa.Connection, model: str, window_start: dt.date, *, run_id: str) -> int:
+    """Give the window to a run, in the caller's transaction; return the epoch. Older runs can no longer publish.
+
+    Their batches that nobody ever saw become `failed`.
+    """
+    values = {"model": model, "window_start": window_start, "run_id": run_id}
+    epoch = connection.execute(
+        sa.text(
+            "INSERT INTO ponte.claim AS c (model, window_start, epoch, run_id) "
+            "VALUES (:model, :window_start, 1, :run_id) ON CONFLICT (model, window_start) "
+            "DO UPDATE SET epoch = c.epoch + 1, run_id = excluded.run_id, at = now() RETURNING epoch"
+        ),
+        values,
+    ).scalar_one()
+    connection.execute(
+        sa.text(
+            # A step of an older run may hold its batch for long: it is passed over, and the fence stops it later.
+            "UPDATE ponte.batch SET status = 'failed', why = 'superseded by run ' || :run_id "
+            "WHERE batch_id IN (SELECT batch_id FROM ponte.batch b "
+            "WHERE model = :model AND window_start = :window_start AND run_id <> :run_id "
+            "AND status NOT IN ('rejected', 'failed') "
+            "AND NOT EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id) "
+            "FOR UPDATE SKIP LOCKED)"
+        ),
+        values,
+    )
+    return int(epoch)
 
 
 def get_batch(db: Database, batch_id: int) -> Batch:

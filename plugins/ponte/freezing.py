@@ -7,6 +7,7 @@ on disk that no catalog knows.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 
 from ponte import batches, registry
 from ponte.author_sql import AuthorQuery, prefixed
-from ponte.batches import Batch
+from ponte.batches import Batch, Pin
 from ponte.catalog import ModelFolder
 from ponte.database import DATA_SCHEMA, Database, limit_lock_waits, quote
 from ponte.errors import TrainingRefused
@@ -25,28 +26,48 @@ from ponte.receipts import Receipt, measured
 from ponte.registry import Version
 from ponte.signature import Column, Signature, require_same
 from ponte.training_sets import TrainingSet, claim_training_set, get_training_set, lock_training_set, require_unedited
+from ponte.version_choice import choose, choose_named
 from ponte.windows import Window
 
 log = logging.getLogger(__name__)
 _LABELS = "labels_"
 
 
-def freeze_batch(db: Database, folder: ModelFolder, window: Window, *, run_id: str) -> Batch:
+def freeze_batch(
+    db: Database,
+    folder: ModelFolder,
+    window: Window,
+    *,
+    run_id: str,
+    now: dt.datetime,
+    allow_hindsight: bool = False,
+    named: Version | None = None,
+) -> Batch:
     """Claim the window and return its batch with the rows frozen; does nothing when this run froze it before.
+
+    now : the moment of the call; tells whether the window is the newest. named : the version that a person has chosen;
+    by default the champion, of now or of as_of (see `version_choice`).
 
     The rows come from the features.sql that the version was trained with, as kept with its snapshot: an edit of the
     folder takes effect with the version that is trained on it, and going back to a version goes back to its text.
 
-    Raises NoChampion, ModelFolderError, SignatureMismatch before anything is claimed, BatchRejected when the window is
-    empty (unless the model says `empty = "allow"`), Fenced when a newer run claimed the window.
+    Raises NoChampion, VersionMarkedBad, HindsightRefused, ModelFolderError, SignatureMismatch before anything is
+    claimed, BatchRejected when the window is empty (unless the model says `empty = "allow"`), Fenced when a newer run
+    claimed the window.
     """
-    claimed = batches.find_batch(db, folder.name, window, run_id=run_id)
-    version = registry.get_version(db, folder.name, claimed.version) if claimed else registry.champion(db, folder.name)
+
+    def choose_version() -> Pin:
+        if named is None:
+            choice = choose(db, folder.name, window, now=now, allow_hindsight=allow_hindsight)
+        else:
+            choice = choose_named(named, window, allow_hindsight=allow_hindsight)
+        _require_trained_columns(db, folder, choice.version)
+        log.info("window %s is scored by version %d: %s", window, choice.version.version, choice.reason)
+        return Pin(version=choice.version.version, reason=choice.reason, hindsight=choice.hindsight)
+
+    batch = batches.claim(db, folder.name, window, run_id=run_id, choose=choose_version)
+    version = registry.get_version(db, folder.name, batch.version)
     text = get_training_set(db, version.snapshot_id).features_sql
-    _require_trained_columns(db, folder, version, text)
-    batch = claimed or batches.claim(db, folder.name, window, run_id=run_id, version=version.version)
-    if batch.version != version.version:  # a twin has claimed it, before a promotion
-        return freeze_batch(db, folder, window, run_id=run_id)
     if batch.status == "freezing":
         with measured(db, Receipt(model=folder.name, step="freeze", batch_id=batch.batch_id)) as receipt:
             receipt.row_count = _freeze_rows(db, batch, text, (*version.signature.key, *version.signature.features))
@@ -57,8 +78,9 @@ def freeze_batch(db: Database, folder: ModelFolder, window: Window, *, run_id: s
     return batch
 
 
-def _require_trained_columns(db: Database, folder: ModelFolder, version: Version, trained_text: str) -> None:
+def _require_trained_columns(db: Database, folder: ModelFolder, version: Version) -> None:
     """Raise SignatureMismatch unless the folder's query, and the version's own, return the version's columns now."""
+    trained_text = get_training_set(db, version.snapshot_id).features_sql
     texts = dict.fromkeys([folder.text("features.sql"), trained_text])
     if len(texts) > 1:
         log.warning("features.sql was edited since version %d was trained; its own text is used", version.version)
@@ -103,8 +125,19 @@ def freeze_training_set(
     without rows.
     """
     found = inspect_folder(db, folder)
-    holdout_from = windows[-folder.spec.training.holdout_windows].start
-    training_set = claim_training_set(db, folder, as_of=as_of, holdout_from=holdout_from, run_id=run_id)
+    training = folder.spec.training
+    training_set = claim_training_set(
+        db,
+        folder,
+        as_of=as_of,
+        calibration_from=(
+            windows[-training.holdout_windows - training.calibration_windows].start
+            if training.calibration_windows
+            else None
+        ),
+        holdout_from=windows[-training.holdout_windows].start,
+        run_id=run_id,
+    )
     if training_set.status == "freezing":
         require_unedited(folder, training_set)
         with measured(db, Receipt(model=folder.name, step="freeze", snapshot_id=training_set.snapshot_id)) as receipt:

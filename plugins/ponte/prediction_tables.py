@@ -28,13 +28,20 @@ def _columns(signature: Signature, task: Task) -> dict[str, str]:
     # Constraints have names of their own, because a partition must bring its parent's by name. Both refuse NaN, which
     # PostgreSQL sorts above every number.
     finite = " CONSTRAINT prediction_is_finite CHECK (prediction > '-Infinity' AND prediction < 'Infinity')"
-    score = {"score": "double precision NOT NULL CONSTRAINT score_is_probability CHECK (score BETWEEN 0 AND 1)"}
+    scores: dict[Task, dict[str, str]] = {
+        "binary": {"score": "double precision NOT NULL CONSTRAINT score_is_probability CHECK (score BETWEEN 0 AND 1)"},
+        "multiclass": {
+            "scores": "double precision[] NOT NULL CONSTRAINT scores_are_probabilities "
+            "CHECK (0 <= ALL (scores) AND 1 >= ALL (scores))"
+        },
+        "regression": {},
+    }
     return {
         "batch_id": "bigint NOT NULL",
         "window_start": "date NOT NULL",
         **keys,
         "prediction": f"{SQL_TYPES[label]} NOT NULL" + (finite if task == "regression" else ""),
-        **({} if task == "regression" else score),
+        **scores[task],
         "scored_at": "timestamp with time zone NOT NULL",
     }
 
@@ -44,8 +51,10 @@ _COMMENTS = {
     "window_start": "First day of the window, UTC.",
     "prediction": "Predicted label.",
     "score": "Probability of the positive class (the greater of the two labels), 0 to 1.",
+    "scores": "Probability of each class, in the order of ponte.version.classes; they sum to 1.",
     "scored_at": "When it was computed.",
     "model_version": "Version of the model that computed it.",
+    "hindsight": "True when that version may have learned from what happened after as_of.",
 }
 
 
@@ -101,22 +110,23 @@ def attach_prediction_table(connection: sa.Connection, batch: Batch) -> None:
 
 def _create_views(connection: sa.Connection, model: str, columns: dict[str, str], signature: Signature) -> None:
     view, latest = quote("predictions", model), quote("predictions", f"{model}_latest")
-    if _exists(connection, "predictions", model):
+    if _has_column(connection, view, "hindsight"):
         return
     keys = [c.name for c in signature.key]
     rest = [name for name in columns if name not in ("batch_id", "window_start", *keys)]
     shown = ", ".join(f"p.{quote(name)}" for name in ("window_start", *keys, *rest))
     connection.exec_driver_sql(
-        f"CREATE VIEW {view} AS SELECT {shown}, b.version AS model_version, p.batch_id "
+        # The views of before the column `hindsight` get it at their end, which is all that PostgreSQL allows.
+        f"CREATE OR REPLACE VIEW {view} AS SELECT {shown}, b.version AS model_version, p.batch_id, b.hindsight "
         f"FROM {quote('ponte', parent_name(model))} p "
         f"JOIN ponte.published u ON u.batch_id = p.batch_id AND u.window_start = p.window_start "
         f"JOIN ponte.batch b ON b.batch_id = p.batch_id WHERE u.model = '{model}'"
     )
     connection.exec_driver_sql(
-        f"CREATE VIEW {latest} AS SELECT * FROM {view} WHERE window_start = "
+        f"CREATE OR REPLACE VIEW {latest} AS SELECT * FROM {view} WHERE window_start = "
         f"(SELECT max(window_start) FROM ponte.published WHERE model = '{model}')"
     )
-    names = dict.fromkeys([*columns, "model_version"], "")
+    names = dict.fromkeys([*columns, "model_version", "hindsight"], "")
     _comment(connection, "VIEW", view, names, f"Predictions of {model}, all windows: each window whole or not at all.")
     _comment(connection, "VIEW", latest, names, f"Predictions of {model} for the newest window.")
 
@@ -144,6 +154,13 @@ def _require_columns(connection: sa.Connection, batch: Batch, columns: dict[str,
             expected=", ".join(f"{n} {t}" for n, t in got.items()),
             fix="a model keeps its key and label type for life: give the changed model a folder of its own",
         )
+
+
+def _has_column(connection: sa.Connection, relation: str, column: str) -> bool:
+    query = sa.text(
+        "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(:name) AND attname = :column)"
+    )
+    return bool(connection.execute(query, {"name": relation, "column": column}).scalar_one())
 
 
 def _exists(connection: sa.Connection, schema: str, name: str) -> bool:

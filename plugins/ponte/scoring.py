@@ -23,9 +23,10 @@ from ponte.catalog import ModelFolder
 from ponte.database import DATA_SCHEMA, Database, quote
 from ponte.errors import PonteError, RowsLost
 from ponte.prediction_tables import create_prediction_table
+from ponte.predictions import as_labels, score_column
 from ponte.receipts import Receipt, measured
 from ponte.signature import require_same, select_list
-from ponte.versions import LoadedVersion, as_labels, load_version
+from ponte.versions import LoadedVersion, load_version
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -92,7 +93,9 @@ def score_shard(
         log.info("shard %d was committed before: %d rows", shard.shard, done)
         return done
     with measured(db, Receipt(model=batch.model, step="score", batch_id=batch_id, version=batch.version)) as receipt:
-        loaded = load_version(store, registry.get_version(db, batch.model, batch.version))
+        version = registry.get_version(db, batch.model, batch.version)
+        allowed = registry.allows_other_libraries(db, version)
+        loaded = load_version(store, version, other_libraries_allowed=allowed)
         try:
             receipt.row_count = _stream(db, loaded, batch, shard, chunk_rows=folder.spec.scoring.chunk_rows, now=now)
         except Exception:
@@ -192,8 +195,9 @@ def _predicted(
             **{c.name: chunk.column(c.name).combine_chunks() for c in loaded.version.signature.key},
             "prediction": as_labels(predictions.prediction, loaded.version.signature, loaded.version.task),
         }
-        if predictions.score is not None:
-            columns["score"] = pa.array(predictions.score)
+        scores = score_column(predictions)
+        if scores is not None:
+            columns[scores[0]] = scores[1]
         columns["scored_at"] = pa.repeat(pa.scalar(now, pa.timestamp("us", tz="UTC")), rows)
         yield pa.RecordBatch.from_pydict(columns)
 

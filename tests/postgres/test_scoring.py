@@ -56,8 +56,10 @@ def test_the_latest_view_shows_only_the_newest_window(trained: World) -> None:
 
 
 def test_shards_and_chunks_change_nothing_but_the_way(trained: World) -> None:
+    # How many rows a matrix product has decides the last bit of each.
+    rounded = "round(score::numeric, 12)"
     trained.run(run_id="one")
-    whole = trained.published_checksum()
+    whole = trained.published_checksum(score=rounded)
     split = trained.with_model(shard_rows=80, chunk_rows=30)
     batch = split.run(run_id="many")
 
@@ -70,7 +72,7 @@ def test_shards_and_chunks_change_nothing_but_the_way(trained: World) -> None:
     assert shards[-1][2] == batch.page_count
     assert all(before[2] == after[1] for before, after in pairwise(shards))
     assert sum(s[3] for s in shards) == VISITS_PER_WEEK
-    assert split.published_checksum() == whole
+    assert split.published_checksum(score=rounded) == whole
 
 
 def test_running_twice_does_nothing(trained: World) -> None:
@@ -210,6 +212,7 @@ def test_a_regression_has_predictions_without_scores(world: World) -> None:
         ("scored_at", "timestamp with time zone"),
         ("model_version", "integer"),
         ("batch_id", "bigint"),
+        ("hindsight", "boolean"),
     ]
     assert regression.ask("SELECT count(*) FROM predictions.spend WHERE prediction BETWEEN -50 AND 150") == 350
 
