@@ -29,9 +29,18 @@ def score_dag(folder: ModelFolder) -> DAG:
             f"Empty: the {window.covers} window as seen from this run's data interval."
         ),
     )
+    allow_hindsight = Param(
+        False,
+        type="boolean",
+        title="Allow hindsight",
+        description_md=(
+            "Let a version score a past window although it may have learned from what happened after. "
+            "The batch and its rows are then marked `hindsight = true`."
+        ),
+    )
     with DAG(
         f"{model}__score",
-        params={"window_start": window_start},
+        params={"window_start": window_start, "allow_hindsight": allow_hindsight},
         **dag_settings(folder, cron=folder.spec.schedule.score),
     ) as dag:
         freeze = FreezeBatchOperator(task_id="freeze_batch", model=model)

@@ -1,4 +1,4 @@
-"""One training DAG per model folder: freeze windows → check → snapshot → train → evaluate → gate → promote.
+"""One training DAG per model folder: freeze windows → check → snapshot → train → evaluate → gate → [approve] → promote.
 
 Airflow reads this file again for every task, so it imports nothing heavy and reads only the model folders.
 """
@@ -6,12 +6,14 @@ Airflow reads this file again for every task, so it imports nothing heavy and re
 from airflow.sdk import DAG, Asset, Param, chain
 
 from ponte.catalog import ModelFolder, find_folders, models_root
+from ponte.operators.approve import ApproveOperator, why
 from ponte.operators.check_training_set import CheckTrainingSetOperator
 from ponte.operators.dag_settings import TRAIN_TIMEOUT, build_dags, dag_settings
 from ponte.operators.evaluate import EvaluateOperator
 from ponte.operators.freeze_windows import FreezeWindowsOperator
 from ponte.operators.gate import GateOperator
 from ponte.operators.promote import PromoteOperator
+from ponte.operators.report_link import report_url
 from ponte.operators.snapshot import SnapshotOperator
 from ponte.operators.train import TrainOperator
 
@@ -36,15 +38,41 @@ def train_dag(folder: ModelFolder) -> DAG:
         # Templates and not `freeze.output`, so that the graph is the chain it is.
         snapshot_id = "{{ ti.xcom_pull(task_ids='freeze_windows', key='snapshot_id') }}"
         version = "{{ ti.xcom_pull(task_ids='train') }}"
-        verdict = {key: f"{{{{ ti.xcom_pull(task_ids='gate', key='{key}') }}}}" for key in ("verdict_id", "reason")}
+        verdict = {
+            key: f"{{{{ ti.xcom_pull(task_ids='gate', key='{key}') }}}}"
+            for key in ("verdict_id", "reason", "passed", "table")
+        }
         check = CheckTrainingSetOperator(task_id="check", model=model, snapshot_id=snapshot_id)
         snapshot = SnapshotOperator(task_id="snapshot", model=model, snapshot_id=snapshot_id)
         train = TrainOperator(task_id="train", model=model, snapshot_id=snapshot_id, execution_timeout=TRAIN_TIMEOUT)
         evaluate = EvaluateOperator(task_id="evaluate", model=model, snapshot_id=snapshot_id, version=version)
         gate = GateOperator(task_id="gate", model=model, snapshot_id=snapshot_id, version=version)
         champion = Asset(name=f"{model}_champion", uri=f"ponte://champion/{model}")
-        promote = PromoteOperator(task_id="promote", model=model, **verdict, outlets=[champion])
-        chain(freeze, check, snapshot, train, evaluate, gate, promote)
+        approve = []
+        approval_id = ""
+        if folder.spec.promotion == "approval":
+            asked = ApproveOperator(
+                task_id="approve",
+                model=model,
+                params=why(),
+                subject=f"Make version {version} of {model} the champion?",
+                body=f"{verdict['table']}\n\n[Report of version {version}]({report_url(model, version)})",
+                verdict_id=verdict["verdict_id"],
+                passed=verdict["passed"],
+                timeout_hours=folder.spec.approval.timeout_hours,
+                approvers=folder.spec.approval.approvers,
+            )
+            approve = [asked]
+            approval_id = "{{ ti.xcom_pull(task_ids='approve')['approval_id'] }}"
+        promote = PromoteOperator(
+            task_id="promote",
+            model=model,
+            verdict_id=verdict["verdict_id"],
+            reason=verdict["reason"],
+            approval_id=approval_id,
+            outlets=[champion],
+        )
+        chain(freeze, check, snapshot, train, evaluate, gate, *approve, promote)
     return dag
 
 

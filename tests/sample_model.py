@@ -7,14 +7,27 @@ are the holdout), the weeks from 2024-02-12 on are scored.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from ponte import batches, checks, evaluation, freezing, gate, publishing, registry, scoring, training, training_sets
+from ponte import (
+    batches,
+    checks,
+    evaluation,
+    freezing,
+    promotion,
+    publishing,
+    registry,
+    rollback,
+    scoring,
+    training,
+    training_sets,
+)
 from ponte.artifacts import ArtifactStore
 from ponte.batches import Batch
 from ponte.catalog import ModelFolder, get_folder
@@ -22,6 +35,7 @@ from ponte.database import Database
 from ponte.gate import Verdict
 from ponte.publishing import Publication
 from ponte.registry import Alias, Version
+from ponte.rollback import Rollback
 from ponte.training_sets import TrainingSet
 from ponte.windows import Window, matured_windows, midnight, window_starting
 
@@ -32,7 +46,11 @@ NEXT_WEEK = dt.date(2024, 2, 19)
 #: Far enough from the data to be empty.
 EMPTY_WEEK = dt.date(2024, 6, 3)
 NOW = dt.datetime(2024, 2, 12, 6, tzinfo=dt.UTC)
+#: Long after every window.
+LATER = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
 VISITS_PER_WEEK = 350
+#: Numbers the promotions by hand: the second of one run would be a retry of the first.
+_BY_HAND = itertools.count(1)
 
 _DATA = """
 CREATE SCHEMA shop;
@@ -109,24 +127,35 @@ description = "Will the visitor come back?"
 owner = "tests"
 task = "{task}"
 key = {key}
+promotion = "{promotion}"
 [training]
 windows = 6
 holdout_windows = 2
 minimum_holdout_rows = {minimum_holdout_rows}
+{training}
 [scoring]
 shard_rows = {shard_rows}
 chunk_rows = {chunk_rows}
 empty = "{empty}"
 [evaluation]
 baseline_by = "shop"
+resamples = {resamples}
+{evaluation}
 [gate]
 metric = "{metric}"
 {bound}
+{gate}
 {checks}
 """
 
 _TASKS = {
     "binary": {"label": "returned::int", "kind": "LogisticRegression", "metric": "roc_auc", "bound": "minimum = 0.6"},
+    "multiclass": {
+        "label": "CASE WHEN spent < 20 THEN 'low' WHEN spent < 40 THEN 'some' ELSE 'much' END",
+        "kind": "LogisticRegression",
+        "metric": "log_loss",
+        "bound": "maximum = 1.05",
+    },
     "regression": {"label": "spent", "kind": "Ridge", "metric": "mae", "bound": "maximum = 40.0"},
 }
 _SETTINGS = {
@@ -135,6 +164,11 @@ _SETTINGS = {
     "shard_rows": 1_000_000,
     "chunk_rows": 65_536,
     "empty": "reject",
+    "promotion": "auto",
+    "resamples": 200,
+    "training": "",
+    "evaluation": "",
+    "gate": 'champion_indistinguishable = "promote"',
     "checks": "",
 }
 
@@ -189,7 +223,8 @@ class World:
     def windows(self, as_of: dt.datetime = AS_OF) -> list[Window]:
         """Return the windows that a training run at `as_of` learns from."""
         spec = self.folder.spec
-        return matured_windows(spec.window, as_of=as_of, count=spec.training.windows)
+        delay = spec.training.label_delay_days
+        return matured_windows(spec.window, as_of=as_of, count=spec.training.windows, label_delay_days=delay)
 
     def snapshot(self, *, run_id: str, as_of: dt.datetime = AS_OF) -> TrainingSet:
         """Freeze, check and write a training set."""
@@ -204,22 +239,26 @@ class World:
     def judge(self, version: int, snapshot_id: int, *, run_id: str) -> tuple[int, Verdict]:
         """Evaluate a version and ask the gate."""
         evaluation.evaluate(self.db, self.store, self.folder, version, snapshot_id)
-        return gate.judge(self.db, self.folder, version, snapshot_id, run_id=run_id)
+        return promotion.judge(self.db, self.folder, version, snapshot_id, run_id=run_id)
 
     def train(self, *, run_id: str, as_of: dt.datetime = AS_OF, promote: bool = True) -> TrainingRun:
         """Run the whole training flow."""
         written = self.snapshot(run_id=run_id, as_of=as_of)
         version = self.fit(written.snapshot_id, run_id=run_id)
         verdict_id, verdict = self.judge(version.version, written.snapshot_id, run_id=run_id)
-        alias = gate.promote(self.db, verdict_id, actor=run_id) if promote else None
+        alias = promotion.promote(self.db, verdict_id, actor=run_id) if promote else None
         return TrainingRun(training_set=written, version=version, verdict_id=verdict_id, verdict=verdict, alias=alias)
 
     # ------------------------------------------------------------ scoring
 
-    def freeze(self, *, run_id: str, week: dt.date = WEEK) -> Batch:
+    def freeze(
+        self, *, run_id: str, week: dt.date = WEEK, now: dt.datetime = LATER, allow_hindsight: bool = False
+    ) -> Batch:
         """Claim the window and freeze its rows."""
         window = window_starting(self.folder.spec.window, week)
-        return freezing.freeze_batch(self.db, self.folder, window, run_id=run_id)
+        return freezing.freeze_batch(
+            self.db, self.folder, window, run_id=run_id, now=now, allow_hindsight=allow_hindsight
+        )
 
     def check(self, batch_id: int) -> None:
         """Evaluate the checks."""
@@ -249,6 +288,62 @@ class World:
             getattr(self, step)(batch.batch_id)
         return batches.get_batch(self.db, batch.batch_id)
 
+    # ------------------------------------------------------------ deciding
+
+    def roll_back(
+        self,
+        version: int,
+        *,
+        run_id: str,
+        windows: Sequence[dt.date] = (),
+        every_window: bool = False,
+        mark_bad: bool = False,
+        allow_bad: bool = False,
+        allow_hindsight: bool = False,
+    ) -> Rollback:
+        """Plan a rollback, score what it needs, and carry it out."""
+        plan = rollback.plan_rollback(
+            self.db,
+            self.store,
+            self.folder,
+            version,
+            windows=windows,
+            every_window=every_window,
+            allow_bad=allow_bad,
+            allow_hindsight=allow_hindsight,
+            now=LATER,
+        )
+        for day in plan.rescore:
+            rollback.stage_window(
+                self.db,
+                self.store,
+                self.folder,
+                version,
+                dt.date.fromisoformat(day),
+                run_id=run_id,
+                now=NOW,
+                allow_hindsight=allow_hindsight,
+            )
+        return rollback.roll_back(
+            self.db, plan, run_id=run_id, actor="a person", reason="test", mark_bad=mark_bad, allow_bad=allow_bad
+        )
+
+    def mark(self, version: int, mark: promotion.Mark, *, run_id: str) -> None:
+        """Mark a version."""
+        promotion.mark_version(self.db, self.folder.name, version, mark, run_id=run_id, actor="a person", reason="test")
+
+    def set_champion(self, version: int, *, run_id: str | None = None, allow_bad: bool = False) -> Alias:
+        """Make a version champion by hand, by default in a run of its own."""
+        found = registry.get_version(self.db, self.folder.name, version)
+        return promotion.set_champion(
+            self.db,
+            found,
+            run_id=run_id or f"by hand {next(_BY_HAND)}",
+            actor="a person",
+            reason="test",
+            allow_bad=allow_bad,
+        )
+
     # ------------------------------------------------------------ looking
 
     def ask(self, query: str, **parameters: object) -> Any:
@@ -269,10 +364,10 @@ class World:
         """Return a world whose model folder was written anew with other settings or files."""
         return replace(self, folder=write_model(self.folder.path.parent, self.folder.name, **changes))
 
-    def published_checksum(self, week: dt.date = WEEK) -> str:
-        """Return a checksum of what readers see of a week: keys, predictions and scores to the last bit."""
+    def published_checksum(self, week: dt.date = WEEK, score: str = "score") -> str:
+        """Return a checksum of what readers see of a week: keys, predictions and scores, by default to the last bit."""
         return self.ask(
-            "SELECT count(*) || ':' || coalesce(md5(string_agg(concat_ws('|', visit_id, prediction, score), ',' "
+            f"SELECT count(*) || ':' || coalesce(md5(string_agg(concat_ws('|', visit_id, prediction, {score}), ',' "
             f"ORDER BY visit_id)), '') FROM predictions.{self.folder.name} WHERE window_start = :week",
             week=week,
         )

@@ -91,7 +91,7 @@ def test_a_run_in_the_middle_of_a_week_means_the_week_it_is_in_or_the_one_before
     runtime.__dict__.update(db=trained_world.db, folder=folder)
     task = FreezeBatchOperator(task_id="freeze_batch", model="visits", window_start="")
 
-    found = task.run(runtime, {"dag_run": SimpleNamespace(**facts)})
+    found = task.run(runtime, {"dag_run": SimpleNamespace(**facts), "params": {}})
     assert found["window_start"] == str(window_start)
     as_of = trained_world.ask("SELECT as_of FROM ponte.batch")
     assert as_of == dt.datetime(2024, 2, 12, tzinfo=dt.UTC)

@@ -31,6 +31,13 @@ class AirflowApi:
             raise PonteError("Airflow refused a request", where=f"{method} {path}", got=got)
         return answer.json() if answer.content else None
 
+    def page(self, path: str) -> httpx.Response:
+        """Return a page that a plugin serves, outside `/api/v2`; raises PonteError when it is refused."""
+        answer = self._client.get(path)
+        if answer.is_error:
+            raise PonteError("Airflow refused a page", where=path, got=f"{answer.status_code} {answer.text[:500]}")
+        return answer
+
     def wait_for_dag(self, dag_id: str, *, seconds: float = 180) -> None:
         """Wait until Airflow has read the DAG, then let it run (unpause it)."""
         deadline = time.monotonic() + seconds

@@ -81,6 +81,11 @@ def run_key(context: Context) -> str:
     return f"{run.run_id}#{number}" if number else run.run_id
 
 
+def actor_of(context: Context) -> str:
+    """Return who started the run: the user whom Airflow names, else the run itself."""
+    return str(getattr(context["dag_run"], "triggering_user_name", None) or run_key(context))
+
+
 class PonteOperator(BaseOperator):
     """One stage of one model.
 

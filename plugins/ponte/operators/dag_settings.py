@@ -57,6 +57,20 @@ def dag_settings(folder: ModelFolder, *, cron: str) -> dict[str, Any]:
     }
 
 
+def platform_settings(*, description: str) -> dict[str, Any]:
+    """Return the keyword arguments of a DAG that serves every model and runs when a person fills in its form."""
+    return {
+        "description": description,
+        "tags": {"ponte"},
+        "schedule": None,
+        "start_date": datetime(2020, 1, 1, tzinfo=UTC),
+        "catchup": False,
+        "is_paused_upon_creation": False,  # without a schedule it runs only when somebody means it
+        "max_active_runs": 1,
+        "default_args": {"owner": "ponte", "execution_timeout": STAGE_TIMEOUT, **RETRY},
+    }
+
+
 def build_dags(
     folders: Iterable[ModelFolder | BrokenFolder], build: Callable[[ModelFolder], DAG], *, pipeline: str
 ) -> dict[str, DAG]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class FreezeBatchOperator(PonteOperator):
-    """Claim the run's window and freeze its rows; returns `{batch_id, window_start, rows, version}`."""
+    """Claim the run's window and freeze its rows; returns `{batch_id, window_start, rows, version, hindsight}`."""
 
     template_fields = ("window_start",)
 
@@ -20,6 +20,8 @@ class FreezeBatchOperator(PonteOperator):
         self.window_start = window_start
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
+        from datetime import UTC, datetime
+
         from ponte.freezing import freeze_batch
         from ponte.windows import resolve
 
@@ -30,10 +32,18 @@ class FreezeBatchOperator(PonteOperator):
             interval_end=dag_run.data_interval_end,
             run_after=dag_run.run_after,
         )
-        batch = freeze_batch(runtime.db, runtime.folder, window, run_id=run_key(context))
+        batch = freeze_batch(
+            runtime.db,
+            runtime.folder,
+            window,
+            run_id=run_key(context),
+            now=datetime.now(UTC),
+            allow_hindsight=bool(context["params"].get("allow_hindsight")),
+        )
         return {
             "batch_id": batch.batch_id,
             "window_start": str(batch.window_start),
             "rows": batch.row_count,
             "version": batch.version,
+            "hindsight": batch.hindsight,
         }

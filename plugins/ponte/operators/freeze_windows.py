@@ -27,6 +27,8 @@ class FreezeWindowsOperator(PonteOperator):
         as_of = resolve_as_of(
             as_of=self.as_of or None, interval_end=dag_run.data_interval_end, run_after=dag_run.run_after
         )
-        windows = matured_windows(spec.window, as_of=as_of, count=spec.training.windows)
+        windows = matured_windows(
+            spec.window, as_of=as_of, count=spec.training.windows, label_delay_days=spec.training.label_delay_days
+        )
         training_set = freeze_training_set(runtime.db, runtime.folder, windows, as_of=as_of, run_id=run_key(context))
         return {"snapshot_id": training_set.snapshot_id, "rows": training_set.row_count}

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ponte.operators.base import PonteOperator, Runtime, run_key
+from ponte.operators.report_link import ReportLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
 class GateOperator(PonteOperator):
-    """Give and keep the verdict; returns `{verdict_id, passed, reason}`. A refusal is a result, not a failure."""
+    """Give and keep the verdict; returns `{verdict_id, passed, reason, table}`. A refusal is no failure."""
 
     template_fields = ("snapshot_id", "version")
+    operator_extra_links = (ReportLink(),)
 
     def __init__(self, *, snapshot_id: Any, version: Any, **kwargs: Any) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
@@ -21,9 +23,14 @@ class GateOperator(PonteOperator):
         self.version = version
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
-        from ponte.gate import judge
+        from ponte.promotion import judge
 
         verdict_id, verdict = judge(
             runtime.db, runtime.folder, int(self.version), int(self.snapshot_id), run_id=run_key(context)
         )
-        return {"verdict_id": verdict_id, "passed": verdict.passed, "reason": verdict.reason}
+        return {
+            "verdict_id": verdict_id,
+            "passed": verdict.passed,
+            "reason": verdict.reason,
+            "table": verdict.table("github"),
+        }

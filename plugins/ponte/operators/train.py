@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ponte.operators.base import PonteOperator, Runtime, run_key
+from ponte.operators.report_link import ReportLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 class TrainOperator(PonteOperator):
     """Fit on the snapshot's training windows and register the result; returns the version number."""
 
+    operator_extra_links = (ReportLink(),)
     template_fields = ("snapshot_id",)
 
     def __init__(self, *, snapshot_id: Any, **kwargs: Any) -> None:

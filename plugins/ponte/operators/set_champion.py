@@ -1,0 +1,34 @@
+"""Make a version champion because a person says so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ponte.operators.base import PonteOperator, Runtime, actor_of, run_key
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class SetChampionOperator(PonteOperator):
+    """Verify the version's files and move the alias, whatever the gate said; returns `{version, alias_event_id}`."""
+
+    template_fields = ("model",)
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
+        from ponte.promotion import set_champion
+        from ponte.registry import allows_other_libraries, get_version
+        from ponte.versions import load_version
+
+        form = context["params"]
+        version = get_version(runtime.db, self.model, form["version"])
+        load_version(runtime.store, version, other_libraries_allowed=allows_other_libraries(runtime.db, version))
+        alias = set_champion(
+            runtime.db,
+            version,
+            run_id=run_key(context),
+            actor=actor_of(context),
+            reason=form["reason"],
+            allow_bad=form["allow_bad"],
+        )
+        return {"version": alias.version, "alias_event_id": alias.event_id}

@@ -1,0 +1,258 @@
+"""What a person decides, through the DAGs: approve, promote, roll back, mark."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.sample_model import FEATURES_SQL, NEXT_WEEK, NOW, WEEK, World, write_model
+
+from ponte.errors import PonteError
+
+if TYPE_CHECKING:
+    from airflow.models.dagrun import DagRun
+    from airflow.sdk import DAG
+
+Run = Callable[..., tuple["DagRun", dict[str, str]]]
+WHY = "complaints"
+
+
+@pytest.fixture
+def two_versions(world: World) -> World:
+    """Version 2 is champion, and has published the week that version 1 published before."""
+    world.train(run_id="first")
+    world.run(run_id="by 1")
+    second = world.with_model(files={"features.sql": FEATURES_SQL + "-- again\n"})
+    second.train(run_id="second")
+    second.run(run_id="by 2")
+    assert shown(second) == [(WEEK, 2)]
+    return second
+
+
+def shown(world: World) -> list[Any]:
+    return world.rows("SELECT DISTINCT window_start, model_version FROM predictions.visits ORDER BY 1")
+
+
+def test_the_rollback_form_moves_champion_and_windows(run_dag: Run, two_versions: World) -> None:
+    form = {"model": "visits", "version": 1, "reason": WHY, "windows": [str(WEEK), str(NEXT_WEEK)]}
+    run, states = run_dag("ponte__rollback", run_conf=form)
+    assert set(states.values()) == {"success"}
+    assert shown(two_versions) == [(WEEK, 1), (NEXT_WEEK, 1)]
+    [(version, reason, actor)] = two_versions.rows("SELECT version, reason, actor FROM ponte.champion")
+    assert (version, reason) == (1, WHY)
+    assert actor
+    assert two_versions.rows("SELECT run_id, from_version, to_version FROM ponte.rollback") == [(run.run_id, 2, 1)]
+    assert two_versions.rows("SELECT tablename FROM pg_tables WHERE tablename LIKE '%frozen%'") == []
+
+
+def test_an_undo_needs_no_scoring(run_dag: Run, two_versions: World) -> None:
+    form = {"model": "visits", "reason": WHY, "windows": [str(WEEK)]}
+    _, states = run_dag("ponte__rollback", run_conf={**form, "version": 1, "mark_bad": False})
+    assert (states["score_window"], states["roll_back"]) == ("skipped", "success")
+    _, states = run_dag("ponte__rollback", run_conf={**form, "version": 2})
+    assert states["roll_back"] == "success"
+    assert shown(two_versions) == [(WEEK, 2)]
+
+
+def test_a_rollback_that_cannot_be_done_moves_nothing(
+    run_dag: Run, two_versions: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    form = {"model": "visits", "version": 7, "reason": WHY, "windows": [str(WEEK)]}
+    _, states = run_dag("ponte__rollback", run_conf=form)
+    assert states == {"plan": "failed", "score_window": "upstream_failed", "roll_back": "upstream_failed"}
+    assert "expected: one of [1, 2]" in capsys.readouterr().out
+    assert shown(two_versions) == [(WEEK, 2)]
+
+
+def test_marks_and_promotions_by_hand(run_dag: Run, two_versions: World, capsys: pytest.CaptureFixture[str]) -> None:
+    form = {"model": "visits", "version": 1, "reason": WHY}
+    assert run_dag("ponte__mark_version", run_conf={**form, "mark": "bad"})[1] == {"mark_version": "success"}
+    assert run_dag("ponte__promote", run_conf=form)[1] == {"set_champion": "failed"}
+    assert "the version is marked bad" in capsys.readouterr().out
+    assert run_dag("ponte__promote", run_conf={**form, "allow_bad": True})[1] == {"set_champion": "success"}
+    assert two_versions.ask("SELECT version FROM ponte.champion") == 1
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "conf"),
+    [
+        ("ponte__rollback", {"version": 1}),
+        ("ponte__rollback", {"version": 1, "reason": "no"}),
+        ("ponte__rollback", {"version": 0, "reason": WHY}),
+        ("ponte__rollback", {"version": 1, "reason": WHY, "model": "unknown"}),
+        ("ponte__rollback", {"version": 1, "reason": WHY, "windows": ["last week"]}),
+        ("ponte__promote", {"reason": WHY}),
+        ("ponte__mark_version", {"version": 1, "reason": WHY, "mark": "ugly"}),
+    ],
+    ids=["no reason", "a short reason", "version 0", "unknown model", "no day", "no version", "no such mark"],
+)
+def test_a_form_refuses_what_it_cannot_mean(
+    dags: Callable[..., dict[str, DAG]], models_root: Any, dag_id: str, conf: dict[str, Any]
+) -> None:
+    """As Airflow does when somebody triggers it: with 400, before there is a run."""
+    from airflow.sdk.exceptions import ParamValidationError
+
+    write_model(models_root)
+    params = dags(by_hand=True)[dag_id].params
+    good = {"version": 1, "reason": WHY, **({"mark": "bad"} if "mark" in params else {})}
+    params.deep_merge(good) if hasattr(params, "deep_merge") else params.update(good)
+    params.validate()
+
+    params = dags(by_hand=True)[dag_id].params
+    with pytest.raises(ParamValidationError):  # noqa: PT012 - either may refuse
+        params.update(conf)
+        params.validate()
+
+
+def test_without_a_model_there_is_nothing_to_decide(dags: Callable[..., dict[str, DAG]]) -> None:
+    assert dags(by_hand=True) == {}
+
+
+# ---------------------------------------------------------------- approval
+
+
+def test_a_model_with_approval_asks_between_gate_and_promotion(
+    dags: Callable[..., dict[str, DAG]], models_root: Any
+) -> None:
+    write_model(models_root, promotion="approval")
+    task = dags()["visits__train"].get_task("approve")
+    assert (task.upstream_task_ids, task.downstream_task_ids) == ({"gate"}, {"promote"})
+    assert task.defaults is None, "silence is no consent"
+    write_model(models_root, promotion="auto")
+    assert "approve" not in dags()["visits__train"].task_ids
+
+
+def approve_task(**settings: Any) -> Any:
+    from ponte.operators.approve import ApproveOperator
+
+    return ApproveOperator(
+        task_id="approve", model="visits", subject="s", body="b", timeout_hours=1, **{"passed": "True", **settings}
+    )
+
+
+def test_nobody_is_asked_about_a_refused_version() -> None:
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    with pytest.raises(AirflowSkipException, match="the gate refused: see verdict 5"):
+        approve_task(verdict_id="5", passed="False").execute({})
+
+
+@pytest.mark.parametrize(
+    ("event", "row", "champion"),
+    [
+        ({"chosen_options": ["Approve"], "params_input": {"reason": WHY}}, ("approved", "Ada", WHY), 2),
+        ({"chosen_options": ["Reject"], "params_input": {"reason": WHY}}, ("rejected", "Ada", WHY), 1),
+        ({"error": "too late", "error_type": "timeout"}, ("timed out", "second", "nobody answered in 1 hours"), 1),
+    ],
+    ids=["approved", "rejected", "timed out"],
+)
+def test_every_answer_is_kept_and_only_consent_promotes(  # noqa: PLR0917
+    run_dag: Run,
+    dags: Callable[..., dict[str, DAG]],
+    world: World,
+    event: dict[str, Any],
+    row: tuple[str, str, str],
+    champion: int,
+) -> None:
+    from airflow.providers.standard.exceptions import HITLTimeoutError
+    from airflow.sdk.exceptions import DownstreamTasksSkipped
+
+    from ponte import promotion
+
+    world.train(run_id="first")
+    second = world.with_model(files={"features.sql": FEATURES_SQL + "-- again\n"}, promotion="approval")
+    run = second.train(run_id="second", promote=False)
+    task = dags()["visits__train"].get_task("approve")
+    task.verdict_id, task.timeout_hours = str(run.verdict_id), 1
+    dag_run = SimpleNamespace(run_id="second", clear_number=0, triggering_user_name="somebody")
+    ti = SimpleNamespace(map_index=-1, xcom_push=lambda **_: None)
+    context: Any = {"dag_run": dag_run, "ti": ti, "task": task}
+    answered = {"responded_at": dt.datetime.now(dt.UTC), "responded_by_user": {"id": "7", "name": "Ada"}, **event}
+
+    if "error" in event:
+        with pytest.raises(HITLTimeoutError):
+            task.execute_complete(context, answered)
+    elif row[0] == "rejected":
+        with pytest.raises(DownstreamTasksSkipped):
+            task.execute_complete(context, answered)
+    else:
+        assert task.execute_complete(context, answered)["decision"] == row[0]
+    assert world.rows("SELECT decision, actor, reason FROM ponte.approval") == [row]
+    approval_id = world.ask("SELECT approval_id FROM ponte.approval")
+    promotion.promote(world.db, run.verdict_id, actor="second", approval_id=approval_id, approval_required=True)
+    assert world.champion().version == champion
+    if champion == 2:
+        event_row = "SELECT actor, reason FROM ponte.alias_event ORDER BY event_id DESC LIMIT 1"
+        assert world.rows(event_row) == [("Ada", WHY)]
+
+
+def answer_of(run_id: str, choice: str, reason: str | None, minute: int = 0) -> tuple[Any, dict[str, Any]]:
+    """Return the context of a task and what it gets when Ada has answered."""
+    ti = SimpleNamespace(map_index=-1, xcom_push=lambda **_: None)
+    context: Any = {"dag_run": SimpleNamespace(run_id=run_id, clear_number=0), "ti": ti}
+    return context, {
+        "chosen_options": [choice],
+        "params_input": {"reason": reason},
+        "responded_at": NOW + dt.timedelta(minutes=minute),
+        "responded_by_user": {"id": "7", "name": "Ada"},
+    }
+
+
+@pytest.mark.parametrize("reason", [None, "", "  "], ids=["none", "empty", "blank"])
+def test_consent_without_a_reason_is_none(
+    run_dag: Run, dags: Callable[..., dict[str, DAG]], world: World, reason: str | None
+) -> None:
+    run = world.with_model(promotion="approval").train(run_id="first", promote=False)
+    task = dags()["visits__train"].get_task("approve")
+    task.verdict_id = str(run.verdict_id)
+    context, event = answer_of("first", "Approve", reason)
+    with pytest.raises(PonteError, match="consent without a reason is none"):
+        task.execute_complete({**context, "task": task}, event)
+    assert world.rows("SELECT * FROM ponte.approval") == []
+
+
+def test_a_rejection_is_kept_however_short_its_reason(
+    run_dag: Run, dags: Callable[..., dict[str, DAG]], world: World
+) -> None:
+    """An answer that broke a rule of the form would be lost, and a rejection that is lost is none."""
+    from airflow.sdk.exceptions import DownstreamTasksSkipped
+
+    run = world.with_model(promotion="approval").train(run_id="first", promote=False)
+    for minute, reason in enumerate(("no", None)):
+        task = dags()["visits__train"].get_task("approve")
+        task.verdict_id = str(run.verdict_id)
+        context, event = answer_of("first", "Reject", reason, minute)
+        with pytest.raises(DownstreamTasksSkipped):
+            task.execute_complete({**context, "task": task}, event)
+    kept = "SELECT decision, actor, reason, answered_at FROM ponte.approval ORDER BY approval_id"
+    assert world.rows(kept) == [
+        ("rejected", "Ada", "no", NOW),
+        ("rejected", "Ada", "none given", NOW + dt.timedelta(minutes=1)),
+    ]
+
+
+def test_an_answer_that_is_recorded_again_by_a_retry_is_kept_once(
+    run_dag: Run, dags: Callable[..., dict[str, DAG]], world: World
+) -> None:
+    run = world.with_model(promotion="approval").train(run_id="first", promote=False)
+    task = dags()["visits__train"].get_task("approve")
+    task.verdict_id = str(run.verdict_id)
+    context, event = answer_of("first", "Approve", WHY)
+    first, again = [task.execute_complete({**context, "task": task}, event) for _ in range(2)]
+    assert first == again
+    assert world.rows("SELECT approval_id, answered_at FROM ponte.approval") == [(first["approval_id"], NOW)]
+
+
+def test_an_answer_to_another_verdict_promotes_nothing(world: World) -> None:
+    from ponte import promotion
+
+    first = world.train(run_id="first", promote=False)
+    other = promotion.judge(world.db, world.folder, 1, first.training_set.snapshot_id, run_id="other")[0]
+    answer = promotion.record_approval(
+        world.db, other, "approved", run_id="other", actor="Ada", reason=WHY, answered_at=NOW
+    )
+    with pytest.raises(PonteError, match="no such answer"):
+        promotion.promote(world.db, first.verdict_id, actor="x", approval_id=answer, approval_required=True)
