@@ -57,6 +57,7 @@ def main() -> int:
     print(f"""
 Done in {time.monotonic() - started:.0f} s. The stack is still running:
   Airflow UI   {settings.ui_url}   user admin; `make password` shows the password
+  report       {settings.ui_url}/ponte/report/{MODEL}/1   of version 1, after the login
   SQL          make psql           then: SELECT * FROM predictions.{MODEL}_latest ORDER BY score DESC LIMIT 10;
   stop         make down           the data stay; `make up` goes on with them""")
     return 0
@@ -103,6 +104,13 @@ def _report(db: Database) -> None:
         db,
         "SELECT version, champion, round((metrics->>'roc_auc')::numeric, 3) AS holdout_auc, train_rows, holdout_rows, "
         f"trained_as_of::date AS as_of FROM ponte.version_overview WHERE model = '{MODEL}' ORDER BY version",
+    )
+    _say("What the gate said of the newest version")
+    _table(
+        db,
+        "SELECT rule, got, expected, CASE WHEN passed THEN 'yes' ELSE 'NO' END AS passed FROM ponte.gate_rule "
+        f"WHERE verdict_id = (SELECT max(verdict_id) FROM ponte.gate_verdict WHERE model = '{MODEL}') "
+        "ORDER BY position",
     )
     _say("Batches: what was published")
     _table(
