@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Iterator
@@ -10,9 +11,12 @@ from typing import get_args
 
 import pytest
 
-from ponte import errors, spec, windows
+from ponte import errors, model_toml, spec, windows
 from ponte.author_sql import PARAMETERS
+from ponte.baselines import BASELINE, CONSTANT
+from ponte.evaluation import champion_subject
 from ponte.local.settings import StackError
+from ponte.measurement import CANDIDATE, difference_subject
 from ponte.signature import FAMILIES
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +82,8 @@ def test_defaults_of_model_toml_are_those_of_the_code(heading: str, part: type[s
             expected = ["`[]`"]
         elif isinstance(field.default, str):
             expected = [f'`"{field.default}"`']
+        elif isinstance(field.default, bool):
+            expected = [f"`{str(field.default).lower()}`"]
         else:
             expected = [f"`{field.default}`", f"`{field.default:_}`" if isinstance(field.default, int) else ""]
         if said not in expected and said.partition(" (")[0] not in expected:
@@ -151,6 +157,56 @@ def test_every_module_has_its_place_in_the_architecture() -> None:
     assert set(re.findall(r"`(\w+\.py)`", text)) == names
 
 
+def test_every_dag_for_all_models_is_documented_with_its_form() -> None:
+    code = read(ROOT / "dags" / "promote.py")
+    [marks] = re.findall(r"^MARKS = (\[.*\])$", code, re.MULTILINE)
+    dags, tasks = re.findall(r'"(ponte__\w+)"', code), re.findall(r'task_id="(\w+)"', code)
+    keys = re.findall(r'^ +"?(\w+)"?(?:: |=)(?:Param\(|switch\(|windows,|ALLOW_BAD)', code, re.MULTILINE)
+    titles = re.findall(r'(?:title=|switch\(\s*)"([^"]+)"', code)
+    assert {"ponte__rollback", "roll_back", "every_window", "Every window"} <= {*dags, *tasks, *keys, *titles}
+    text = read(DOCS / "how-to" / "decide-about-versions.md")
+    named = [*dags, *tasks, *keys, *ast.literal_eval(marks)]
+    assert not [name for name in named if f"`{name}`" not in text]
+    assert not [title for title in titles if f"**{title}**" not in text]
+
+
+def test_every_field_of_the_forms_of_a_model_is_documented() -> None:
+    text = read(DOCS / "how-to" / "operate.md")
+    titles = [
+        title
+        for name in ("train", "score")
+        for title in re.findall(r'title="([^"]+)"', read(ROOT / "dags" / f"{name}.py"))
+    ]
+    assert titles
+    assert not [title for title in titles if f"**{title}**" not in text]
+
+
+def test_every_kind_of_subject_and_every_reason_for_a_version_is_documented() -> None:
+    library = ROOT / "plugins" / "ponte"
+    subjects = {
+        CANDIDATE,
+        CONSTANT,
+        difference_subject("<subject>"),
+        champion_subject("<version>"),
+        f"{BASELINE}<column>",
+    }
+    subjects |= set(re.findall(r'subject=?(?: = )?f"(feature:|importance:)', read(library / "measurement.py")))
+    assert {"feature:", "importance:"} <= subjects
+    text = read(REFERENCE / "tables.md")
+    documented = table(text[text.index("| Subject |") :])
+    assert not [s for s in subjects if s not in documented and f"{s}<column>" not in documented]
+    reasons = re.findall(r'reason ?= ?f?"([^"{;]+)', read(library / "version_choice.py"))
+    assert "champion at as_of" in reasons
+    order = section(read(DOCS / "how-to" / "decide-about-versions.md"), "## Which version scores a past window")
+    assert not [reason for reason in reasons if reason not in order]
+
+
+def test_every_folder_of_tests_is_listed() -> None:
+    folders = {p.name for p in (ROOT / "tests").iterdir() if p.is_dir() and not p.name.startswith(("_", "."))}
+    listed = re.findall(r"^\| `tests/(\w+)` ", read(ROOT / "CONTRIBUTING.md"), re.MULTILINE)
+    assert set(listed) == folders
+
+
 def test_every_picture_is_shown_somewhere() -> None:
     shown = {(page.parent / link).resolve() for page in PAGES for link in links(page) if "images/" in link}
     assert shown == {*(DOCS / "images").iterdir()}
@@ -159,7 +215,7 @@ def test_every_picture_is_shown_somewhere() -> None:
 def test_years_cron_fields_and_the_word_for_no_schedule_are_those_of_the_code() -> None:
     text = read(REFERENCE / "model-folder.md")
     assert f"Days lie in the years {windows.FIRST_YEAR} to {windows.LAST_YEAR}." in text
-    assert (spec.CRON_FIELDS, "exactly five fields" in text) == (5, True)
+    assert (model_toml.CRON_FIELDS, "exactly five fields" in text) == (5, True)
     for name in ("score", "train"):
         assert f'`"{spec.ON_DEMAND}"`' in table(section(text, "### `[schedule]`"))[name][0]
 
@@ -219,5 +275,5 @@ def test_the_tutorial_writes_a_whole_model_folder_that_keeps_the_contract() -> N
         re.findall(r"<!-- file: include/models/airport_temperature/(\S+) -->\n```\w+\n(.*?)```\n", text, re.DOTALL)
     )
     assert files.keys() == {"model.toml", "features.sql", "labels.sql", "estimator.py", "README.md"}
-    assert spec.parse_spec(files["model.toml"], model="airport_temperature").task == "regression"
+    assert model_toml.parse_spec(files["model.toml"], model="airport_temperature").task == "regression"
     compile(files["estimator.py"], "estimator.py", "exec")
