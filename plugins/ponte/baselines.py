@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ponte.fitting import EVEN_ODDS
 from ponte.metrics import scorer
 from ponte.predictions import Output, Predictions
 from ponte.spec import ModelSpec
@@ -25,7 +26,6 @@ CONSTANT = f"{BASELINE}constant"
 OF_LABELS = frozenset({"accuracy", "balanced_accuracy", "precision", "recall", "f1"})
 #: Values of a feature, at most, that are told apart when asking what it reaches alone.
 FEATURE_BINS = 100
-EVEN_ODDS = 0.5
 
 
 def baselines(spec: ModelSpec, output: Output, parts: Parts) -> dict[str, Predictions]:

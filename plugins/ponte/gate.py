@@ -111,9 +111,9 @@ class _Figures:
         self.higher = METRICS[spec.task][self.metric]
         self.sign = "≥" if self.higher else "≤"
 
-    def get(self, subject: str, name: str | None = None, place: str = "") -> Figure | None:
+    def get(self, subject: str, name: str | None = None) -> Figure | None:
         """Return a figure; None when there is none, or when it is no number."""
-        found = self.all.get((subject, place, name or self.metric))
+        found = self.all.get((subject, "", name or self.metric))
         return found.figure if found is not None and math.isfinite(found.figure.value) else None
 
     def meets(self, value: float, bound: float) -> bool:

@@ -143,8 +143,7 @@ def _resamples(spec: ModelSpec, part: Part, rows: Array | None = None) -> Iterat
     """
     units = _units(spec, part, rows)
     count = len(part.labels) if rows is None else len(rows)
-    drawn = count if units is None else int(units.max(initial=-1)) + 1
-    resamples = spec.evaluation.resamples if drawn >= MINIMUM_UNITS else 0
+    resamples = spec.evaluation.resamples if _distinct(units, count) >= MINIMUM_UNITS else 0
     return resampled_weights(count, resamples, seed=spec.training.seed, units=units)
 
 
@@ -159,8 +158,11 @@ def _units(spec: ModelSpec, part: Part, rows: Array | None) -> Array | None:
 
 def unit_count(spec: ModelSpec, part: Part) -> int:
     """Return how many units of the part there are to draw: rows, or distinct values of `resample_by`."""
-    units = _units(spec, part, None)
-    return len(part.labels) if units is None else int(units.max(initial=-1)) + 1
+    return _distinct(_units(spec, part, None), len(part.labels))
+
+
+def _distinct(units: Array | None, row_count: int) -> int:
+    return row_count if units is None else int(units.max(initial=-1)) + 1
 
 
 def _scorer(spec: ModelSpec, output: Output, labels: Array, predictions: Predictions) -> Scorer:

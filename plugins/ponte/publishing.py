@@ -127,8 +127,8 @@ def _flip(db: Database, batch_id: int, *, actor: str, reason: str) -> Publicatio
         batches.require(batches.lock(connection, batch_id), "staged")
         query = sa.text("SELECT batch_id FROM ponte.published WHERE model = :model AND window_start = :window")
         previous = connection.execute(query, values).scalar_one_or_none()
-        rows = require_conservation(connection, batch)
         if previous == batch_id:
+            rows = require_conservation(connection, batch)
             query = sa.text(
                 "SELECT previous_batch_id FROM ponte.publication_event "
                 "WHERE batch_id = :batch ORDER BY event_id DESC LIMIT 1"
@@ -141,16 +141,15 @@ def _flip(db: Database, batch_id: int, *, actor: str, reason: str) -> Publicatio
                 where=f"{batch.place}, version {batch.version}",
                 fix=f"trigger {batch.model}__score again: it takes another version",
             )
-        show(connection, batch, epoch=batch.epoch, actor=actor, reason=reason)
-        return Publication(batch_id=batch_id, previous_batch_id=previous, row_count=rows)
+        return show(connection, batch, epoch=batch.epoch, actor=actor, reason=reason)
 
 
 def show(
     connection: sa.Connection, batch: Batch, *, epoch: int, actor: str, reason: str, rollback_id: int | None = None
-) -> int | None:
+) -> Publication:
     """Point `published` to a staged batch and append the event, in the caller's transaction, behind its fence.
 
-    Return the batch that people saw before. Raises RowsLost when the rows do not add up.
+    Raises RowsLost when the rows do not add up.
     """
     rows = require_conservation(connection, batch)
     attach_prediction_table(connection, batch)
@@ -180,7 +179,7 @@ def show(
             "rollback_id": rollback_id,
         },
     )
-    return previous
+    return Publication(batch_id=batch.batch_id, previous_batch_id=previous, row_count=rows)
 
 
 def with_lock_retries(action: Callable[[], T]) -> T:
