@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ponte.estimators import OF_LABELS
 from ponte.fitting import EVEN_ODDS
 from ponte.metrics import scorer
 from ponte.predictions import Output, Predictions
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 #: Prefix of the subjects.
 BASELINE = "baseline:"
 CONSTANT = f"{BASELINE}constant"
-#: Metrics that look at the predicted labels and not at the scores.
-OF_LABELS = frozenset({"accuracy", "balanced_accuracy", "precision", "recall", "f1"})
 #: Values of a feature, at most, that are told apart when asking what it reaches alone.
 FEATURE_BINS = 100
 

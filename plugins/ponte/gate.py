@@ -16,6 +16,7 @@ from typing import Any, Literal
 from tabulate import tabulate
 
 from ponte.baselines import BASELINE, CONSTANT
+from ponte.estimators import OF_LABELS
 from ponte.evaluation import champion_subject
 from ponte.measurement import ALONE, CANDIDATE, Measured, difference_subject
 from ponte.metrics import Figure
@@ -179,12 +180,21 @@ def _champion(found: _Figures, champion: Champion) -> list[RuleResult]:
     return [
         RuleResult(
             rule=rule,
-            got="no difference" if gap is None else f"{told}, by {shown(gap)}",
+            got=_no_difference(found, champion) if gap is None else f"{told}, by {shown(gap)}",
             expected=f"{' or '.join(allowed)} (margin {margin:.3g})" if allowed else "nothing lets it pass",
             passed=gap is not None and rules[told] == "promote",
             evidence={"outcome": told, "margin": margin, **_evidence(gap)},
         )
     ]
+
+
+def _no_difference(found: _Figures, champion: Champion) -> str:
+    subject = champion_subject(champion.version)
+    theirs = {name for who, place, name in found.all if who == subject and not place}
+    if found.metric not in theirs and OF_LABELS & theirs:
+        # Measured, but not in this: its estimator gives no probabilities. A person may promote by hand.
+        return f"no difference: champion {champion.version} gives no probabilities"
+    return "no difference"
 
 
 def _slices(found: _Figures) -> list[RuleResult]:

@@ -159,6 +159,10 @@ def _feature_problems(folder: ModelFolder, columns: list[tuple[str, str, Family 
         Problem(file="features.sql", field=n, what="is returned twice", fix="name it once, with AS") for n in twice
     ]
     for name, kind, family in columns:
+        if name == folder.spec.guard.freshness_column and family not in ("date", "timestamp"):
+            what = f"column {name!r} has type {kind}"
+            fix = "name a date or a timestamp"
+            found.append(Problem(file="model.toml", field="guard.freshness_column", what=what, fix=fix))
         if name in RESERVED_COLUMNS:
             found.append(Problem(file="features.sql", field=name, what="is a reserved name", fix="rename it with AS"))
         if not COLUMN_NAME.fullmatch(name):
@@ -177,6 +181,8 @@ def _named_in_spec(folder: ModelFolder, names: list[str]) -> list[tuple[str, str
     features = [name for name in names if name not in folder.spec.key]
     found = [("evaluation.slices", column, names) for column in evaluation.slices]
     found += [("gate.leakage_allowed", column, features) for column in folder.spec.gate.leakage_allowed]
+    if folder.spec.guard.freshness_column is not None:
+        found.append(("guard.freshness_column", folder.spec.guard.freshness_column, names))
     if evaluation.baseline_by is not None:
         found.append(("evaluation.baseline_by", evaluation.baseline_by, names))
     if evaluation.resample_by is not None:
@@ -217,7 +223,7 @@ def _cast_hint(families: frozenset[Family]) -> str:
 
 
 def _build_estimator(folder: ModelFolder) -> None:
-    estimators.load_estimator(folder.text(estimators.FILE), model=folder.name, task=folder.spec.task)
+    estimators.load_suitable(folder.text(estimators.FILE), model=folder.name, spec=folder.spec)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -107,17 +107,17 @@ def measure(spec: ModelSpec, fitted: Fitted, signature: Signature, parts: Parts)
 def compare(spec: ModelSpec, output: Output, part: Part, subjects: Mapping[str, Predictions]) -> list[Measured]:
     """Return the figures of every subject, and of "candidate minus subject", with intervals from paired resamples."""
     scorers = {s: _scorer(spec, output, part.labels, p) for s, p in subjects.items()}
-    metrics = [m for m in METRICS[spec.task] if m in scorers[CANDIDATE].figures()]
-    names = dict.fromkeys(scorers, metrics)
+    points = {s: one.figures() for s, one in scorers.items()}
+    # A subject without probabilities has fewer figures; what the candidate has none of is compared with nothing.
+    names = {s: [m for m in METRICS[spec.task] if m in points[CANDIDATE] and m in points[s]] for s in scorers}
     draws = bootstrap(scorers, names, _resamples(spec, part))
     rows, measured = len(part.labels), []
-    points = {s: one.figures() for s, one in scorers.items()}
     for subject, figures in points.items():
         for name, value in figures.items():
             drawn = draws[subject].get(name)
             figure = Figure(value) if drawn is None else _with_interval(spec, value, drawn)
             measured.append(Measured(subject=subject, name=name, figure=figure, row_count=rows))
-        for name in metrics if subject != CANDIDATE else ():
+        for name in names[subject] if subject != CANDIDATE else ():
             gap = points[CANDIDATE][name] - figures[name]
             figure = _with_interval(spec, gap, draws[CANDIDATE][name] - draws[subject][name])
             measured.append(Measured(subject=difference_subject(subject), name=name, figure=figure, row_count=rows))
@@ -254,6 +254,8 @@ def _from_features(estimator: Any, features: Any, output: Output) -> Predictions
 
     if output.task == "regression":
         return as_predictions(output, estimator.predict(features))
+    if not hasattr(estimator, "predict_proba"):
+        return Predictions(np.asarray(estimator.predict(features)), None)
     return as_predictions(output, np.asarray(estimator.predict_proba(features), dtype=float))
 
 

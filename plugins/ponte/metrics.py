@@ -58,39 +58,34 @@ class BinaryScorer:
     """roc_auc, average_precision in [0, 1], higher is better (0.5 and the positive share are chance).
 
     brier in [0, 1], log_loss in nats, calibration_error in [0, 1]: lower is better. accuracy, precision, recall and f1
-    in [0, 1] and the four counts of the confusion matrix are those of the predicted labels, at the threshold.
+    in [0, 1] and the four counts of the confusion matrix are those of the predicted labels, at the threshold; without
+    scores there are only these.
     """
 
     def __init__(self, labels: Array, predictions: Predictions, classes: Sequence[Any]) -> None:
         import numpy as np
 
-        assert predictions.score is not None
         self._positive = (labels == classes[1]).astype(float)
-        self._score = predictions.score
         self._predicted = (predictions.prediction == classes[1]).astype(float)
-        distinct, self._rank = np.unique(self._score, return_inverse=True)
+        self._score = score = predictions.score
+        if score is None:
+            return
+        distinct, self._rank = np.unique(score, return_inverse=True)
         self._ranks = len(distinct)
-        self._bin = equal_bins(self._score)
-        clipped = np.clip(self._score, np.finfo(float).eps, 1 - np.finfo(float).eps)
+        self._bin = equal_bins(score)
+        clipped = np.clip(score, np.finfo(float).eps, 1 - np.finfo(float).eps)
         self._loss = -np.where(self._positive == 1, np.log(clipped), np.log1p(-clipped))
 
     def figures(self, weights: Array | None = None) -> dict[str, float]:
         import numpy as np
 
-        w = np.ones(len(self._score)) if weights is None else weights
+        w = np.ones(len(self._positive)) if weights is None else weights
         y, hit = self._positive, self._predicted
-        positive = np.bincount(self._rank, w * y, self._ranks)
-        negative = np.bincount(self._rank, w * (1 - y), self._ranks)
         tp, fp = float((w * y * hit).sum()), float((w * (1 - y) * hit).sum())
         fn, tn = float((w * y).sum()) - tp, float((w * (1 - y)).sum()) - fp
-        total = float(w.sum())
         return {
-            "roc_auc": area_under_roc(positive, negative),
-            "average_precision": average_precision(positive, negative),
-            "brier": _ratio((w * (y - self._score) ** 2).sum(), total),
-            "log_loss": _ratio((w * self._loss).sum(), total),
-            "calibration_error": _calibration_error(self._bin, w, y, self._score),
-            "accuracy": _ratio(tp + tn, total),
+            **self._of_scores(w),
+            "accuracy": _ratio(tp + tn, w.sum()),
             "precision": _ratio(tp, tp + fp, 0.0),
             "recall": _ratio(tp, tp + fn, 0.0),
             "f1": _ratio(2 * tp, 2 * tp + fp + fn, 0.0),
@@ -100,50 +95,79 @@ class BinaryScorer:
             "true_negatives": tn,
         }
 
+    def _of_scores(self, w: Array) -> dict[str, float]:
+        import numpy as np
+
+        if self._score is None:
+            return {}
+        y, total = self._positive, float(w.sum())
+        positive = np.bincount(self._rank, w * y, self._ranks)
+        negative = np.bincount(self._rank, w * (1 - y), self._ranks)
+        return {
+            "roc_auc": area_under_roc(positive, negative),
+            "average_precision": average_precision(positive, negative),
+            "brier": _ratio((w * (y - self._score) ** 2).sum(), total),
+            "log_loss": _ratio((w * self._loss).sum(), total),
+            "calibration_error": _calibration_error(self._bin, w, y, self._score),
+        }
+
 
 class MulticlassScorer:
     """roc_auc: mean over the classes of one against the rest; f1: mean over the classes; log_loss in nats.
 
     balanced_accuracy: mean recall of the classes; calibration_error is that of the predicted class's probability.
+    Without scores there are only accuracy, balanced_accuracy and f1.
     """
 
     def __init__(self, labels: Array, predictions: Predictions, classes: Sequence[Any]) -> None:
         import numpy as np
 
-        assert predictions.score is not None
         known = np.asarray(classes)
         self._classes = range(len(known))
         self._label = np.searchsorted(known, labels)
         self._predicted = np.searchsorted(known, predictions.prediction)
-        self._score = predictions.score
-        self._ranks = [np.unique(self._score[:, c], return_inverse=True) for c in self._classes]
-        top = self._score.argmax(axis=1)
-        self._confidence = self._score[np.arange(len(top)), top]
+        self._score = score = predictions.score
+        if score is None:
+            return
+        self._ranks = [np.unique(score[:, c], return_inverse=True) for c in self._classes]
+        top = score.argmax(axis=1)
+        self._confidence = score[np.arange(len(top)), top]
         self._right = (top == self._label).astype(float)
         self._bin = equal_bins(self._confidence)
-        own = np.clip(self._score[np.arange(len(top)), self._label], np.finfo(float).eps, 1.0)
+        own = np.clip(score[np.arange(len(top)), self._label], np.finfo(float).eps, 1.0)
         self._loss = -np.log(own)
 
     def figures(self, weights: Array | None = None) -> dict[str, float]:
         import numpy as np
 
         w = np.ones(len(self._label)) if weights is None else weights
-        total = float(w.sum())
-        aucs, recalls, f1s = [], [], []
-        for c, (distinct, rank) in zip(self._classes, self._ranks, strict=True):
+        recalls, f1s = [], []
+        for c in self._classes:
             own, hit = (self._label == c).astype(float), (self._predicted == c).astype(float)
-            positive = np.bincount(rank, w * own, len(distinct))
-            aucs.append(area_under_roc(positive, np.bincount(rank, w * (1 - own), len(distinct))))
             actual, claimed, tp = float((w * own).sum()), float((w * hit).sum()), float((w * own * hit).sum())
             recalls.append(_ratio(tp, actual))
             f1s.append(_ratio(2 * tp, actual + claimed, 0.0))
         return {
-            "roc_auc": float(np.mean(aucs)),
-            "log_loss": _ratio((w * self._loss).sum(), total),
-            "calibration_error": _calibration_error(self._bin, w, self._right, self._confidence),
-            "accuracy": _ratio((w * (self._label == self._predicted)).sum(), total),
+            **self._of_scores(w),
+            "accuracy": _ratio((w * (self._label == self._predicted)).sum(), w.sum()),
             "balanced_accuracy": float(np.nanmean(recalls)),
             "f1": float(np.mean(f1s)),
+        }
+
+    def _of_scores(self, w: Array) -> dict[str, float]:
+        import numpy as np
+
+        if self._score is None:
+            return {}
+        aucs = []
+        for c, (distinct, rank) in zip(self._classes, self._ranks, strict=True):
+            own = (self._label == c).astype(float)
+            positive = np.bincount(rank, w * own, len(distinct))
+            aucs.append(area_under_roc(positive, np.bincount(rank, w * (1 - own), len(distinct))))
+        return {
+            "roc_auc": float(np.mean(aucs)),
+            "log_loss": _ratio((w * self._loss).sum(), w.sum()),
+            "calibration_error": _calibration_error(self._bin, w, self._right, self._confidence),
         }
 
 

@@ -58,7 +58,7 @@ def draw(output: Output, labels: Array, predictions: Predictions, measured: Sequ
     """Return the plots that suit the task.
 
     labels : shape (n,); predictions : of the same n rows. A plot that is undefined on these rows is left out: a ROC
-    curve needs rows of both classes.
+    curve needs rows of both classes, and all plots of a classifier but its confusion matrix need probabilities.
     """
     if output.task == "regression":
         found = _regression(labels, predictions)
@@ -82,7 +82,10 @@ def _plot(title: str, caption: str, fill: Callable[..., None], *, width: float =
 
 
 def _binary(output: Output, labels: Array, predictions: Predictions) -> list[Plot]:
-    assert predictions.score is not None
+    where = "by the estimator itself" if output.threshold is None else f"from a score of {output.threshold:.4g} on"
+    confusion = _confusion(output.classes, labels, predictions.prediction, f"Labels are predicted {where}.")
+    if predictions.score is None:
+        return [confusion]
     positive, score = labels == output.classes[1], predictions.score
     plots = []
     if positive.any() and not positive.all():
@@ -90,8 +93,7 @@ def _binary(output: Output, labels: Array, predictions: Predictions) -> list[Plo
     plots.append(_calibration(positive, score, f"Share that was {shown(output.classes[1])}", "Predicted probability"))
     if positive.any():
         plots.append(_lift(positive, score))
-    where = "by the estimator itself" if output.threshold is None else f"from a score of {output.threshold:.4g} on"
-    return [*plots, _confusion(output.classes, labels, predictions.prediction, f"Labels are predicted {where}.")]
+    return [*plots, confusion]
 
 
 def _roc(positive: Array, score: Array) -> Plot:
@@ -179,12 +181,14 @@ def _lift(positive: Array, score: Array) -> Plot:
 def _multiclass(output: Output, labels: Array, predictions: Predictions) -> list[Plot]:
     import numpy as np
 
-    assert predictions.score is not None
+    confusion = _confusion(output.classes, labels, predictions.prediction, "Rows of the matrix are what happened.")
+    if predictions.score is None:
+        return [confusion]
     score, classes = predictions.score, np.asarray(output.classes)
     top = score.argmax(axis=1)
     xlabel = "Probability of the most probable class"
     return [
-        _confusion(output.classes, labels, predictions.prediction, "Rows of the matrix are what happened."),
+        confusion,
         _calibration(classes[top] == labels, score.max(axis=1), "Share that was right", xlabel),
         *_roc_per_class(output.classes, labels, score),
     ]

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Family = Literal["integer", "number", "boolean", "text", "date", "timestamp"]
+#: Which rule gives a frame its dtypes. 1, of the versions from before there were more: a NULL in a chunk changes the
+#: dtypes of that chunk. 2: the family alone decides. 3: likewise, and integers stay integers beside a NULL.
+Types = Literal[1, 2, 3]
 
 #: PostgreSQL type → family. Types of one family are read as one type, so int4 → int8 is no change to an estimator.
 FAMILIES: dict[str, Family] = {
@@ -56,14 +59,18 @@ class Signature:
     key: tuple[Column, ...]
     features: tuple[Column, ...]
     label: Family
+    #: The rule its estimator was fitted under, and is asked under for life.
+    types: Types = 2
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON-ready data. Law: `Signature.from_json(s.as_json()) == s`."""
-        return {
+        data: dict[str, Any] = {
             "key": [c.as_json() for c in self.key],
             "features": [c.as_json() for c in self.features],
             "label": self.label,
         }
+        # Manifests of rule 1 hold a signature without it, and are compared with this.
+        return data if self.types == 1 else {**data, "types": self.types}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Signature:
@@ -72,6 +79,7 @@ class Signature:
             key=tuple(Column(**c) for c in data["key"]),
             features=tuple(Column(**c) for c in data["features"]),
             label=data["label"],
+            types=data.get("types", 1),
         )
 
 
@@ -106,9 +114,17 @@ def require_same(expected: Sequence[Column], got: Sequence[Column], *, model: st
 
 
 def describe(cursor_description: Sequence[Any], connection: sa.Connection) -> list[tuple[str, str, Family | None]]:
-    """Return (name, PostgreSQL type, family or None when Ponte cannot carry the type) per column of a query."""
+    """Return (name, PostgreSQL type, family or None when Ponte cannot carry the type) per column of a query.
+
+    An array is called `float8[]`, and is carried by no family.
+    """
     oids = [column[1] for column in cursor_description]
-    rows = connection.execute(sa.text("SELECT oid, typname FROM pg_type WHERE oid = ANY(:oids)"), {"oids": oids})
+    query = sa.text(
+        # Only a true array has a type that points back at it: not `name`, which is a text of fixed length.
+        "SELECT t.oid, CASE WHEN e.oid IS NULL THEN t.typname ELSE e.typname || '[]' END FROM pg_type t "
+        "LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid WHERE t.oid = ANY(:oids)"
+    )
+    rows = connection.execute(query, {"oids": oids})
     names: dict[int, str] = dict(rows.all())
     return [
         (column[0], names.get(column[1], "?"), FAMILIES.get(names.get(column[1], "?"))) for column in cursor_description
@@ -122,25 +138,60 @@ def select_list(columns: Sequence[Column]) -> str:
     return ", ".join(f"CAST({quote(c.name)} AS {SQL_TYPES[c.family]}) AS {quote(c.name)}" for c in columns)
 
 
-def to_frame(table: pa.Table | pa.RecordBatch, columns: Sequence[Column]) -> pd.DataFrame:
+def to_frame(table: pa.Table | pa.RecordBatch, columns: Sequence[Column], *, types: Types = 2) -> pd.DataFrame:
     """Return the columns as the DataFrame that estimators are trained on and asked with.
 
-    Shape (n_rows, len(columns)), in the order of `columns`. text → category; integer → int64, or float64 when the
-    chunk holds a NULL; number → float64; boolean → bool, or float64 when the chunk holds a NULL; date and timestamp →
-    datetime64. NULL becomes NaN (or NaT), in text a missing category.
+    Shape (n_rows, len(columns)), in the order of `columns`. integer, number and boolean → float64, NULL is NaN; text →
+    category, NULL is a missing category; date → datetime64[s] and timestamp → datetime64[us, UTC], NULL is NaT. No
+    dtype depends on the rows: 3 is 3.0 in every chunk, with a NULL or without. Integers beyond 2**53 are rounded.
+
+    types : the rule of the signature. Under rule 1 integer is int64 and boolean is bool in a chunk without NULL. Under
+    rule 3 integer is Int64, exact, and NULL is <NA>.
     """
     import pandas as pd
     import pyarrow as pa
+
+    # Rule 3 is not for everybody: scikit-learn's ColumnTransformer refuses a missing value of a nullable dtype when it
+    # passes the column through, and np.asarray makes objects of a frame that mixes such dtypes with others.
+    nullable: dict[Any, Any] = {pa.int64(): pd.Int64Dtype()} if types == 3 else {}  # noqa: PLR2004
+    arrow = _arrow_of_chunk if types == 1 else _arrow
+    arrays = [
+        table.column(c.name) if nullable and c.family == "integer" else arrow(table.column(c.name), c.family)
+        for c in columns
+    ]
+    whole = pa.Table.from_arrays(arrays, names=[c.name for c in columns])
+    frame: pd.DataFrame = whole.to_pandas(types_mapper=nullable.get)
+    if types != 1:
+        _name_empty_categories(frame, columns)
+    return frame
+
+
+def _name_empty_categories(frame: pd.DataFrame, columns: Sequence[Column]) -> None:
+    """Make text categories of a chunk without any text those of text: pandas takes them for objects."""
+    import pandas as pd
+
+    no_text: Any = pd.Index([], dtype="str")
+    for column in columns:
+        if column.family == "text" and not len(frame[column.name].cat.categories):
+            frame[column.name] = frame[column.name].cat.rename_categories(no_text)
+
+
+def _arrow(values: Any, family: Family) -> Any:
+    """Return Arrow values whose pandas dtype is that of the family, however many are NULL."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    series: dict[str, Any] = {}
-    for column in columns:
-        values = table.column(column.name)
-        if column.family == "text":
-            values = pc.dictionary_encode(values)
-        elif column.family == "boolean" and values.null_count:
-            values = pc.cast(values, pa.float64())
-        elif column.family == "date":
-            values = pc.cast(values, pa.timestamp("s"))
-        series[column.name] = values.to_pandas()
-    return pd.DataFrame(series, columns=[c.name for c in columns])
+    if family == "text":
+        return pc.dictionary_encode(values)
+    if family == "date":
+        return pc.cast(values, pa.timestamp("s"))
+    if family == "timestamp":
+        return pc.cast(values, pa.timestamp("us", tz="UTC"))
+    return values if values.type == pa.float64() else pc.cast(values, pa.float64(), safe=False)
+
+
+def _arrow_of_chunk(values: Any, family: Family) -> Any:
+    """Rule 1: pandas makes int64 or bool of numbers and booleans without NULL, and float64 of the others."""
+    if family == "integer" or (family == "boolean" and not values.null_count):
+        return values
+    return _arrow(values, family)

@@ -67,7 +67,7 @@ def train(
     with measured(db, Receipt(model=folder.name, step="train", snapshot_id=snapshot_id)) as receipt:
         parts = split(read_snapshot(store, training_set), training_set)
         _require_enough(folder, training_set, parts)
-        estimator = estimators.load_estimator(folder.text("estimator.py"), model=folder.name, task=folder.spec.task)
+        estimator = estimators.load_suitable(folder.text(estimators.FILE), model=folder.name, spec=folder.spec)
         fitted = fit(folder.spec, estimator, parts)
         log.info("fitted on %d rows; measuring on %d", len(parts.fitting.labels), len(parts.holdout.labels))
         figures, predictions = measure(folder.spec, fitted, training_set.signature, parts)

@@ -86,4 +86,4 @@ def _known_at(table: pa.Table, moment: dt.datetime) -> pa.Table:
 
 def _part(table: pa.Table, signature: Signature) -> Part:
     labels = table.column("label").to_pandas().to_numpy()
-    return Part(rows=table, features=to_frame(table, signature.features), labels=labels)
+    return Part(rows=table, features=to_frame(table, signature.features, types=signature.types), labels=labels)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ponte.errors import ModelFolderError
-from ponte.estimators import load_estimator, run_module, seed_estimator
-from ponte.spec import Task
+from ponte.estimators import OF_LABELS, load_estimator, load_suitable, run_module, seed_estimator
+from ponte.spec import METRICS, ModelSpec, Task
 
 LINEAR = "from sklearn.linear_model import LinearRegression\n"
 
@@ -41,21 +41,17 @@ def build(body: str) -> str:
         ),
         (
             build("return LinearRegression()"), "binary",
-            "build_estimator: returns LinearRegression, which has no predict_proba() → use a classifier with",
-        ),
-        (
-            "from sklearn.svm import SVC\n" + build("return SVC()"), "binary",
-            "build_estimator: returns SVC, which has no predict_proba()",
+            "build_estimator: returns LinearRegression, which is no classifier → return a classifier",
         ),
         (
             "from sklearn.pipeline import make_pipeline\n" + build("return make_pipeline(LinearRegression())"),
-            "binary", "build_estimator: returns Pipeline, which has no predict_proba()",
+            "binary", "build_estimator: returns Pipeline, which is no classifier",
         ),
     ],
     ids=[
         "no function", "not a function", "syntax error", "import error", "module raises", "function raises",
         "function wants arguments", "class", "None", "text", "no predict", "regressor for binary",
-        "classifier without probabilities", "pipeline that ends in a regressor",
+        "pipeline that ends in a regressor",
     ],
 )  # fmt: skip
 def test_file_that_gives_no_usable_estimator_is_refused_with_the_reason(text: str, task: Task, said: str) -> None:
@@ -69,6 +65,140 @@ def test_unfitted_estimator_of_the_task_is_returned() -> None:
     assert type(load_estimator(build("return LinearRegression()"), model="churn", task="regression")).__name__ == (
         "LinearRegression"
     )
+
+
+# ---------------------------------------------------------------- several outputs
+
+MULTI = """
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.linear_model import *
+from sklearn.model_selection import GridSearchCV
+from sklearn.multioutput import *
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+"""
+SEVERAL: dict[str, tuple[str, Task, str]] = {
+    "regressor": ("MultiOutputRegressor(Ridge())", "regression", "MultiOutputRegressor"),
+    "regressor chain": ("RegressorChain(Ridge())", "regression", "RegressorChain"),
+    "multi-task": ("MultiTaskLasso()", "regression", "MultiTaskLasso"),
+    "classifier": ("MultiOutputClassifier(LogisticRegression())", "binary", "MultiOutputClassifier"),
+    "classifier chain": ("ClassifierChain(LogisticRegression())", "multiclass", "ClassifierChain"),
+    "end of a pipeline": (
+        "make_pipeline(StandardScaler(), MultiOutputRegressor(Ridge()))", "regression", "MultiOutputRegressor"),
+    "in a search": (
+        "GridSearchCV(make_pipeline(MultiOutputRegressor(Ridge())), {})", "regression", "MultiOutputRegressor"),
+    "behind a transformed target": (
+        "TransformedTargetRegressor(RegressorChain(Ridge()))", "regression", "RegressorChain"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "task", "name"), SEVERAL.values(), ids=SEVERAL)
+def test_estimator_of_several_outputs_is_refused_by_name(text: str, task: Task, name: str) -> None:
+    with pytest.raises(ModelFolderError) as caught:
+        load_estimator(MULTI + build(f"return {text}"), model="churn", task=task)
+    (problem,) = caught.value.problems
+    assert str(problem) == (
+        f"estimator.py: build_estimator: returns {name}, a multi-output estimator → return an estimator of one output; "
+        "every other target is a model of its own"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "task"),
+    [
+        ("make_pipeline(StandardScaler(), Ridge())", "regression"),
+        ("TransformedTargetRegressor(Ridge())", "regression"),
+        ("TransformedTargetRegressor()", "regression"),
+        ("GridSearchCV(LogisticRegression(), {})", "binary"),
+    ],
+)
+def test_wrapped_estimator_of_one_output_is_taken(text: str, task: Task) -> None:
+    load_estimator(MULTI + build(f"return {text}"), model="churn", task=task)
+
+
+# ---------------------------------------------------------------- without probabilities
+
+SVM = """
+from sklearn.linear_model import *
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC
+"""
+WITHOUT = ("LinearSVC()", "RidgeClassifier()", "Perceptron()", "SVC()", "make_pipeline(StandardScaler(), LinearSVC())")
+
+
+def spec_of(task: Task, metric: str, *, gate: dict[str, Any] | None = None, **training: Any) -> ModelSpec:
+    bound = {"minimum" if METRICS[task][metric] else "maximum": 0.5}
+    return ModelSpec.model_validate(
+        {"description": "d", "owner": "o", "task": task, "key": ["id"], "training": training,
+         "gate": {"metric": metric, **bound, **(gate or {})}}
+    )  # fmt: skip
+
+
+def problems_of(text: str, spec: ModelSpec) -> list[str]:
+    try:
+        load_suitable(SVM + build(f"return {text}"), model="churn", spec=spec)
+    except ModelFolderError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+@pytest.mark.parametrize("text", WITHOUT)
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_without_probabilities_a_metric_of_scores_is_refused_and_one_of_labels_is_not(text: str, task: Task) -> None:
+    for metric in METRICS[task]:
+        found = problems_of(text, spec_of(task, metric))
+        assert bool(found) == (metric not in OF_LABELS)
+        assert all(f"gate.metric: '{metric}' needs probabilities, and " in problem for problem in found)
+
+
+def test_refused_metric_names_the_metrics_that_work_and_how_to_make_probabilities() -> None:
+    (binary,) = problems_of("make_pipeline(StandardScaler(), LinearSVC())", spec_of("binary", "roc_auc"))
+    assert binary == (
+        "model.toml: gate.metric: 'roc_auc' needs probabilities, and LinearSVC has no predict_proba() → "
+        'use accuracy, precision, recall or f1, or make probabilities with [training] calibration = "sigmoid" and '
+        "calibration_windows"
+    )
+    (multiclass,) = problems_of("Perceptron()", spec_of("multiclass", "log_loss"))
+    assert "Perceptron has no predict_proba() → use accuracy, balanced_accuracy or f1, or make" in multiclass
+
+
+def test_everything_that_needs_probabilities_is_told_at_once() -> None:
+    spec = spec_of("binary", "brier", gate={"calibration_maximum": 0.1}, threshold=0.5)
+    found = problems_of("RidgeClassifier()", spec)
+    assert [problem.partition(" needs probabilities")[0] for problem in found] == [
+        "model.toml: gate.calibration_maximum: it", "model.toml: gate.metric: 'brier'",
+        "model.toml: training.threshold: it",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
+@pytest.mark.parametrize("text", WITHOUT)
+def test_calibration_makes_probabilities_of_a_decision_function(text: str, method: str) -> None:
+    spec = spec_of("binary", "roc_auc", threshold="f1", calibration=method, calibration_windows=2)
+    assert problems_of(text, spec) == []
+
+
+def test_calibration_of_neither_probabilities_nor_a_decision_function_is_refused() -> None:
+    text = "type('Rule', (type(RidgeClassifier()),), {'decision_function': property()})()"
+    spec = spec_of("binary", "roc_auc", calibration="sigmoid", calibration_windows=2)
+    (problem,) = problems_of(text, spec)
+    assert problem == (
+        "model.toml: training.calibration: 'sigmoid' needs predict_proba() or decision_function(), and Rule has "
+        "neither → use another classifier"
+    )
+    (problem,) = problems_of(text, spec_of("binary", "roc_auc"))
+    assert problem.endswith("or f1, or use a classifier with predict_proba()")
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_with_probabilities_or_without_need_of_them_every_metric_is_possible(task: Task) -> None:
+    text = "LinearRegression()" if task == "regression" else "KNeighborsClassifier()"
+    assert [metric for metric in METRICS[task] if problems_of(text, spec_of(task, metric))] == []
+
+
+# ---------------------------------------------------------------- the seed
 
 
 def test_seed_fills_every_random_state_that_is_none_at_any_depth_and_no_other() -> None:
