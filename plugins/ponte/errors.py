@@ -14,6 +14,7 @@
     ├── HindsightRefused      the version may have seen what happened after as_of
     ├── AliasMoved            somebody else moved the alias first
     ├── Fenced                a newer run owns the window
+    ├── UnpredictableRows     the estimator cannot say anything usable of some rows
     ├── RowsLost              the conservation law of rows does not hold
     └── DatabaseUnavailable   a passing database fault; the only error that is worth a retry
 """
@@ -23,6 +24,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class PonteError(Exception):
@@ -114,6 +119,13 @@ class AliasMoved(PonteError):
 
 class Fenced(PonteError):
     """A newer run claimed the same window; this run may no longer change it."""
+
+
+class UnpredictableRows(PonteError):
+    """The estimator returned NaN, infinity or no probabilities for some rows; the others may be fine."""
+
+    #: Shape (n,), boolean: the rows without a usable prediction. Set by who raises it.
+    rows: np.ndarray[Any, Any]
 
 
 class RowsLost(PonteError):

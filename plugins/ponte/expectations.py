@@ -14,6 +14,20 @@ if TYPE_CHECKING:
 #: Arguments that name columns, one or a list of them.
 _COLUMN_ARGUMENTS = ("column", "column_A", "column_B", "column_list", "column_set")
 
+#: Expectations that look at more than one row to say that one fails → the argument that names their columns.
+UNIQUE_COLUMNS = {"expect_column_values_to_be_unique": "column", "expect_compound_columns_to_be_unique": "column_list"}
+
+#: Expectations that count rows, but about the order or the spread of all of them, or about a type.
+_NOT_OF_ONE_ROW = frozenset(
+    {
+        "expect_column_value_z_scores_to_be_less_than",
+        "expect_column_values_to_be_decreasing",
+        "expect_column_values_to_be_increasing",
+        "expect_column_values_to_be_in_type_list",
+        "expect_column_values_to_be_of_type",
+    }
+)
+
 
 def named_columns(check: Check) -> list[tuple[str, str]]:
     """Return (argument, column) for every column that the check needs to be there."""
@@ -40,7 +54,14 @@ def build_expectations(folder: ModelFolder) -> list[Expectation]:
             type=check.expectation, kwargs=check.arguments, meta={"position": position}
         )
         try:
-            built.append(configuration.to_domain_obj())
+            expectation = configuration.to_domain_obj()
+            single_row = hasattr(expectation, "map_metric") and check.expectation not in _NOT_OF_ONE_ROW
+            if check.on_failure == "quarantine" and not single_row:
+                what = "is about no single row, so it can set none aside"
+                fix = 'use on_failure = "stop" or "warn"'
+                field = f"checks.{position}.on_failure"
+                problems.append(Problem(file="model.toml", field=field, what=f"{check.expectation} {what}", fix=fix))
+            built.append(expectation)
         except Exception as error:  # noqa: BLE001 - pydantic.v1's, which no public name exports
             field = f"checks.{position}.{check.expectation}"
             said = "; ".join(line.strip() for line in str(error).splitlines()[1:]) or str(error)

@@ -19,12 +19,12 @@ from ponte import batches, registry
 from ponte.author_sql import AuthorQuery, prefixed
 from ponte.batches import Batch, Pin
 from ponte.catalog import ModelFolder
-from ponte.database import DATA_SCHEMA, Database, limit_lock_waits, quote
+from ponte.database import DATA_SCHEMA, Database, quote
 from ponte.errors import TrainingRefused
 from ponte.inspection import FolderColumns, inspect_features, inspect_folder
 from ponte.receipts import Receipt, measured
 from ponte.registry import Version
-from ponte.signature import Column, Signature, require_same
+from ponte.signature import Column, Signature, Types, require_same
 from ponte.training_sets import TrainingSet, claim_training_set, get_training_set, lock_training_set, require_unedited
 from ponte.version_choice import choose, choose_named
 from ponte.windows import Window
@@ -111,7 +111,6 @@ def _freeze_rows(db: Database, batch: Batch, text: str, columns: tuple[Column, .
             ),
             {"rows": rows, "table": table, "id": batch.batch_id},
         )
-    _analyze(db, table)
     return int(rows)
 
 
@@ -181,7 +180,8 @@ def _freeze_windows(
     assert training_set.frozen_table is not None
     table = quote(DATA_SCHEMA, training_set.frozen_table)
     queries = [_labelled_window(folder, found, window, training_set.as_of) for window in windows]
-    signature = Signature(key=found.key, features=found.features, label=found.label)
+    types: Types = 3 if folder.spec.training.nullable_integers else 2
+    signature = Signature(key=found.key, features=found.features, label=found.label, types=types)
     with db.begin() as connection:
         if lock_training_set(connection, training_set.snapshot_id).status != "freezing":
             return training_set.row_count or 0
@@ -210,35 +210,9 @@ def _freeze_windows(
                 "id": training_set.snapshot_id,
             },
         )
-    _analyze(db, table)
     return sum(counts)
 
 
 def _create_empty(connection: sa.Connection, table: str, query: str, parameters: dict[str, Any]) -> None:
     connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}")
     connection.exec_driver_sql(f"CREATE TABLE {table} AS {query} WITH NO DATA", parameters)
-
-
-def _analyze(db: Database, table: str) -> None:
-    with db.begin() as connection:
-        connection.exec_driver_sql(f"ANALYZE {table}")
-
-
-def drop_frozen(db: Database, batch_id: int) -> bool:
-    """Drop the frozen table of a batch that needs it no more: one that was published, or is over. Return whether."""
-    with db.begin() as connection:
-        limit_lock_waits(connection, "10s")  # a twin that is late may still read the table
-        batch = batches.lock(connection, batch_id)
-        published = connection.execute(
-            sa.text("SELECT EXISTS (SELECT FROM ponte.publication_event WHERE batch_id = :id)"), {"id": batch_id}
-        ).scalar_one()
-        # A newer claim may have passed over a batch that was locked at that moment; it is over all the same.
-        newest = connection.execute(
-            sa.text("SELECT epoch FROM ponte.claim WHERE model = :model AND window_start = :window"),
-            {"model": batch.model, "window": batch.window_start},
-        ).scalar_one()
-        if batch.frozen_table is None or not (published or batch.status == "failed" or batch.epoch < newest):
-            return False
-        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {quote(*batches.frozen_name(batch))}")
-        connection.execute(sa.text("UPDATE ponte.batch SET frozen_table = NULL WHERE batch_id = :id"), {"id": batch_id})
-        return True

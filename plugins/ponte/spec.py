@@ -6,6 +6,7 @@ DAG files import this module, so it needs nothing heavier than pydantic (which A
 from __future__ import annotations
 
 import datetime as dt
+import json
 import re
 from typing import Annotated, Any, Literal
 
@@ -82,6 +83,9 @@ class Training(Part):
     #: windows; None leaves it to the estimator's own predict().
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["f1", "balanced_accuracy"] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    #: Integer columns reach the estimator as pandas Int64, exact and with <NA>, instead of float64 with NaN. Not every
+    #: step of scikit-learn takes that.
+    nullable_integers: bool = False
 
     @model_validator(mode="after")
     def _parts_leave_training_windows(self) -> Training:
@@ -98,7 +102,7 @@ class Scoring(Part):
 
     #: Rows per shard; a larger batch becomes several mapped tasks.
     shard_rows: Annotated[int, Field(ge=1)] = 1_000_000
-    #: Rows per step of reading, predicting and writing.
+    #: Rows per step of reading, predicting and writing; fewer where rows are long, see scoring.CHUNK_BYTES.
     chunk_rows: Annotated[int, Field(ge=1)] = 65_536
     #: What an empty window means: a fault, or a batch of no rows.
     empty: Literal["reject", "allow"] = "reject"
@@ -158,13 +162,82 @@ class Approval(Part):
     approvers: tuple[str, ...] = ()
 
 
+class Quarantine(Part):
+    """How many rows of a batch may be set aside instead of being scored."""
+
+    #: Share of the frozen rows; with more the batch is rejected.
+    budget: Annotated[float, Field(ge=0, lt=1)] = 0.02
+
+
+class Guard(Part):
+    """What a scored batch must look like, beside the batches that people see for the windows before it."""
+
+    #: Earlier windows compared with, at most.
+    batches: Annotated[int, Field(ge=1)] = 8
+    #: With fewer earlier windows nothing is compared.
+    minimum_batches: Annotated[int, Field(ge=1)] = 3
+    #: Rows frozen, as multiples of the median of the earlier batches.
+    row_count_minimum: Annotated[float, Field(ge=0, le=1)] = 0.5
+    row_count_maximum: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0
+    #: Share of rows for which the estimator raised, or returned NaN.
+    unscored_maximum: Annotated[float, Field(ge=0, le=1)] = 0.01
+    #: What it means when every row gets the same score.
+    constant_score: Literal["reject", "allow"] = "reject"
+    #: How far the mean score may be from the median of the earlier means, in standard deviations of their scores.
+    mean_score_jump: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    #: How far the share of any predicted class may be from the median of its earlier shares.
+    class_share_jump: Annotated[float, Field(gt=0, le=1)] = 0.25
+    #: Date or timestamp column of features.sql whose newest value tells how old the features are.
+    freshness_column: str | None = None
+    #: How old it may be at as_of.
+    freshness_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="after")
+    def _freshness_is_whole(self) -> Guard:
+        if (self.freshness_column is None) != (self.freshness_hours is None):
+            raise ValueError("freshness_column and freshness_hours belong together: give both or none")
+        return self
+
+
+class Retention(Part):
+    """How long predictions are kept; what people see for the newest window is never dropped."""
+
+    #: Batches kept per window that another has replaced, the newest; None keeps all.
+    replaced_batches: Annotated[int, Field(ge=0)] | None = None
+    #: Windows that begin more than this many weeks before the newest published one are dropped whole; None: never.
+    weeks: Annotated[int, Field(ge=1)] | None = None
+
+
 class Check(BaseModel):
     """One Great Expectations expectation; every key but these two is passed on to it."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     expectation: str
-    on_failure: Literal["stop", "warn"] = "stop"
+    #: stop: the batch is rejected; quarantine: the rows that fail are set aside; warn: it is recorded.
+    on_failure: Literal["stop", "quarantine", "warn"] = "stop"
+
+    @model_validator(mode="after")
+    def _arguments_can_be_kept(self) -> Check:
+        for name, value in self.arguments.items():
+            try:
+                kept = "\\u0000" not in json.dumps(value, default=str, allow_nan=False)
+            except ValueError:
+                kept = False
+            if not kept:
+                raise ValueError(f"{name}: nan, inf and the character NUL cannot be kept in ponte.check_result")
+        return self
+
+    @model_validator(mode="after")
+    def _quarantine_means_every_row(self) -> Check:
+        if self.on_failure == "quarantine":
+            for name in ("mostly", "row_condition"):
+                if name in self.arguments:
+                    raise ValueError(
+                        f'on_failure = "quarantine" sets aside every row that fails, so {name} has no meaning here; '
+                        "[quarantine] budget bounds how many"
+                    )
+        return self
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -190,4 +263,7 @@ class ModelSpec(Part):
     evaluation: Evaluation = Evaluation()
     gate: Gate
     approval: Approval = Approval()
+    quarantine: Quarantine = Quarantine()
+    guard: Guard = Guard()
+    retention: Retention = Retention()
     checks: tuple[Check, ...] = ()

@@ -188,6 +188,17 @@ def read_snapshot(store: ArtifactStore, training_set: TrainingSet) -> pa.Table:
     return pq.read_table(pa.BufferReader(content))
 
 
+def recount(connection: sa.Connection, training_set: TrainingSet) -> None:
+    """Write down how many rows each window has after some were set aside, in the caller's transaction."""
+    query = f"SELECT window_start, count(*) FROM {_frozen(training_set)} GROUP BY 1"
+    counts = {str(row[0]): row[1] for row in connection.exec_driver_sql(query)}
+    windows = [{**window, "rows": counts.get(window["window_start"], 0)} for window in training_set.windows]
+    connection.execute(
+        sa.text("UPDATE ponte.snapshot SET row_count = :rows, windows = :windows WHERE snapshot_id = :id"),
+        {"rows": sum(counts.values()), "windows": json.dumps(windows), "id": training_set.snapshot_id},
+    )
+
+
 def reject_training_set(db: Database, training_set: TrainingSet, why: str) -> TrainingRefused:
     """Mark the training set rejected and return the error to raise."""
     with db.begin() as connection:

@@ -291,9 +291,9 @@ FOLDERS: Mapping[str, tuple[dict[str, str], list[str]]] = {
         {"estimator.py": "from sklearn.linear_model import Ridge\ndef build_estimator(): return Ridge"},
         ["returns the class Ridge → return an object"],
     ),
-    "no probabilities": (
+    "no classifier": (
         {"estimator.py": "from sklearn.linear_model import Ridge\ndef build_estimator(): return Ridge()"},
-        ["returns Ridge, which has no predict_proba()"],
+        ["returns Ridge, which is no classifier"],
     ),
     "everything at once": (
         {
@@ -446,3 +446,202 @@ def test_a_rejected_window_can_be_scored_by_the_next_run(trained: World) -> None
     trained.run(run_id="again")
 
     assert trained.ask("SELECT count(*) FROM predictions.visits WHERE window_start = :week", week=WEEK) == 350
+
+
+# ---------------------------------------------------------------- values that no estimator expects
+
+
+def conserved(world: World, batch_id: int, model: str = "visits") -> tuple[int, int, int]:
+    """Return rows frozen, published and in quarantine, which add up."""
+    frozen, published, aside = (
+        world.ask("SELECT row_count FROM ponte.batch WHERE batch_id = :id", id=batch_id),
+        world.ask(f'SELECT count(*) FROM predictions."{model}" WHERE batch_id = :id', id=batch_id),
+        world.ask("SELECT count(*) FROM ponte.quarantine WHERE batch_id = :id", id=batch_id),
+    )
+    assert frozen == published + aside
+    return frozen, published, aside
+
+
+ONE = "visit_id = 2200"
+#: What is in the source → (the statement that puts it there, how many rows of 350 are set aside).
+VALUES: dict[str, tuple[str, int]] = {
+    "NaN in one row": (f"UPDATE shop.visit SET distance = 'NaN' WHERE {ONE}", 0),
+    "infinity in one row": (f"UPDATE shop.visit SET distance = 'Infinity' WHERE {ONE}", 1),
+    "infinities in seven rows": (
+        ("UPDATE shop.visit SET distance = '-Infinity' WHERE visit_id IN (2100, 2150, 2151, 2152, 2300, 2448, 2449)"),
+        7,
+    ),
+    "a number beyond single precision": (f"UPDATE shop.visit SET distance = 1e300 WHERE {ONE}", 0),
+    "a category that was never seen": (f"UPDATE shop.visit SET shop = 'moon' WHERE {ONE}", 0),
+    "only categories that were never seen": (
+        "UPDATE shop.visit SET shop = 'moon ' || visit_id WHERE day >= '2024-02-12'",
+        0,
+    ),
+    "odd text": (f"UPDATE shop.visit SET shop = E'a\\nb\\t\\\\ ''\"%s 😀' WHERE {ONE}", 0),
+    "empty text": (f"UPDATE shop.visit SET shop = '' WHERE {ONE}", 0),
+    "a text of 1 MB": (f"UPDATE shop.visit SET shop = repeat('ä', 500000) WHERE {ONE}", 0),
+    "a hundred texts of 1 MB": (
+        (
+            "UPDATE shop.visit SET shop = repeat(chr(65 + visit_id::int % 26), 1000000) "
+            "WHERE visit_id >= 2100 AND visit_id < 2200"
+        ),
+        0,
+    ),
+    "NULL in every column of a row": (
+        f"UPDATE shop.visit SET shop = NULL, items = NULL, price = NULL, distance = NULL, member = NULL WHERE {ONE}",
+        0,
+    ),
+    "NULL in every column of every row": (
+        (
+            "UPDATE shop.visit SET shop = NULL, items = NULL, price = NULL, distance = NULL, member = NULL "
+            "WHERE day >= '2024-02-12'"
+        ),
+        0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_value_that_nobody_expects_is_scored_or_set_aside_and_nothing_is_lost(trained: World, name: str) -> None:
+    """What the estimator can score it scores; what it refuses, it alone is set aside, with what it said."""
+    statement, expected = VALUES[name]
+    trained.execute(statement)
+    # Rows without any difference get one score, which a guard would refuse: here it is about the rows.
+    settings = '[guard]\nconstant_score = "allow"\nunscored_maximum = 1.0'
+    batch = trained.with_model(chunk_rows=60, shard_rows=200, checks=settings).run(run_id="r")
+
+    assert conserved(trained, batch.batch_id) == (350, 350 - expected, expected)
+    assert trained.ask("SELECT count(*) FROM predictions.visits WHERE score IS NULL OR NOT score BETWEEN 0 AND 1") == 0
+    for reasons, distance in trained.rows("SELECT reasons, content->>'distance' FROM ponte.quarantine"):
+        assert "infinity" in reasons[0]["error"].lower()
+        assert distance in ("Infinity", "-Infinity")
+
+
+@pytest.mark.parametrize(("column", "value"), [("distance", "'Infinity'"), ("distance", "'-Infinity'")])
+def test_infinity_in_every_row_rejects_the_batch(trained: World, column: str, value: str) -> None:
+    trained.run(run_id="before")
+    trained.execute(f"UPDATE shop.visit SET {column} = {value} WHERE day >= :week", week=WEEK)
+    why = assert_rejected(trained, "r", WEEK, "more rows cannot be scored")
+    assert "infinity" in why.lower()
+    assert trained.ask("SELECT count(*) FROM ponte.quarantine") == 0
+
+
+def test_rows_without_any_difference_are_refused_by_a_guard_and_not_shown(trained: World) -> None:
+    """An extract that came with its columns empty looks like this."""
+    trained.execute(VALUES["NULL in every column of every row"][0])
+    why = assert_rejected(trained, "r", WEEK, "a guard has tripped")
+    assert "constant_score" in why
+
+
+# ---------------------------------------------------------------- names
+
+
+def test_a_table_and_columns_whose_names_need_quoting_are_the_authors_own_business(world: World) -> None:
+    """ "Order"."select" is named in the author's SQL only; what Ponte makes is named after the model."""
+    world.execute('CREATE SCHEMA "Order"')
+    world.execute('CREATE VIEW "Order"."select" AS SELECT visit_id AS "Key", shop AS "from", items AS "group by", '
+                  'distance AS "a%b", day, known_at, returned FROM shop.visit')  # fmt: skip
+    where = (
+        'FROM "Order"."select" AS "table" WHERE day >= CAST(:window_start AS date) AND day < CAST(:window_end AS date)'
+    )
+    world = world.with_model(
+        key='["order"]',
+        files={
+            "features.sql": f'SELECT "Key" AS "order", "from" AS shop, "group by" AS "select", "a%b" AS "where" '
+            f"{where}",
+            "labels.sql": f'SELECT "Key" AS "order", returned::int AS label, known_at AS labelled_at {where}',
+            "estimator.py": write_model(world.folder.path.parent).text("estimator.py").replace(
+                '["items", "price", "distance", "member", "shop_rate"]', '["select", "where"]'),
+        },
+        checks=check("expect_column_values_to_not_be_null", "quarantine", column="select")
+        + check("expect_compound_columns_to_be_unique", "quarantine", column_list=["order", "where"])
+        + "[quarantine]\nbudget = 0.3\n[guard]\nunscored_maximum = 1.0\n",
+    )  # fmt: skip
+    world.train(run_id="t")
+    world.execute("UPDATE shop.visit SET distance = 'Infinity', items = 1 WHERE visit_id = 2200")
+    batch = world.run(run_id="r")
+    missing = world.ask(
+        "SELECT count(*) FROM shop.visit WHERE items IS NULL AND day >= :w AND day < CAST(:w AS date) + 7", w=WEEK
+    )
+    assert conserved(world, batch.batch_id) == (350, 350 - missing - 1, missing + 1)
+    assert (
+        world.ask("SELECT count(*) FROM ponte.quarantine WHERE shard IS NOT NULL AND content->>'where' = 'Infinity'")
+        == 1
+    )
+
+
+@pytest.mark.parametrize("name", ["select", "user", "table", "order", "all", "end"])
+def test_a_model_can_have_the_name_of_an_sql_keyword(world: World, name: str) -> None:
+    """Trained, scored, replaced, guarded, retired, and gone back to."""
+    folder = write_model(
+        world.folder.path.parent,
+        name,
+        checks=check("expect_column_values_to_not_be_null", "quarantine", column="items")
+        + "[quarantine]\nbudget = 0.3\n[retention]\nreplaced_batches = 0\nweeks = 1\n",
+    )
+    keyword = World(db=world.db, store=world.store, folder=folder)
+    keyword.train(run_id="t")
+    keyword.run(run_id="a")
+    keyword.run(run_id="b")
+    batch = keyword.run(run_id="a", week=NEXT_WEEK)
+    assert conserved(keyword, batch.batch_id, name)[2] > 0
+    assert keyword.rows("SELECT batch_id FROM ponte.retention_event") == [(1,)]
+    assert keyword.data_tables() == [f"{name}__prediction_2", f"{name}__prediction_3"]
+    assert keyword.ask(f'SELECT count(*) FROM predictions."{name}_latest" WHERE batch_id = 3') > 300
+
+
+# ---------------------------------------------------------------- 3 rows in 100 000
+
+MANY = 100_000
+REFUSES = 'ValueError: could not convert string to float: "n/a"'
+#: Refuses three keys, by raising for whatever chunk they are in.
+THREE_BAD = """\
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+
+class Refuse(TransformerMixin, BaseEstimator):
+    def fit(self, rows, labels=None):
+        return self
+
+    def transform(self, rows):
+        if (rows["distance"] == 66.5).any():
+            raise ValueError('could not convert string to float: "n/a"')
+        return rows[["items", "distance"]].fillna(0.0)
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+def build_estimator():
+    return make_pipeline(Refuse(), LogisticRegression())
+"""
+FEW_COLUMNS = (
+    "SELECT visit_id, shop, items, distance FROM shop.visit "
+    "WHERE day >= CAST(:window_start AS date) AND day < CAST(:window_end AS date)"
+)
+
+
+def test_three_rows_of_a_hundred_thousand_are_set_aside_and_all_others_are_published(world: World) -> None:
+    world = world.with_model(
+        files={"features.sql": FEW_COLUMNS, "estimator.py": THREE_BAD},
+        gate="beats_baseline = false",
+        bound="minimum = 0.0",
+    )
+    world.train(run_id="t")
+    world.execute(
+        "INSERT INTO shop.visit (visit_id, day, items, distance, returned, spent, known_at) "
+        "SELECT n, :week, n % 8, n % 12, false, 0, now() FROM generate_series(100000, 99999 + :more) AS n",
+        week=WEEK, more=MANY - 350,
+    )  # fmt: skip
+    bad = [100_000, 165_535, 199_649]
+    world.execute("UPDATE shop.visit SET distance = 66.5 WHERE visit_id = ANY(:bad)", bad=bad)
+    batch = world.run(run_id="r")
+
+    assert conserved(world, batch.batch_id) == (MANY, MANY - 3, 3)
+    entries = world.rows("SELECT (key->>'visit_id')::bigint, reasons FROM ponte.quarantine ORDER BY 1")
+    assert entries == [(n, [{"error": REFUSES}]) for n in bad]
+    assert world.ask("SELECT count(DISTINCT visit_id) FROM predictions.visits") == MANY - 3
+    assert world.ask("SELECT count(*) FROM predictions.visits WHERE visit_id = ANY(:bad)", bad=bad) == 0
+    assert world.ask("SELECT outcome FROM ponte.guard_result WHERE guard = 'unscored'") == "passed"

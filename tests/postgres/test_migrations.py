@@ -13,9 +13,10 @@ from tests.postgres.children import process_of
 from tests.sample_model import FEATURES_SQL, LATER, NEXT_WEEK, WEEK, World, load_visits
 from upath import UPath
 
-from ponte import migrations, promotion
+from ponte import housekeeping, migrations, promotion
 from ponte.artifacts import ArtifactStore
 from ponte.database import Database
+from ponte.spec import Retention
 from ponte.versions import METRICS_FILE, REPORT, artifact_facts, read_files
 
 CATALOG = (
@@ -44,7 +45,7 @@ def test_upgrades_at_once_all_succeed(empty_url: str) -> None:
         process.join()
 
     assert [process.exitcode for process in processes] == [0] * 4
-    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0002",)]
+    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0003",)]
 
 
 def test_every_table_view_function_and_column_for_people_has_a_comment(trained: World) -> None:
@@ -71,8 +72,12 @@ def test_every_table_view_function_and_column_for_people_has_a_comment(trained: 
 
 
 @pytest.mark.parametrize(
-    "table", ["alias_event", "publication_event", "gate_verdict", "version", "version_mark", "approval"]
-)
+    "table",
+    [
+        "alias_event", "publication_event", "gate_verdict", "version", "version_mark", "approval", "guard_override",
+        "retention_event",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize(
     "statement", ["UPDATE ponte.{0} SET {1} = {1}", "DELETE FROM ponte.{0}", "TRUNCATE ponte.{0} CASCADE"]
 )
@@ -80,11 +85,16 @@ def test_history_refuses_changes_even_from_its_owner(trained: World, table: str,
     trained.run(run_id="r")
     trained.mark(1, "not bad", run_id="m")
     promotion.record_approval(trained.db, 1, "approved", run_id="a", actor="a person", reason="test", answered_at=LATER)
+    trained.run(run_id="again")
+    housekeeping.retire(trained.db, "visits", Retention(replaced_batches=0))
+    trained.execute("INSERT INTO ponte.guard_override (batch_id, run_id, actor, reason) VALUES (2, 'r', 'a', 'why')")
     count = f"SELECT count(*) FROM ponte.{table}"
     before = trained.ask(count)
 
     with pytest.raises(sa.exc.DBAPIError, match=f"ponte.{table} is append-only"):
-        trained.execute(statement.format(table, "verdict_id" if table == "approval" else "model"))
+        trained.execute(
+            statement.format(table, {"approval": "verdict_id", "guard_override": "reason"}.get(table, "model"))
+        )
     assert trained.ask(count) == before > 0
 
 
@@ -197,3 +207,134 @@ def test_an_old_batch_whose_version_had_seen_later_days_is_marked_hindsight(  # 
 
     assert old.rows("SELECT hindsight, version_reason FROM ponte.batch") == [(hindsight, None)]
     assert old.rows("SELECT hindsight FROM ponte.batch_overview") == [(hindsight,)]
+
+
+# ---------------------------------------------------------------- from revision 0002
+
+#: What the model `visits` had at revision 0002 beside its version: one published batch of the first week, and one of
+#: the second that a run is in the middle of.
+TABLES_OF_2 = ("snapshot", "version", "gate_verdict", "alias_event", "claim", "batch", "shard", "published",
+               "publication_event", "check_result", "receipt")  # fmt: skip
+NUMBERED = {"snapshot": "snapshot_id", "gate_verdict": "verdict_id", "alias_event": "event_id", "batch": "batch_id",
+            "publication_event": "event_id", "check_result": "result_id", "receipt": "receipt_id"}  # fmt: skip
+
+
+def of_revision_2(trained: World, url: str, *, under_way: str) -> World:
+    """Return a world as revision 0002 knew it: a published week, and a batch that has got as far as `under_way`.
+
+    The rows are those that the steps of today make, put into the tables of then; the columns of then are the same.
+    """
+    trained.run(run_id="published")
+    trained.run(run_id="under way", week=NEXT_WEEK, until=under_way)
+    migrations.upgrade(url, "0002")
+    old = replace(trained, db=Database(url))
+    load_visits(old.db)
+    for table in TABLES_OF_2:
+        for (row,) in trained.rows(f"SELECT to_jsonb(t) FROM ponte.{table} t ORDER BY t"):
+            old.execute(
+                f"INSERT INTO ponte.{table} OVERRIDING SYSTEM VALUE "
+                f"SELECT * FROM jsonb_populate_record(NULL::ponte.{table}, CAST(:row AS jsonb))",
+                row=json.dumps(row),
+            )
+        if table in NUMBERED:
+            old.ask(f"SELECT setval(pg_get_serial_sequence('ponte.{table}', '{NUMBERED[table]}'), 100)")
+    body = (
+        "batch_id bigint NOT NULL, window_start date NOT NULL, visit_id bigint NOT NULL, "
+        "prediction bigint NOT NULL CONSTRAINT score_is_probability CHECK (score BETWEEN 0 AND 1), "
+        "score double precision NOT NULL, scored_at timestamp with time zone NOT NULL"
+    )
+    view = trained.ask("SELECT pg_get_viewdef('predictions.visits'::regclass)")
+    latest = trained.ask("SELECT pg_get_viewdef('predictions.visits_latest'::regclass)")
+    with old.db.begin() as connection:
+        connection.exec_driver_sql(
+            f"CREATE TABLE ponte.prediction_visits ({body}, PRIMARY KEY (batch_id, visit_id)) "
+            "PARTITION BY LIST (batch_id); "
+            f"CREATE VIEW predictions.visits AS {view}; CREATE VIEW predictions.visits_latest AS {latest}"
+        )
+    _copy_table(trained, old, "visits__prediction_1", body)
+    old.execute("ALTER TABLE ponte_data.visits__prediction_1 ADD PRIMARY KEY (batch_id, visit_id)")
+    old.execute(
+        "ALTER TABLE ponte.prediction_visits ATTACH PARTITION ponte_data.visits__prediction_1 FOR VALUES IN (1)"
+    )
+    for table in trained.data_tables():
+        if table == "visits__prediction_2":
+            _copy_table(trained, old, table, body)
+            old.execute(f"ALTER TABLE ponte_data.{table} ALTER batch_id SET DEFAULT 2, "
+                        f"ALTER window_start SET DEFAULT '{NEXT_WEEK}'")  # fmt: skip
+        elif "frozen" in table:
+            columns = trained.ask(
+                "SELECT string_agg(format('%I %s', attname, format_type(atttypid, atttypmod)), ', ' ORDER BY attnum) "
+                "FROM pg_attribute WHERE attrelid = CAST(:t AS regclass) AND attnum > 0", t=f"ponte_data.{table}"
+            )  # fmt: skip
+            _copy_table(trained, old, table, columns)
+    return old
+
+
+def _copy_table(source: World, target: World, table: str, columns: str) -> None:
+    """Rows in the same order fill the same pages, so that the ranges of the shards fit."""
+    target.execute(f"CREATE TABLE ponte_data.{table} ({columns})")
+    rows = [row for (row,) in source.rows(f"SELECT to_jsonb(t) FROM ponte_data.{table} t ORDER BY ctid")]
+    target.execute(
+        f"INSERT INTO ponte_data.{table} SELECT r.* FROM jsonb_array_elements(CAST(:rows AS jsonb)) AS e, "
+        f"LATERAL jsonb_populate_record(NULL::ponte_data.{table}, e) AS r",
+        rows=json.dumps(rows),
+    )
+
+
+@pytest.mark.parametrize("under_way", ["freeze", "check", "score"])
+def test_a_database_of_revision_0002_keeps_what_people_see_and_its_run_goes_on(
+    trained: World, empty_url: str, under_way: str
+) -> None:
+    """The deployment came in the middle of a run: its next step is one of the new code."""
+    old = of_revision_2(trained, empty_url, under_way=under_way)
+    shown, seen = old.rows("SELECT * FROM predictions.visits ORDER BY visit_id"), old.published_checksum()
+    state = "SELECT to_jsonb(t) FROM ponte.{} t ORDER BY t::text"
+    before = {t: old.rows(state.format(t)) for t in TABLES_OF_2}
+    assert len(shown) == 350
+    migrations.upgrade(empty_url)
+
+    assert {t: old.rows(state.format(t)) for t in TABLES_OF_2} == before
+    assert old.rows("SELECT * FROM predictions.visits ORDER BY visit_id") == shown
+    assert old.rows("SELECT guards_tripped, published_anyway FROM ponte.batch_overview") == [(None, None)] * 2
+    nullable = "SELECT attnotnull FROM pg_attribute WHERE attrelid = CAST(:t AS regclass) AND attname = 'score'"
+    for table in ("ponte.prediction_visits", "ponte_data.visits__prediction_1"):
+        assert old.rows(nullable, t=table) == [(False,)], "a classifier without probabilities comes after it"
+
+    old.run(run_id="under way", week=NEXT_WEEK)
+    trained.run(run_id="under way", week=NEXT_WEEK)
+    assert old.published_checksum(NEXT_WEEK) == trained.published_checksum(NEXT_WEEK)
+    assert old.published_checksum() == seen
+    assert old.ask("SELECT count(*) FROM ponte.guard_result WHERE batch_id = 2") == 6
+    assert old.data_tables() == ["visits__prediction_1", "visits__prediction_2"]
+
+
+def test_a_model_of_revision_0002_gets_all_that_is_new(trained: World, empty_url: str) -> None:
+    """Quarantine, guards, retention and NULL scores on tables that were made before there were any."""
+    old = of_revision_2(trained, empty_url, under_way="freeze")
+    migrations.upgrade(empty_url)
+    quarantine = (
+        '[[checks]]\nexpectation = "expect_column_values_to_not_be_null"\ncolumn = "items"\non_failure = "quarantine"\n'
+    )
+    new = old.with_model(checks=f"[quarantine]\nbudget = 0.2\n[retention]\nreplaced_batches = 0\n{quarantine}")
+    missing = new.ask(
+        "SELECT count(*) FROM shop.visit WHERE items IS NULL AND day >= :w AND day < CAST(:w AS date) + 7", w=WEEK
+    )
+    batch = new.run(run_id="new")
+    assert new.ask("SELECT count(*) FROM predictions.visits WHERE window_start = :w", w=WEEK) == 350 - missing
+    assert new.ask("SELECT count(*) FROM ponte.quarantine WHERE batch_id = :id", id=batch.batch_id) == missing > 0
+    assert new.rows("SELECT batch_id FROM ponte.retention_event") == [(1,)]
+    assert "visits__prediction_1" not in new.data_tables()
+
+    text = new.folder.text("estimator.py").replace("LogisticRegression", "RidgeClassifier")
+    labels = new.with_model(
+        files={"estimator.py": text},
+        metric="f1",
+        bound="minimum = 0.2",
+        gate="beats_baseline = false\nchampion_worse = 'promote'\nchampion_indistinguishable = 'promote'",
+    )
+    version = labels.train(run_id="t").version.version
+    labels.set_champion(version)
+    labels.run(run_id="labels", week=NEXT_WEEK)
+    assert labels.rows(
+        "SELECT count(*), count(score) FROM predictions.visits WHERE window_start = :w", w=NEXT_WEEK
+    ) == [(350, 0)]

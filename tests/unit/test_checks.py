@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ponte.checks import _exceptions
 from ponte.errors import DatabaseUnavailable
+from ponte.validation import CheckResult, _exceptions
 
 SILENT = {"raised_exception": False, "exception_message": None, "exception_traceback": None}
 TEXT = {
@@ -44,3 +44,33 @@ def test_database_that_was_away_during_a_check_is_no_finding_but_worth_a_retry(i
     with pytest.raises(DatabaseUnavailable, match="the database failed during the checks") as caught:
         _exceptions(info)
     assert "server closed the connection unexpectedly" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("on_failure", "outcome", "unexpected", "stops"),
+    [
+        ("stop", "passed", 0, False),
+        ("stop", "failed", 3, True),
+        ("stop", "failed", None, True),
+        ("stop", "error", None, True),
+        ("warn", "failed", 3, False),
+        ("warn", "error", None, False),
+        ("quarantine", "passed", 0, False),
+        ("quarantine", "failed", 3, False),
+        ("quarantine", "failed", None, True),
+        ("quarantine", "error", None, True),
+        ("quarantine", "error", 3, True),
+    ],
+)
+def test_what_stops_is_what_must_not_fail_and_what_should_set_rows_aside_and_names_none(
+    on_failure: Any, outcome: Any, unexpected: int | None, stops: bool
+) -> None:
+    result = CheckResult(
+        position=0,
+        expectation="expect_column_values_to_be_of_type",
+        arguments={},
+        on_failure=on_failure,
+        outcome=outcome,
+        unexpected_count=unexpected,
+    )
+    assert result.stops is stops

@@ -28,7 +28,7 @@ def test_only_what_is_required_gives_the_documented_defaults(model_toml: str) ->
     assert spec.promotion == "auto"
     assert spec.training.model_dump() == {
         "windows": 52, "holdout_windows": 4, "calibration_windows": 0, "label_delay_days": 0,
-        "minimum_holdout_rows": 200, "calibration": "none", "threshold": None, "seed": 0,
+        "minimum_holdout_rows": 200, "calibration": "none", "threshold": None, "seed": 0, "nullable_integers": False,
     }  # fmt: skip
     assert spec.evaluation.model_dump() == {
         "baseline_by": None, "slices": (), "slice_rows": 200, "resample_by": None, "resamples": 1_000,
@@ -41,6 +41,13 @@ def test_only_what_is_required_gives_the_documented_defaults(model_toml: str) ->
     }  # fmt: skip
     assert spec.approval.model_dump() == {"timeout_hours": 72, "approvers": ()}
     assert spec.scoring.model_dump() == {"shard_rows": 1_000_000, "chunk_rows": 65_536, "empty": "reject"}
+    assert spec.quarantine.model_dump() == {"budget": 0.02}
+    assert spec.guard.model_dump() == {
+        "batches": 8, "minimum_batches": 3, "row_count_minimum": 0.5, "row_count_maximum": 2.0,
+        "unscored_maximum": 0.01, "constant_score": "reject", "mean_score_jump": 1.0, "class_share_jump": 0.25,
+        "freshness_column": None, "freshness_hours": None,
+    }  # fmt: skip
+    assert spec.retention.model_dump() == {"replaced_batches": None, "weeks": None}
 
 
 FULL = """\
@@ -85,13 +92,32 @@ leakage_allowed = ["visits"]
 [approval]
 timeout_hours = 24
 approvers = ["ada", "grace"]
+
+[quarantine]
+budget = 0.0
+
+[guard]
+batches = 1
+minimum_batches = 1
+row_count_minimum = 1.0
+row_count_maximum = 1.0
+unscored_maximum = 0.0
+constant_score = "allow"
+mean_score_jump = 0.1
+class_share_jump = 1.0
+freshness_column = "seen_at"
+freshness_hours = 0.5
+
+[retention]
+replaced_batches = 0
+weeks = 1
 """
 
 
 def test_everything_that_can_be_said_is_kept() -> None:
     spec, said = parse_spec(FULL, model="churn"), tomllib.loads(FULL)
     assert (spec.promotion, spec.approval.approvers) == ("approval", ("ada", "grace"))
-    for table in ("training", "evaluation", "gate", "approval"):
+    for table in ("training", "evaluation", "gate", "approval", "quarantine", "guard", "retention"):
         found = getattr(spec, table).model_dump()
         assert {k: list(v) if isinstance(v, tuple) else v for k, v in found.items() if k in said[table]} == said[table]
 
@@ -116,6 +142,16 @@ def test_calibration_and_threshold_are_accepted_where_they_mean_something(
     model_toml: str, task: str, training: str
 ) -> None:
     parse_spec(model_toml.replace('"binary"', f'"{task}"') + f"[training]\n{training}\n", model="churn")
+
+
+@pytest.mark.parametrize("on_failure", ["stop", "warn"])
+def test_a_check_that_sets_no_row_aside_may_ask_for_most_rows(model_toml: str, on_failure: str) -> None:
+    text = model_toml + (
+        '[[checks]]\nexpectation = "expect_column_values_to_not_be_null"\ncolumn = "visits"\nmostly = 0.9\n'
+        f'on_failure = "{on_failure}"\n'
+    )
+    (check,) = parse_spec(text, model="churn").checks
+    assert check.arguments == {"column": "visits", "mostly": 0.9}
 
 
 def test_arguments_of_a_check_are_every_key_but_expectation_and_on_failure(model_toml: str) -> None:
@@ -155,7 +191,71 @@ BROKEN = {
     "checks that are a number": ("tags = []", "checks = 7", "model.toml: checks: Input should be a valid", "got 7"),
     "unknown on_failure": (
         "", '[[checks]]\nexpectation = "expect_column_to_exist"\non_failure = "mail"',
-        "model.toml: checks.0.on_failure: Input should be 'stop' or 'warn'", "'mail'"),
+        "model.toml: checks.0.on_failure: Input should be 'stop', 'quarantine' or 'warn'", "'mail'"),
+    "argument that jsonb refuses": (
+        "", '[[checks]]\nexpectation = "expect_column_max_to_be_between"\ncolumn = "visits"\nmax_value = inf',
+        "model.toml: checks.0: Value error, max_value: nan, inf and the character NUL cannot be kept", "inf}"),
+    "quarantine of most rows": (
+        "", ('[[checks]]\nexpectation = "expect_column_values_to_not_be_null"\ncolumn = "visits"\nmostly = 0.9\n'
+        'on_failure = "quarantine"'),
+        ('model.toml: checks.0: Value error, on_failure = "quarantine" sets aside every row that fails, so mostly has '
+        "no meaning here; [quarantine] budget bounds how many"), "'on_failure': 'quarantine'}"),
+    "quarantine of some rows": (
+        "", ('[[checks]]\nexpectation = "expect_column_values_to_not_be_null"\ncolumn = "visits"\n'
+        'row_condition = "visits > 3"\non_failure = "quarantine"'),
+        ('model.toml: checks.0: Value error, on_failure = "quarantine" sets aside every row that fails, so '
+        "row_condition has no meaning here"), "'on_failure': 'quarantine'}"),
+    "budget of all rows": (
+        "", "[quarantine]\nbudget = 1.0", "model.toml: quarantine.budget: Input should be less", "1.0"),
+    "negative budget": ("", "[quarantine]\nbudget = -0.1", "model.toml: quarantine.budget: Input should be g", "-0.1"),
+    "budget that is no number": (
+        "", "[quarantine]\nbudget = nan", "model.toml: quarantine.budget: Input should be ", "nan"),
+    "typo in quarantine": (
+        "", "[quarantine]\nbudgt = 0.1",
+        "model.toml: quarantine.budgt: unknown key → did you mean 'budget'? Known: budget", "budget"),
+    "typo in guard": (
+        "", "[guard]\nrow_count_minimun = 0.1",
+        "model.toml: guard.row_count_minimun: unknown key → did you mean 'row_count_minimum'? Known: batches",
+        "maximum"),
+    "typo in retention": (
+        "", "[retention]\nreplaced_batch = 1",
+        "model.toml: retention.replaced_batch: unknown key → did you mean 'replaced_batches'? Known: repl", "weeks"),
+    "typo in the name of the guard": (
+        "", "[guards]\nbatches = 3", "model.toml: guards: unknown key → did you mean 'guard'? Known: ", "window"),
+    "guard that compares with nothing": (
+        "", "[guard]\nbatches = 0", "model.toml: guard.batches: Input should be greater", "got 0"),
+    "guard that needs no batch": (
+        "", "[guard]\nminimum_batches = 0", "model.toml: guard.minimum_batches: Input should be greater", "got 0"),
+    "row count that is usual and too few": (
+        "", "[guard]\nrow_count_minimum = 1.1", "model.toml: guard.row_count_minimum: Input should be less", "1.1"),
+    "row count that is usual and too many": (
+        "", "[guard]\nrow_count_maximum = 0.9", "model.toml: guard.row_count_maximum: Input should be greater", "0.9"),
+    "infinite row count": (
+        "", "[guard]\nrow_count_maximum = inf", "model.toml: guard.row_count_maximum: Input should be a finite", "inf"),
+    "more unscored than all": (
+        "", "[guard]\nunscored_maximum = 1.1", "model.toml: guard.unscored_maximum: Input should be less", "got 1.1"),
+    "unknown meaning of a constant score": (
+        "", '[guard]\nconstant_score = "warn"',
+        "model.toml: guard.constant_score: Input should be 'reject' or 'allow'", "'warn'"),
+    "no jump of the mean at all": (
+        "", "[guard]\nmean_score_jump = 0", "model.toml: guard.mean_score_jump: Input should be greater", "got 0"),
+    "jump of the mean that is no number": (
+        "", "[guard]\nmean_score_jump = nan", "model.toml: guard.mean_score_jump: Input should be ", "got nan"),
+    "jump of a share over one": (
+        "", "[guard]\nclass_share_jump = 1.1", "model.toml: guard.class_share_jump: Input should be less", "got 1.1"),
+    "freshness without hours": (
+        "", '[guard]\nfreshness_column = "seen_at"',
+        "model.toml: guard: Value error, freshness_column and freshness_hours belong together: give both or none", "}"),
+    "freshness without a column": (
+        "", "[guard]\nfreshness_hours = 24",
+        "model.toml: guard: Value error, freshness_column and freshness_hours belong together: give both or none", "}"),
+    "freshness of no hours": (
+        "", '[guard]\nfreshness_column = "seen_at"\nfreshness_hours = 0',
+        "model.toml: guard.freshness_hours: Input should be greater than 0", "got 0"),
+    "fewer than no batches kept": (
+        "", "[retention]\nreplaced_batches = -1",
+        "model.toml: retention.replaced_batches: Input should be greater", "got -1"),
+    "no week kept": ("", "[retention]\nweeks = 0", "model.toml: retention.weeks: Input should be greater", "got 0"),
     "unknown metric": (
         '"roc_auc"', '"roc_acu"',
         "model.toml: gate.metric: unknown metric 'roc_acu' for task 'binary' → did you mean 'roc_auc'?", "roc_auc"),
