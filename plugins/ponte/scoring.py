@@ -1,37 +1,49 @@
 """Score one shard: stream the frozen rows through the estimator into the batch's prediction table.
 
 A shard is a range of pages of the frozen table, so shards neither overlap nor leave a gap, and need no index. Its
-predictions and its row in `ponte.shard` commit together: killed half-way nothing is there, run twice the second copy
-finds the committed row. Memory holds one chunk, whatever the size of the batch.
+predictions, its rows in quarantine and its row in `ponte.shard` commit together: killed half-way nothing is there, run
+twice the second copy finds the committed row. Reading, predicting and writing overlap, each a few chunks ahead of the
+next, so memory holds these few chunks whatever the size of the batch.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from ponte import batches, registry
+from ponte import batches, quarantine, registry
 from ponte.artifacts import ArtifactStore
 from ponte.batches import Batch
 from ponte.catalog import ModelFolder
-from ponte.database import DATA_SCHEMA, Database, quote
+from ponte.database import Database, quote
 from ponte.errors import PonteError, RowsLost
+from ponte.isolation import TooManyUnscored, isolate
+from ponte.memory import keep_freed_memory
 from ponte.prediction_tables import create_prediction_table
-from ponte.predictions import as_labels, score_column
+from ponte.predictions import Predictions, as_labels, score_column
+from ponte.quarantine import Unscored
 from ponte.receipts import Receipt, measured
 from ponte.signature import require_same, select_list
+from ponte.streaming import Ahead
 from ponte.versions import LoadedVersion, load_version
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from adbc_driver_manager.dbapi import Cursor
 
 log = logging.getLogger(__name__)
+
+#: A chunk holds no more rows than fit into this many bytes, whatever `chunk_rows` says.
+CHUNK_BYTES = 32 * 2**20
+#: Chunks that a stage may be ahead of the next one.
+AHEAD = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,21 +51,38 @@ class Shard:
     """Pages `[first_page, end_page)` of a frozen table."""
 
     shard: int
+    #: How many shards the batch has.
+    shards: int = 1
     first_page: int
     end_page: int
+
+    @property
+    def condition(self) -> str:
+        """The SQL condition that selects its rows."""
+        return f"ctid >= '({self.first_page:d},0)'::tid AND ctid < '({self.end_page:d},0)'::tid"
 
 
 def split_pages(*, row_count: int, page_count: int, shard_rows: int) -> list[Shard]:
     """Return shards that cover every page once, each of about `shard_rows` rows; none for an empty table.
 
     >>> split_pages(row_count=250, page_count=10, shard_rows=100)[1]
-    Shard(shard=1, first_page=4, end_page=7)
+    Shard(shard=1, shards=3, first_page=4, end_page=7)
     """
     if not row_count:
         return []
     count = min(page_count, -(-row_count // shard_rows))
     bounds = [-(-page_count * n // count) for n in range(count + 1)]
-    return [Shard(shard=n, first_page=first, end_page=end) for n, (first, end) in enumerate(pairwise(bounds))]
+    return [
+        Shard(shard=n, shards=count, first_page=first, end_page=end) for n, (first, end) in enumerate(pairwise(bounds))
+    ]
+
+
+def threads_for(shard: Shard, *, slots: int) -> int:
+    """Return how many threads a shard may compute with, when `slots` shards run at once: its part of the cores."""
+    import joblib
+
+    cores: int = joblib.cpu_count()
+    return max(1, cores // max(1, min(shard.shards, slots)))
 
 
 def plan_shards(db: Database, folder: ModelFolder, batch_id: int) -> list[Shard]:
@@ -74,132 +103,226 @@ def plan_shards(db: Database, folder: ModelFolder, batch_id: int) -> list[Shard]
     shards = split_pages(
         row_count=batch.row_count, page_count=batch.page_count, shard_rows=folder.spec.scoring.shard_rows
     )
+    _require_same_plan(db, batch, shards)
     # An empty batch that the model allows is one empty shard, so that it takes the same way as any other.
     return shards or [Shard(shard=0, first_page=0, end_page=0)]
 
 
-def score_shard(
-    db: Database, store: ArtifactStore, folder: ModelFolder, batch_id: int, shard: Shard, *, now: dt.datetime
-) -> int:
-    """Score the rows of a shard and return how many there are; does nothing when the shard was committed before.
+def _require_same_plan(db: Database, batch: Batch, shards: Iterable[Shard]) -> None:
+    """Raise PonteError when shards were committed that are none of these: rows would be scored twice, or never."""
+    query = sa.text("SELECT shard, first_page, end_page FROM ponte.shard WHERE batch_id = :id")
+    with db.begin() as connection:
+        committed = {tuple(row) for row in connection.execute(query, {"id": batch.batch_id})}
+    if committed - {(s.shard, s.first_page, s.end_page) for s in shards} - {(0, 0, 0)}:
+        fix = "set shard_rows back to what it was, or clear freeze_batch: the rows are frozen and planned anew"
+        raise PonteError("shards were planned otherwise before", where=batch.place, fix=fix)
 
-    Raises Fenced when a newer run claimed the window, ArtifactRefused when the version's files are not what was
-    registered, RowsLost when fewer or more rows were written than read.
+
+def score_shard(
+    db: Database,
+    store: ArtifactStore,
+    folder: ModelFolder,
+    batch_id: int,
+    shard: Shard,
+    *,
+    now: dt.datetime,
+    threads: int = 1,
+) -> int:
+    """Score the rows of a shard and return how many predictions there are; does nothing when it was committed before.
+
+    threads : how many OpenMP and Arrow may use. Rows that the estimator cannot score are set aside; with more of
+    them than `[quarantine] budget` leaves, the batch is rejected.
+
+    Raises Fenced when a newer run claimed the window, BatchRejected, ArtifactRefused when the version's files are not
+    what was registered, RowsLost when fewer or more rows were written than read.
     """
+    import pyarrow as pa
+
     batch = batches.get_batch(db, batch_id)
     batches.require(batch, "checked")
     done = _committed_rows(db, batch_id, shard)
     if done is not None:
         log.info("shard %d was committed before: %d rows", shard.shard, done)
         return done
+    pa.set_cpu_count(threads)
+    keep_freed_memory()
     with measured(db, Receipt(model=batch.model, step="score", batch_id=batch_id, version=batch.version)) as receipt:
         version = registry.get_version(db, batch.model, batch.version)
         allowed = registry.allows_other_libraries(db, version)
         loaded = load_version(store, version, other_libraries_allowed=allowed)
+        stream = _Stream(loaded, batch, shard, folder.spec.scoring.chunk_rows, threads, now, _budget(db, folder, batch))
         try:
-            receipt.row_count = _stream(db, loaded, batch, shard, chunk_rows=folder.spec.scoring.chunk_rows, now=now)
-        except Exception:
+            receipt.row_count = stream.run(db)
+        except Exception as error:
             # Airflow may run a task twice at once; when the twin committed first, its rows are the rows.
             receipt.row_count = _committed_rows(db, batch_id, shard)
             if receipt.row_count is None:
+                batches.require(batches.get_batch(db, batch_id), "checked")  # fenced off, and its tables swept away?
+                if isinstance(error, TooManyUnscored):
+                    raise batches.reject(db, batch, _too_many(error, batch, folder), at="checked") from error
                 raise
     return receipt.row_count
 
 
-def _stream(
-    db: Database, loaded: LoadedVersion, batch: Batch, shard: Shard, *, chunk_rows: int, now: dt.datetime
-) -> int:
-    import pyarrow as pa
+def _budget(db: Database, folder: ModelFolder, batch: Batch) -> int:
+    """Return how many more rows of the batch may be set aside."""
+    assert batch.row_count is not None
+    with db.begin() as connection:
+        used = quarantine.count_rows(connection, batch.batch_id)
+    return quarantine.allowed_rows(folder.spec.quarantine.budget, batch.row_count) - used
 
-    signature = loaded.version.signature
-    assert batch.prediction_table is not None
-    query = (
-        f"SELECT {select_list((*signature.key, *signature.features))} FROM {quote(*batches.frozen_name(batch))} "
-        f"WHERE ctid >= '({shard.first_page:d},0)'::tid AND ctid < '({shard.end_page:d},0)'::tid"
-    )
-    with db.adbc() as source, db.adbc() as target, source.cursor() as reading, target.cursor() as writing:
-        reading.execute(query)
-        chunks = _predicted(_rechunked(reading.fetch_record_batch(), chunk_rows), loaded, batch, now)
-        first = next(chunks, None)
-        rows = 0
-        if first is not None:
-            counted = _Counter(first, chunks)
-            reader = pa.RecordBatchReader.from_batches(first.schema, counted)
-            try:
-                written = writing.adbc_ingest(batch.prediction_table, reader, mode="append", db_schema_name=DATA_SCHEMA)
-            except Exception:
-                if counted.error is not None:
-                    raise counted.error from None
-                raise
-            rows = counted.rows
-            if written != rows:
-                raise RowsLost(
-                    "rows were lost on the way", where=batch.place, got=f"{written} written", expected=f"{rows} read"
-                )
-        # Same transaction as the rows. A twin that committed first breaks the primary key, and all of this rolls back.
-        writing.execute(
-            "INSERT INTO ponte.shard (batch_id, shard, first_page, end_page, row_count) "
-            f"VALUES ({batch.batch_id:d}, {shard.shard:d}, {shard.first_page:d}, {shard.end_page:d}, {rows:d})"
+
+def _too_many(error: Exception, batch: Batch, folder: ModelFolder) -> str:
+    budget = folder.spec.quarantine.budget
+    return f"more rows cannot be scored than [quarantine] budget = {budget:g} of {batch.row_count} rows leaves: {error}"
+
+
+@dataclass(slots=True)
+class _Stream:
+    """The way of a shard's rows: read ahead, predicted ahead, written; and what was seen on the way."""
+
+    loaded: LoadedVersion
+    batch: Batch
+    shard: Shard
+    chunk_rows: int
+    threads: int
+    now: dt.datetime
+    #: How many rows may be set aside.
+    allowed: int
+    #: scikit-learn's, as they were when the version was loaded.
+    settings: dict[str, Any] = field(default_factory=dict)
+    read: int = 0
+    predicted: int = 0
+    unscored: list[Unscored] = field(default_factory=list)
+    #: What the predicting side raised: ADBC makes an error of its own out of it.
+    error: BaseException | None = None
+
+    def run(self, db: Database) -> int:
+        """Write the predictions of the shard in one transaction; return how many."""
+        import sklearn
+
+        # scikit-learn's settings hold for one thread; loading the version may have changed those of this one.
+        self.settings = sklearn.get_config()
+        stop = threading.Event()
+        with (
+            db.adbc() as source,
+            db.adbc() as target,
+            source.cursor() as reading,
+            target.cursor() as writing,
+            Ahead(self._chunks(reading), depth=AHEAD, stop=stop, cancel=reading.adbc_cancel) as chunks,
+            Ahead(self._predictions(chunks), depth=AHEAD, stop=stop) as predictions,
+        ):
+            written = self._write(writing, predictions)
+            if not written == self.predicted == self.read - len(self.unscored):
+                got = f"{self.read} read, {self.predicted} predicted, {written} written, {len(self.unscored)} set aside"
+                raise RowsLost("rows were lost on the way", where=self.batch.place, got=got)
+            self._set_aside(writing)
+            # Same transaction as the rows. A twin that committed first breaks the primary key, and all rolls back.
+            writing.execute(
+                "INSERT INTO ponte.shard (batch_id, shard, first_page, end_page, row_count) VALUES "
+                f"({self.batch.batch_id:d}, {self.shard.shard:d}, {self.shard.first_page:d}, {self.shard.end_page:d}, "
+                f"{written:d})"
+            )
+            target.commit()
+        return written
+
+    def _chunks(self, reading: Cursor) -> Iterator[pa.Table]:
+        signature = self.loaded.version.signature
+        reading.execute(
+            f"SELECT {select_list((*signature.key, *signature.features))} "
+            f"FROM {quote(*batches.frozen_name(self.batch))} WHERE {self.shard.condition}"
         )
-        target.commit()
-    return rows
+        for chunk in rechunked(reading.fetch_record_batch(), rows=self.chunk_rows, byte_count=CHUNK_BYTES):
+            self.read += chunk.num_rows
+            yield chunk
 
+    def _predictions(self, chunks: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
+        import sklearn
+        from threadpoolctl import threadpool_limits
 
-class _Counter:
-    """Iterate over chunks, count their rows, and keep what was raised: ADBC makes an error of its own out of it."""
+        # OpenMP's limit holds for the thread that sets it. BLAS gets one thread: a second would spin for milliseconds
+        # after every small product, which cost a third of the time, and the other stages have use for the core.
+        with sklearn.config_context(**self.settings), threadpool_limits({"openmp": self.threads, "blas": 1}):
+            for chunk in chunks:
+                isolated = isolate(self.loaded.predict, chunk, allowed=self.allowed - len(self.unscored))
+                key = self.loaded.version.signature.key
+                for rows, error in isolated.unscored:
+                    keys = rows.select([c.name for c in key]).to_pylist()
+                    self.unscored += [Unscored(k, error) for k in keys]
+                for rows, predictions in isolated.scored:
+                    self.predicted += rows.num_rows
+                    yield self._prediction_rows(rows, predictions)
 
-    def __init__(self, first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> None:
-        self.rows = 0
-        self.error: Exception | None = None
-        self._chunks = chain([first], rest)
+    def _prediction_rows(self, rows: pa.Table, predictions: Predictions) -> pa.RecordBatch:
+        """Return rows of the prediction table, without the columns that have a default there."""
+        import pyarrow as pa
 
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        try:
-            for chunk in self._chunks:
-                self.rows += chunk.num_rows
-                yield chunk
-        except Exception as error:
-            self.error = error
-            raise
-
-
-def _rechunked(reader: pa.RecordBatchReader, chunk_rows: int) -> Iterator[pa.Table]:
-    """Yield tables of `chunk_rows` rows (the last one may be shorter)."""
-    import pyarrow as pa
-
-    held: list[pa.RecordBatch] = []
-    for batch in reader:
-        rest = batch
-        while (missing := chunk_rows - sum(b.num_rows for b in held)) <= rest.num_rows:
-            yield pa.Table.from_batches([*held, rest.slice(0, missing)])
-            held, rest = [], rest.slice(missing)
-        held.append(rest)
-    if held:
-        yield pa.Table.from_batches(held)
-
-
-def _predicted(
-    chunks: Iterator[pa.Table], loaded: LoadedVersion, batch: Batch, now: dt.datetime
-) -> Iterator[pa.RecordBatch]:
-    """Yield, for each chunk of frozen rows, the rows of the prediction table."""
-    import pyarrow as pa
-
-    for chunk in chunks:
-        if not chunk.num_rows:
-            continue
-        predictions = loaded.predict(chunk)
-        rows = chunk.num_rows
-        columns: dict[str, Any] = {
-            "batch_id": pa.repeat(pa.scalar(batch.batch_id, pa.int64()), rows),
-            "window_start": pa.repeat(pa.scalar(batch.window_start, pa.date32()), rows),
-            **{c.name: chunk.column(c.name).combine_chunks() for c in loaded.version.signature.key},
-            "prediction": as_labels(predictions.prediction, loaded.version.signature, loaded.version.task),
-        }
+        version = self.loaded.version
+        columns: dict[str, Any] = {c.name: rows.column(c.name).combine_chunks() for c in version.signature.key}
+        columns["prediction"] = as_labels(predictions.prediction, version.signature, version.task)
         scores = score_column(predictions)
         if scores is not None:
             columns[scores[0]] = scores[1]
-        columns["scored_at"] = pa.repeat(pa.scalar(now, pa.timestamp("us", tz="UTC")), rows)
-        yield pa.RecordBatch.from_pydict(columns)
+        columns["scored_at"] = pa.repeat(pa.scalar(self.now, pa.timestamp("us", tz="UTC")), rows.num_rows)
+        return pa.RecordBatch.from_pydict(columns)
+
+    def _write(self, writing: Cursor, predictions: Iterator[pa.RecordBatch]) -> int:
+        import pyarrow as pa
+
+        schema, table = batches.prediction_name(self.batch)
+        first = next(predictions, None)
+        if first is None:
+            return 0
+        reader = pa.RecordBatchReader.from_batches(first.schema, self._watched(chain([first], predictions)))
+        try:
+            return writing.adbc_ingest(table, reader, mode="append", db_schema_name=schema)
+        except Exception:
+            if self.error is not None:
+                raise self.error from None
+            raise
+
+    def _watched(self, predictions: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from predictions
+        except BaseException as error:
+            self.error = error
+            raise
+
+    def _set_aside(self, writing: Cursor) -> None:
+        if not self.unscored:
+            return
+        log.warning("%d rows of shard %d cannot be scored: %s", len(self.unscored), self.shard.shard, self.unscored[0])
+        key, number = self.loaded.version.signature.key, self.shard.shard
+        quarantine.insert_unscored(
+            writing, self.batch, key, shard=number, pages=self.shard.condition, rows=self.unscored
+        )
+        query = f"SELECT count(*) FROM ponte.quarantine WHERE batch_id = {self.batch.batch_id:d} AND shard = {number:d}"
+        writing.execute(query)
+        inserted = (writing.fetchone() or (0,))[0]
+        if inserted != len(self.unscored):
+            got, expected = f"{inserted} rows in quarantine", f"{len(self.unscored)} that could not be scored"
+            raise RowsLost("rows were lost on the way", where=self.batch.place, got=got, expected=expected)
+
+
+def rechunked(batches_read: Iterable[pa.RecordBatch], *, rows: int, byte_count: int) -> Iterator[pa.Table]:
+    """Yield the same rows as tables of `rows` rows, fewer when these would be more than about `byte_count` bytes."""
+    import pyarrow as pa
+
+    held: list[pa.RecordBatch] = []
+    held_rows = held_bytes = 0
+    for batch in batches_read:
+        rest = batch
+        while rest.num_rows:
+            row_bytes = max(1, rest.nbytes // rest.num_rows)
+            part = rest.slice(0, max(1, min(rows - held_rows, (byte_count - held_bytes) // row_bytes)))
+            held.append(part)
+            held_rows, held_bytes = held_rows + part.num_rows, held_bytes + part.num_rows * row_bytes
+            rest = rest.slice(part.num_rows)
+            if held_rows >= rows or held_bytes + row_bytes > byte_count:
+                yield pa.Table.from_batches(held)
+                held, held_rows, held_bytes = [], 0, 0
+    if held:
+        yield pa.Table.from_batches(held)
 
 
 def _committed_rows(db: Database, batch_id: int, shard: Shard) -> int | None:

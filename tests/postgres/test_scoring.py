@@ -9,6 +9,7 @@ import pytest
 from tests.sample_model import NEXT_WEEK, NOW, VISITS_PER_WEEK, WEEK, World, write_model
 
 from ponte import registry, scoring
+from ponte.database import Database
 from ponte.errors import PonteError
 
 
@@ -222,7 +223,7 @@ def test_shards_that_were_planned_anew_are_refused(trained: World) -> None:
     batch = trained.run(run_id="r", until="score")
     split = trained.with_model(shard_rows=80)
 
-    with pytest.raises(PonteError, match="a shard was planned anew"):
+    with pytest.raises(PonteError, match="shards were planned otherwise before"):
         split.score(batch.batch_id)
 
 
@@ -235,16 +236,16 @@ def test_two_copies_of_a_shard_at_once_write_its_rows_once(trained: World) -> No
     batch = trained.run(run_id="r", until="check")
     (shard,) = scoring.plan_shards(trained.db, trained.folder, batch.batch_id)
     both_have_started = threading.Barrier(2, timeout=30)
-    stream = scoring._stream
+    run = scoring._Stream.run
 
-    def wait_for_the_twin(*args: object, **kwargs: object) -> int:
+    def wait_for_the_twin(stream: scoring._Stream, db: Database) -> int:
         both_have_started.wait()
-        return stream(*args, **kwargs)
+        return run(stream, db)
 
     def score(_: int) -> int:
         return scoring.score_shard(trained.db, trained.store, trained.folder, batch.batch_id, shard, now=NOW)
 
-    with patch.object(scoring, "_stream", wait_for_the_twin), ThreadPoolExecutor(2) as pool:
+    with patch.object(scoring._Stream, "run", wait_for_the_twin), ThreadPoolExecutor(2) as pool:
         counts = list(pool.map(score, range(2)))
 
     assert counts == [350, 350]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ponte.errors import PonteError
 from ponte.operators.base import PonteOperator, Runtime
 
 if TYPE_CHECKING:
@@ -21,15 +22,26 @@ class ScoreOperator(PonteOperator):
         self.shard = shard
 
     def run(self, runtime: Runtime, context: Context) -> int:
+        import os
         from datetime import UTC, datetime
 
-        from ponte.scoring import Shard, score_shard
+        from ponte.scoring import Shard, score_shard, threads_for
 
+        shard = Shard(**self.shard)
+        # As many shards run at once as the pool has slots; without a pool of its own, one is taken for granted.
+        threads = threads_for(shard, slots=_slots(os.environ.get("PONTE_SCORE_SLOTS", "1")))
         return score_shard(
             runtime.db,
             runtime.store,
             runtime.folder,
             int(self.batch_id),
-            Shard(**self.shard),
+            shard,
             now=datetime.now(UTC),
+            threads=threads,
         )
+
+
+def _slots(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise PonteError("no number of slots", where="environment of the task, PONTE_SCORE_SLOTS", got=repr(text))
+    return int(text)
