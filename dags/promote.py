@@ -1,4 +1,4 @@
-"""Three DAGs by which a person decides about versions: make one champion, roll back, or mark one.
+"""DAGs by which a person decides: make a version champion, roll back, mark one, publish a batch a guard rejected.
 
 Each serves every model and has a form. Airflow reads this file again for every task, so it imports nothing heavy.
 """
@@ -13,6 +13,7 @@ from ponte.catalog import ModelFolder, find_folders, models_root
 from ponte.operators.dag_settings import platform_settings
 from ponte.operators.mark_version import MarkVersionOperator
 from ponte.operators.plan_rollback import PlanRollbackOperator
+from ponte.operators.publish_batch import PublishBatchOperator
 from ponte.operators.roll_back import RollBackOperator
 from ponte.operators.set_champion import SetChampionOperator
 from ponte.operators.stage_window import StageWindowOperator
@@ -21,11 +22,11 @@ MODEL = "{{ params.model }}"
 MARKS = ["bad", "not bad", "other libraries allowed", "other libraries refused"]
 
 
-def form(models: list[str], **more: Param) -> dict[str, Any]:
-    """Return what every form asks: which version of which model, and why."""
+def form(models: list[str], *, about: str = "version", **more: Param) -> dict[str, Any]:
+    """Return what every form asks: which version (or batch) of which model, and why."""
     return {
         "model": Param(models[0], type="string", enum=models, title="Model"),
-        "version": Param(type="integer", minimum=1, title="Version"),
+        about: Param(type="integer", minimum=1, title=about.replace("_id", "").capitalize()),
         "reason": Param(type="string", minLength=3, title="Reason", description="Kept for ever, with your name."),
         **more,
     }
@@ -101,7 +102,18 @@ def mark_dag(models: list[str]) -> DAG:
     return dag
 
 
+def publish_dag(models: list[str]) -> DAG:
+    """Return the DAG that shows a batch although a guard has tripped."""
+    with DAG(
+        "ponte__publish_batch",
+        params=form(models, about="batch_id"),
+        **platform_settings(description="Publish a batch that a guard rejected; see ponte.guard_result"),
+    ) as dag:
+        PublishBatchOperator(task_id="publish_batch", model=MODEL)
+    return dag
+
+
 names = [folder.name for folder in find_folders(models_root()) if isinstance(folder, ModelFolder)]
 if names:  # a form needs something to choose from
-    dags = {dag.dag_id: dag for dag in (promote_dag(names), rollback_dag(names), mark_dag(names))}
+    dags = {dag.dag_id: dag for dag in (promote_dag(names), rollback_dag(names), mark_dag(names), publish_dag(names))}
     globals().update(dags)

@@ -3,6 +3,8 @@
 Airflow reads this file again for every task, so it imports nothing heavy and reads only the model folders.
 """
 
+import os
+
 from airflow.sdk import DAG, Asset, Param, chain
 
 from ponte.catalog import ModelFolder, find_folders, models_root
@@ -52,14 +54,15 @@ def score_dag(folder: ModelFolder) -> DAG:
             task_id="score",
             model=model,
             batch_id=batch_id,
-            map_index_template="shard {{ task.shard.shard }} up to page {{ task.shard.end_page }}",
+            pool=os.environ.get("PONTE_SCORE_POOL", "default_pool"),  # its slots bound how many shards run at once
+            map_index_template="shard {{ task.shard.shard + 1 }} of {{ task.shard.shards }}",
         ).expand(shard=plan.output)
         guard = GuardOperator(task_id="guard", model=model, batch_id=batch_id)
         predictions = Asset(name=f"{model}_predictions", uri=f"ponte://predictions/{model}")
         publish = PublishOperator(task_id="publish", model=model, batch_id=batch_id, outlets=[predictions])
         # A teardown runs after a failure too. It has no setup: clearing a task would clear that as well, and so freeze
         # the rows anew.
-        clean_up = CleanUpOperator(task_id="clean_up", model=model, batch_id=batch_id).as_teardown()
+        clean_up = CleanUpOperator(task_id="clean_up", model=model).as_teardown()
         chain(freeze, check, plan, score, guard, publish, clean_up)
     return dag
 

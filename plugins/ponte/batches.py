@@ -20,6 +20,8 @@ from ponte.signature import Column
 from ponte.windows import Window
 
 Status = Literal["freezing", "frozen", "checked", "scored", "staged", "rejected", "failed"]
+#: How the reason begins why a guard rejected a complete batch.
+TRIPPED = "a guard has tripped: "
 _ORDER: tuple[Status, ...] = ("freezing", "frozen", "checked", "scored", "staged")
 
 
@@ -156,7 +158,8 @@ def read_batch(connection: sa.Connection, batch_id: int) -> Batch:
 
 def lock(connection: sa.Connection, batch_id: int) -> Batch:
     """Return the batch with its row locked: steps of two copies of one run take turns."""
-    connection.execute(sa.text("SELECT FROM ponte.batch WHERE batch_id = :id FOR UPDATE"), {"id": batch_id})
+    # NO KEY: whoever only refers to the batch, as an event that replaces it does, has not to wait.
+    connection.execute(sa.text("SELECT FROM ponte.batch WHERE batch_id = :id FOR NO KEY UPDATE"), {"id": batch_id})
     return read_batch(connection, batch_id)
 
 
@@ -166,6 +169,8 @@ def require(batch: Batch, status: Status) -> None:
         raise Fenced("the batch is over", where=batch.place, got=batch.why or "", fix="look at the run that took over")
     if batch.status == "rejected":
         fix = "mend the source or the rule, then clear freeze_batch, or trigger a new run: both freeze the rows anew"
+        if (batch.why or "").startswith(TRIPPED):
+            fix = f"to publish it all the same, trigger ponte__publish_batch with a reason; otherwise {fix}"
         raise BatchRejected("the batch was rejected", where=batch.place, got=batch.why or "", fix=fix)
     if not batch.reached(status):
         raise PonteError("a step came too early", where=batch.place, got=batch.status, expected=status)
@@ -178,15 +183,29 @@ def advance(connection: sa.Connection, batch_id: int, status: Status) -> None:
     )
 
 
-def reject(db: Database, batch: Batch, why: str) -> BatchRejected:
-    """Mark the batch rejected and return the error to raise. What was published before stays published."""
+def mark_rejected(connection: sa.Connection, batch_id: int, why: str, *, at: Status) -> None:
+    """Mark the batch rejected if it still has the status `at`, in the caller's transaction."""
+    connection.execute(
+        sa.text("UPDATE ponte.batch SET status = 'rejected', why = :why WHERE batch_id = :id AND status = :at"),
+        {"why": why, "id": batch_id, "at": at},
+    )
+
+
+def accept(connection: sa.Connection, batch_id: int) -> None:
+    """Let a batch that a guard rejected be staged after all, in the caller's transaction."""
+    connection.execute(
+        sa.text("UPDATE ponte.batch SET status = 'staged', why = NULL WHERE batch_id = :id AND status = 'rejected'"),
+        {"id": batch_id},
+    )
+
+
+def reject(db: Database, batch: Batch, why: str, *, at: Status = "frozen") -> BatchRejected:
+    """Mark the batch rejected and return the error to raise. What was published before stays published.
+
+    at : the status in which the caller works; a batch that a twin has brought further is not rejected any more.
+    """
     with db.begin() as connection:
-        connection.execute(
-            sa.text(
-                "UPDATE ponte.batch SET status = 'rejected', why = :why WHERE batch_id = :id AND status = 'frozen'"
-            ),
-            {"why": why, "id": batch.batch_id},
-        )
+        mark_rejected(connection, batch.batch_id, why, at=at)
     return BatchRejected(
         "the batch is rejected, nothing was published",
         where=batch.place,
@@ -201,6 +220,14 @@ def frozen_name(batch: Batch) -> tuple[str, str]:
         fix = "score the window again: a new run freezes it anew"
         raise PonteError("the frozen rows were cleaned up", where=batch.place, fix=fix)
     return DATA_SCHEMA, batch.frozen_table
+
+
+def prediction_name(batch: Batch) -> tuple[str, str]:
+    """Return schema and name of the prediction table; raises PonteError when retention or the janitor dropped it."""
+    if batch.prediction_table is None:
+        fix = "score the window again, or plan the rollback anew; ponte.retention_event says what retention dropped"
+        raise PonteError("the predictions of this batch are gone", where=batch.place, fix=fix)
+    return DATA_SCHEMA, batch.prediction_table
 
 
 def store_columns(connection: sa.Connection, batch_id: int, columns: tuple[Column, ...]) -> None:

@@ -140,6 +140,8 @@ def is_transient(error: BaseException) -> bool:
             # Class 08 connection, 40 rollback, 53 resources, 55 object in use, 57 operator intervention; but 08P01 is
             # a malformed COPY stream, which stays malformed.
             return state[:2] in {"08", "40", "53", "55", "57"} and state != "08P01"
+        if type(found).__name__ == "DatabaseError":
+            return True  # all that psycopg2 says when the server goes down in the middle of a statement
         return any(base.__name__ in {"OperationalError", "InterfaceError"} for base in type(found).__mro__)
     # Great Expectations wraps what a connection raises.
     return error.__cause__ is not None and is_transient(error.__cause__)

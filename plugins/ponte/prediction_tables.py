@@ -1,7 +1,8 @@
-"""The tables behind `predictions.<model>`: one partitioned table per model, one standalone table per batch until then.
+"""The tables behind `predictions.<model>`: one partitioned table per model, a table per batch that becomes a partition.
 
 A batch is loaded into a table of its own, gets its keys and constraints there, and is attached as a partition when it
-is published. The CHECK on `window_start` lets the planner skip every other partition when a reader names the window.
+is staged, before anybody is sent to it. The CHECK on `window_start` lets the planner skip every other partition when a
+reader names the window.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 
 from ponte import batches
 from ponte.batches import Batch
-from ponte.database import DATA_SCHEMA, Database, quote
+from ponte.database import DATA_SCHEMA, Database, limit_lock_waits, quote
 from ponte.errors import PonteError
 from ponte.registry import Version
 from ponte.signature import SQL_TYPES, Signature
@@ -25,22 +26,23 @@ def parent_name(model: str) -> str:
 def _columns(signature: Signature, task: Task) -> dict[str, str]:
     keys = {c.name: f"{SQL_TYPES[c.family]} NOT NULL" for c in signature.key}
     label = "number" if task == "regression" else signature.label
-    # Constraints have names of their own, because a partition must bring its parent's by name. Both refuse NaN, which
-    # PostgreSQL sorts above every number.
-    finite = " CONSTRAINT prediction_is_finite CHECK (prediction > '-Infinity' AND prediction < 'Infinity')"
+    # Constraints have names of their own, because a partition must bring its parent's by name. They refuse NaN, which
+    # PostgreSQL sorts above every number. All stand with the prediction: a score may be NULL, so it is its type alone.
+    constraints: dict[Task, str] = {
+        "binary": "score_is_probability CHECK (score BETWEEN 0 AND 1)",
+        "multiclass": "scores_are_probabilities CHECK (0 <= ALL (scores) AND 1 >= ALL (scores))",
+        "regression": "prediction_is_finite CHECK (prediction > '-Infinity' AND prediction < 'Infinity')",
+    }
     scores: dict[Task, dict[str, str]] = {
-        "binary": {"score": "double precision NOT NULL CONSTRAINT score_is_probability CHECK (score BETWEEN 0 AND 1)"},
-        "multiclass": {
-            "scores": "double precision[] NOT NULL CONSTRAINT scores_are_probabilities "
-            "CHECK (0 <= ALL (scores) AND 1 >= ALL (scores))"
-        },
+        "binary": {"score": "double precision"},
+        "multiclass": {"scores": "double precision[]"},
         "regression": {},
     }
     return {
         "batch_id": "bigint NOT NULL",
         "window_start": "date NOT NULL",
         **keys,
-        "prediction": f"{SQL_TYPES[label]} NOT NULL" + (finite if task == "regression" else ""),
+        "prediction": f"{SQL_TYPES[label]} NOT NULL CONSTRAINT {constraints[task]}",
         **scores[task],
         "scored_at": "timestamp with time zone NOT NULL",
     }
@@ -50,8 +52,10 @@ _COMMENTS = {
     "batch_id": "Batch that this prediction belongs to; leads to version, snapshot and code in ponte.batch.",
     "window_start": "First day of the window, UTC.",
     "prediction": "Predicted label.",
-    "score": "Probability of the positive class (the greater of the two labels), 0 to 1.",
-    "scores": "Probability of each class, in the order of ponte.version.classes; they sum to 1.",
+    "score": "Probability of the positive class (the greater of the two labels), 0 to 1. "
+    "NULL: the estimator gives no probability.",
+    "scores": "Probability of each class, in the order of ponte.version.classes; they sum to 1. "
+    "NULL: the estimator gives no probability.",
     "scored_at": "When it was computed.",
     "model_version": "Version of the model that computed it.",
     "hindsight": "True when that version may have learned from what happened after as_of.",
@@ -63,16 +67,15 @@ def create_prediction_table(db: Database, batch: Batch, version: Version) -> Non
 
     Raises PonteError when the model's key or label type is no longer that of its earlier predictions.
     """
-    assert batch.prediction_table is not None
+    own = quote(*batches.prediction_name(batch))
     columns = _columns(version.signature, version.task)
-    body = ", ".join(f"{quote(name)} {definition}" for name, definition in columns.items())
     key = ", ".join(quote(name) for name in ("batch_id", *(c.name for c in version.signature.key)))
     parent = quote("ponte", parent_name(batch.model))
     with db.begin() as connection:
         _lock_model(connection, batch.model)
         if not _exists(connection, "ponte", parent_name(batch.model)):
             connection.exec_driver_sql(
-                f"CREATE TABLE {parent} ({body}, PRIMARY KEY ({key})) PARTITION BY LIST (batch_id)"
+                f"CREATE TABLE {parent} ({_body(columns)}, PRIMARY KEY ({key})) PARTITION BY LIST (batch_id)"
             )
             _comment(
                 connection, "TABLE", parent, columns, f"All predictions of {batch.model}, published or not any more."
@@ -81,16 +84,23 @@ def create_prediction_table(db: Database, batch: Batch, version: Version) -> Non
             _require_columns(connection, batch, columns)
         _create_views(connection, batch.model, columns, version.signature)
     with db.begin() as connection:
+        limit_lock_waits(connection, "10s")
         batches.require(batches.lock(connection, batch.batch_id), "checked")
-        own = quote(DATA_SCHEMA, batch.prediction_table)
-        connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {own} ({body})")
+        # What is the same in every row need not be sent with every row.
+        columns["batch_id"] += f" DEFAULT {batch.batch_id:d}"
+        columns["window_start"] += f" DEFAULT DATE '{batch.window_start.isoformat()}'"
+        connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {own} ({_body(columns)})")
+
+
+def _body(columns: dict[str, str]) -> str:
+    return ", ".join(f"{quote(name)} {definition}" for name, definition in columns.items())
 
 
 def finish_prediction_table(connection: sa.Connection, batch: Batch, signature: Signature) -> None:
     """Give the loaded table its primary key and the constraints that make attaching it instant, in this transaction."""
-    assert batch.prediction_table is not None
-    own = quote(DATA_SCHEMA, batch.prediction_table)
+    own = quote(*batches.prediction_name(batch))
     key = ", ".join(quote(name) for name in ("batch_id", *(c.name for c in signature.key)))
+    connection.exec_driver_sql("SET LOCAL maintenance_work_mem = '256MB'")  # the keys of ten million rows
     connection.exec_driver_sql(
         f"ALTER TABLE {own} ADD PRIMARY KEY ({key}), ADD CHECK (batch_id = {batch.batch_id:d}), "
         f"ADD CHECK (window_start = DATE '{batch.window_start.isoformat()}')"
@@ -100,12 +110,30 @@ def finish_prediction_table(connection: sa.Connection, batch: Batch, signature: 
 
 def attach_prediction_table(connection: sa.Connection, batch: Batch) -> None:
     """Make the batch's table a partition, unless it is one. Takes a lock that blocks neither readers nor writers."""
-    assert batch.prediction_table is not None
-    own = quote(DATA_SCHEMA, batch.prediction_table)
+    own = quote(*batches.prediction_name(batch))
     query = sa.text("SELECT relispartition FROM pg_class WHERE oid = CAST(:name AS regclass)")
     if not connection.execute(query, {"name": own}).scalar_one():
         parent = quote("ponte", parent_name(batch.model))
         connection.exec_driver_sql(f"ALTER TABLE {parent} ATTACH PARTITION {own} FOR VALUES IN ({batch.batch_id:d})")
+
+
+def drop_prediction_table(db: Database, model: str, relation: str) -> bool:
+    """Drop a batch's predictions, and tell whether there were any; readers of the other batches wait for nothing.
+
+    A partition is detached CONCURRENTLY, which waits for the readers that have begun before and lets others pass. When
+    it is interrupted in between, the next call finishes it.
+    """
+    own, parent = quote(DATA_SCHEMA, relation), quote("ponte", parent_name(model))
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("SET lock_timeout = '2s'")
+        query = sa.text("SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass(:name)")
+        pending = connection.execute(query, {"name": own}).scalar_one_or_none()
+        there = _exists(connection, DATA_SCHEMA, relation)
+        if pending is not None:
+            how = "FINALIZE" if pending else "CONCURRENTLY"
+            connection.exec_driver_sql(f"ALTER TABLE {parent} DETACH PARTITION {own} {how}")
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {own}")
+        return there
 
 
 def _create_views(connection: sa.Connection, model: str, columns: dict[str, str], signature: Signature) -> None:

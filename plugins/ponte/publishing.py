@@ -15,10 +15,11 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from ponte import batches, registry
+from ponte import batches, guards, quarantine, registry
 from ponte.batches import Batch
-from ponte.database import DATA_SCHEMA, Database, is_transient, limit_lock_waits, quote
-from ponte.errors import Fenced, RowsLost, VersionMarkedBad
+from ponte.catalog import ModelFolder
+from ponte.database import Database, is_transient, limit_lock_waits, quote
+from ponte.errors import BatchRejected, Fenced, PonteError, RowsLost, VersionMarkedBad
 from ponte.prediction_tables import attach_prediction_table, finish_prediction_table
 from ponte.receipts import Receipt, measured
 
@@ -40,39 +41,79 @@ class Publication:
     row_count: int
 
 
-def guard_batch(db: Database, batch_id: int) -> int:
-    """Return the number of predictions of a batch that is complete, keyed, constrained and analysed: ready to publish.
+def guard_batch(db: Database, folder: ModelFolder, batch_id: int, *, enforce: bool = True) -> int:
+    """Return the number of predictions of a batch that is complete, keyed, constrained, analysed and looks right.
 
-    Raises RowsLost unless rows frozen = rows scored + rows quarantined, counted in the prediction table itself.
-    Does nothing when the batch was staged before.
+    enforce : False records what the guards find without acting on it, for a batch that a person has asked for.
+
+    Raises RowsLost unless rows frozen = rows scored + rows quarantined, counted in the prediction table itself;
+    BatchRejected when more rows are in quarantine than the budget allows, or a guard has tripped: its predictions are
+    complete all the same, and `publish_anyway` can show them. Does nothing when the batch was staged before.
     """
     batch = batches.get_batch(db, batch_id)
     batches.require(batch, "checked")
     if batch.reached("staged"):
         return _scored_rows(db, batch)
     with measured(db, Receipt(model=batch.model, step="guard", batch_id=batch_id, version=batch.version)) as receipt:
-        signature = registry.get_version(db, batch.model, batch.version).signature
         with db.begin() as connection:
             limit_lock_waits(connection, "10s")
             batch = batches.lock(connection, batch_id)
             batches.require(batch, "checked")
             receipt.row_count = require_conservation(connection, batch)
-            if not batch.reached("scored"):
+            over_budget = _over_budget(connection, folder, batch)
+            if not over_budget and not batch.reached("scored"):
                 batches.advance(connection, batch_id, "scored")
-        with db.begin() as connection:
-            # A late twin may still write to the table. Waiting for it without limit would keep the batch locked.
-            limit_lock_waits(connection, "10s")
-            batch = batches.lock(connection, batch_id)
-            batches.require(batch, "scored")
-            if not batch.reached("staged"):
-                finish_prediction_table(connection, batch, signature)
-                batches.advance(connection, batch_id, "staged")
+        if over_budget:
+            raise batches.reject(db, batch, over_budget, at="checked")
+        tripped = _stage(db, folder, batch_id, enforce=enforce)
+    if tripped:
+        fix = "look at ponte.guard_result; to publish it all the same, trigger ponte__publish_batch with a reason"
+        raise BatchRejected("a guard has tripped, nothing was published", where=batch.place, got=tripped, fix=fix)
     return receipt.row_count
 
 
+def _over_budget(connection: sa.Connection, folder: ModelFolder, batch: Batch) -> str:
+    """Shards that ran at the same time did not know of each other's rows."""
+    assert batch.row_count is not None
+    bad = quarantine.count_rows(connection, batch.batch_id)
+    allowed = quarantine.allowed_rows(folder.spec.quarantine.budget, batch.row_count)
+    return f"{bad} of {batch.row_count} rows were set aside, [quarantine] budget allows {allowed}" * (bad > allowed)
+
+
+def _stage(db: Database, folder: ModelFolder, batch_id: int, *, enforce: bool) -> str:
+    """Finish the prediction table and ask the guards, in one transaction; return what tripped, if it counts."""
+    with db.begin() as connection:
+        # A late twin may still write to the table. Waiting for it without limit would keep the batch locked.
+        limit_lock_waits(connection, "10s")
+        batch = batches.lock(connection, batch_id)
+        batches.require(batch, "scored")
+        if batch.reached("staged"):
+            return ""
+        version = registry.read_version(connection, batch.model, batch.version)
+        finish_prediction_table(connection, batch, version.signature)
+        rules = folder.spec.guard
+        profile = guards.take_profile(connection, batch, version, rules)
+        results = guards.judge(profile, guards.earlier_profiles(connection, batch, rules), rules, as_of=batch.as_of)
+        guards.store_results(connection, batch_id, results)
+        tripped = "; ".join(str(r) for r in results if r.outcome == "tripped")
+        if tripped:
+            log.log(logging.ERROR if enforce else logging.WARNING, "guards: %s", tripped)
+        if tripped and enforce:
+            batches.mark_rejected(connection, batch_id, batches.TRIPPED + tripped, at="scored")
+            return tripped
+        # A statement plans the partitions it reads before it sees where the pointer leads. So a batch is a partition
+        # before anybody may be sent to it, in a transaction of its own.
+        attach_prediction_table(connection, batch)
+        batches.advance(connection, batch_id, "staged")
+    return ""
+
+
 def require_conservation(connection: sa.Connection, batch: Batch) -> int:
-    """Return the number of predictions; raises RowsLost unless frozen = predicted + quarantined, and no shard lacks."""
-    own = quote(DATA_SCHEMA, str(batch.prediction_table))
+    """Return the number of predictions; raises RowsLost unless frozen = predicted + quarantined, and no shard lacks.
+
+    Raises PonteError when the predictions were dropped.
+    """
+    own = quote(*batches.prediction_name(batch))
     present = connection.exec_driver_sql(f"SELECT count(*) FROM {own}").scalar_one()
     committed, quarantined = connection.execute(
         sa.text(
@@ -106,7 +147,49 @@ def publish(db: Database, batch_id: int, *, actor: str, reason: str) -> Publicat
     return publication
 
 
-def _flip(db: Database, batch_id: int, *, actor: str, reason: str) -> Publication:
+def publish_anyway(db: Database, batch_id: int, *, model: str, run_id: str, actor: str, reason: str) -> Publication:
+    """Show a batch that a guard rejected, because a person says so, with a reason that is kept.
+
+    A repetition changes nothing. Raises PonteError when no guard has rejected the batch, and what `publish` raises.
+    """
+    values = {"batch": batch_id, "run_id": run_id, "actor": actor, "reason": reason}
+
+    def accept(connection: sa.Connection, batch: Batch) -> None:
+        query = sa.text(
+            "SELECT EXISTS (SELECT FROM ponte.guard_result WHERE batch_id = :batch AND outcome = 'tripped')"
+        )
+        tripped = connection.execute(query, values).scalar_one()
+        if not tripped or not (batch.status == "rejected" or batch.reached("staged")):
+            got = f"status {batch.status}" + (f": {batch.why}" if batch.why else "")
+            fix = "a batch that its checks rejected has no predictions: mend the source or the rule and score it again"
+            raise PonteError("no guard has rejected this batch", where=batch.place, got=got, fix=fix)
+        insert = "INSERT INTO ponte.guard_override (batch_id, run_id, actor, reason) "
+        insert += "VALUES (:batch, :run_id, :actor, :reason) ON CONFLICT (batch_id) DO NOTHING"
+        connection.execute(sa.text(insert), values)
+        batches.accept(connection, batch_id)
+
+    batch = batches.get_batch(db, batch_id)
+    if batch.model != model:
+        raise PonteError("the batch is another model's", where=batch.place, expected=f"a batch of {model}")
+    if (batch.why or "").startswith(batches.TRIPPED):
+        with db.begin() as connection:
+            limit_lock_waits(connection, LOCK_TIMEOUT)
+            attach_prediction_table(connection, batches.lock(connection, batch_id))  # before the flip, see _stage
+    with measured(db, Receipt(model=batch.model, step="publish", batch_id=batch_id, version=batch.version)) as receipt:
+        done = with_lock_retries(lambda: _flip(db, batch_id, actor=actor, reason=reason, accept=accept))
+        receipt.row_count = done.row_count
+    return done
+
+
+def _flip(
+    db: Database,
+    batch_id: int,
+    *,
+    actor: str,
+    reason: str,
+    accept: Callable[[sa.Connection, Batch], None] | None = None,
+) -> Publication:
+    """Show the batch behind the fence; `accept` may first let a rejected one go on, in the same transaction."""
     with db.begin() as connection:
         limit_lock_waits(connection, LOCK_TIMEOUT)
         batch = batches.read_batch(connection, batch_id)
@@ -124,7 +207,11 @@ def _flip(db: Database, batch_id: int, *, actor: str, reason: str) -> Publicatio
                 expected=f"epoch {newest.epoch} of run {newest.run_id}",
                 fix="nothing to do: the newer run publishes",
             )
-        batches.require(batches.lock(connection, batch_id), "staged")
+        batch = batches.lock(connection, batch_id)  # as it is now: retention may have decided meanwhile
+        if accept is not None:
+            accept(connection, batch)
+            batch = batches.read_batch(connection, batch_id)
+        batches.require(batch, "staged")
         query = sa.text("SELECT batch_id FROM ponte.published WHERE model = :model AND window_start = :window")
         previous = connection.execute(query, values).scalar_one_or_none()
         if previous == batch_id:
@@ -153,6 +240,7 @@ def show(
     """
     rows = require_conservation(connection, batch)
     attach_prediction_table(connection, batch)
+    quarantine.settle(connection, batch, registry.read_version(connection, batch.model, batch.version).signature.key)
     values = {"model": batch.model, "window": batch.window_start, "batch": batch.batch_id, "epoch": epoch}
     query = sa.text("SELECT batch_id FROM ponte.published WHERE model = :model AND window_start = :window")
     previous: int | None = connection.execute(query, values).scalar_one_or_none()

@@ -70,13 +70,16 @@ class Alias:
 def get_version(db: Database, model: str, version: int) -> Version:
     """Return the version; raises PonteError naming the versions that exist."""
     with db.begin() as connection:
-        found = _select(connection, "model = :model AND version = :version", {"model": model, "version": version})
-        if found is None:
-            query = sa.text("SELECT version FROM ponte.version WHERE model = :model ORDER BY version")
-            known = connection.execute(query, {"model": model}).scalars().all()
-            raise PonteError(
-                "no such version", where=f"model {model}", got=str(version), expected=f"one of {list(known)}"
-            )
+        return read_version(connection, model, version)
+
+
+def read_version(connection: sa.Connection, model: str, version: int) -> Version:
+    """Return the version as this transaction sees it; raises PonteError naming the versions that exist."""
+    found = _select(connection, "model = :model AND version = :version", {"model": model, "version": version})
+    if found is None:
+        query = sa.text("SELECT version FROM ponte.version WHERE model = :model ORDER BY version")
+        known = connection.execute(query, {"model": model}).scalars().all()
+        raise PonteError("no such version", where=f"model {model}", got=str(version), expected=f"one of {list(known)}")
     return found
 
 

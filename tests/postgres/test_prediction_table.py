@@ -51,11 +51,11 @@ def test_quarantined_rows_count_as_not_lost(trained: World) -> None:
     ]
 
 
-@pytest.mark.parametrize("score", ["'NaN'", "-0.01", "1.01", "'Infinity'", "NULL"])
+@pytest.mark.parametrize("score", ["'NaN'", "-0.01", "1.01", "'Infinity'"])
 def test_a_score_that_is_no_probability_is_refused(trained: World, score: str) -> None:
     batch = trained.run(run_id="r", until="score")
 
-    with pytest.raises(sa.exc.IntegrityError, match=r"score_is_probability|not-null"):
+    with pytest.raises(sa.exc.IntegrityError, match="score_is_probability"):
         trained.execute(f"UPDATE ponte_data.{batch.prediction_table} SET score = {score} WHERE visit_id % 350 = 0")
 
 

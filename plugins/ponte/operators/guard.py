@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class GuardOperator(PonteOperator):
-    """Count, key and constrain the predictions of a batch; returns how many there are."""
+    """Count, key and constrain the predictions of a batch, and ask the guards; returns how many there are."""
 
     template_fields = ("batch_id",)
 
@@ -22,4 +22,4 @@ class GuardOperator(PonteOperator):
     def run(self, runtime: Runtime, context: Context) -> int:
         from ponte.publishing import guard_batch
 
-        return guard_batch(runtime.db, int(self.batch_id))
+        return guard_batch(runtime.db, runtime.folder, int(self.batch_id))

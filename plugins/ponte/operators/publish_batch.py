@@ -1,0 +1,32 @@
+"""Show a batch that a guard rejected, because a person says so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ponte.operators.base import PonteOperator, Runtime, actor_of, run_key
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class PublishBatchOperator(PonteOperator):
+    """Publish the batch of the form although a guard has tripped; returns `{batch_id, previous_batch_id, rows}`."""
+
+    template_fields = ("model",)
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
+        from ponte.housekeeping import tidy
+        from ponte.publishing import publish_anyway
+
+        form = context["params"]
+        done = publish_anyway(
+            runtime.db,
+            form["batch_id"],
+            model=self.model,
+            run_id=run_key(context),
+            actor=actor_of(context),
+            reason=form["reason"],
+        )
+        tidy(runtime.db, runtime.folder)
+        return {"batch_id": done.batch_id, "previous_batch_id": done.previous_batch_id, "rows": done.row_count}
