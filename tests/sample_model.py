@@ -20,6 +20,7 @@ from ponte import (
     checks,
     evaluation,
     freezing,
+    housekeeping,
     promotion,
     publishing,
     registry,
@@ -271,15 +272,15 @@ class World:
 
     def guard(self, batch_id: int) -> int:
         """Stage the batch."""
-        return publishing.guard_batch(self.db, batch_id)
+        return publishing.guard_batch(self.db, self.folder, batch_id)
 
     def publish(self, batch_id: int, *, run_id: str = "somebody") -> Publication:
         """Flip the pointer."""
         return publishing.publish(self.db, batch_id, actor=run_id, reason="test")
 
     def clean(self, batch_id: int) -> bool:
-        """Drop the frozen rows."""
-        return freezing.drop_frozen(self.db, batch_id)
+        """Drop what nobody needs any more; tell whether there was anything."""
+        return housekeeping.tidy(self.db, self.folder)["dropped_tables"] > 0
 
     def run(self, *, run_id: str, week: dt.date = WEEK, until: str = "clean") -> Batch:
         """Run the scoring flow up to and including the step `until`; return the batch as it is then."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ponte import batches, checks, freezing, publishing, registry, scoring
+from ponte import batches, checks, freezing, housekeeping, publishing, registry, scoring
 from ponte.artifacts import ArtifactStore
 from ponte.batches import Batch
 from ponte.catalog import ModelFolder
@@ -121,7 +121,9 @@ def _kept_batch(
         "AND b.window_start = :start AND b.window_end = :end AND b.status = 'staged' "
         "AND (:allow_hindsight OR NOT b.hindsight) "
         "AND EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id) "
-        "AND to_regclass(format('ponte_data.%I', b.prediction_table)) IS NOT NULL ORDER BY b.batch_id DESC LIMIT 1"
+        "AND CASE WHEN b.prediction_table IS NOT NULL "  # retention drops the table and the name
+        "THEN to_regclass(format('ponte_data.%I', b.prediction_table)) IS NOT NULL END "
+        "ORDER BY b.batch_id DESC LIMIT 1"
     )
     values = {
         "model": model,
@@ -156,8 +158,9 @@ def stage_window(
     )
     checks.check_batch(db, folder, batch.batch_id)
     for shard in scoring.plan_shards(db, folder, batch.batch_id):
-        scoring.score_shard(db, store, folder, batch.batch_id, shard, now=now)
-    publishing.guard_batch(db, batch.batch_id)
+        threads = scoring.threads_for(shard, slots=1)
+        scoring.score_shard(db, store, folder, batch.batch_id, shard, now=now, threads=threads)
+    publishing.guard_batch(db, folder, batch.batch_id, enforce=False)
     return batches.get_batch(db, batch.batch_id)
 
 
@@ -180,8 +183,7 @@ def roll_back(
     done = with_lock_retries(
         lambda: _roll_back(db, plan, run_id=run_id, actor=actor, reason=reason, mark_bad=mark_bad, allow_bad=allow_bad)
     )
-    for window in done.windows:
-        freezing.drop_frozen(db, window["batch_id"])
+    housekeeping.sweep(db, plan.model)
     return done
 
 

@@ -1,4 +1,4 @@
-"""What a person decides, through the DAGs: approve, promote, roll back, mark."""
+"""What a person decides, through the DAGs: approve, promote, roll back, mark, publish all the same."""
 
 from __future__ import annotations
 
@@ -86,9 +86,16 @@ def test_marks_and_promotions_by_hand(run_dag: Run, two_versions: World, capsys:
         ("ponte__rollback", {"version": 1, "reason": WHY, "windows": ["last week"]}),
         ("ponte__promote", {"reason": WHY}),
         ("ponte__mark_version", {"version": 1, "reason": WHY, "mark": "ugly"}),
+        ("ponte__publish_batch", {"batch_id": 1}),
+        ("ponte__publish_batch", {"reason": WHY}),
+        ("ponte__publish_batch", {"batch_id": 0, "reason": WHY}),
+        ("ponte__publish_batch", {"batch_id": "newest", "reason": WHY}),
     ],
-    ids=["no reason", "a short reason", "version 0", "unknown model", "no day", "no version", "no such mark"],
-)
+    ids=[
+        "no reason", "a short reason", "version 0", "unknown model", "no day", "no version", "no such mark",
+        "batch without a reason", "no batch", "batch 0", "batch by name",
+    ],
+)  # fmt: skip
 def test_a_form_refuses_what_it_cannot_mean(
     dags: Callable[..., dict[str, DAG]], models_root: Any, dag_id: str, conf: dict[str, Any]
 ) -> None:
@@ -97,7 +104,8 @@ def test_a_form_refuses_what_it_cannot_mean(
 
     write_model(models_root)
     params = dags(by_hand=True)[dag_id].params
-    good = {"version": 1, "reason": WHY, **({"mark": "bad"} if "mark" in params else {})}
+    about = "batch_id" if "batch_id" in params else "version"
+    good = {about: 1, "reason": WHY, **({"mark": "bad"} if "mark" in params else {})}
     params.deep_merge(good) if hasattr(params, "deep_merge") else params.update(good)
     params.validate()
 
@@ -105,6 +113,43 @@ def test_a_form_refuses_what_it_cannot_mean(
     with pytest.raises(ParamValidationError):  # noqa: PT012 - either may refuse
         params.update(conf)
         params.validate()
+
+
+def test_a_batch_that_a_guard_rejected_is_published_through_the_form(
+    run_dag: Run, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found red in the UI, looked at, and decided: by whom and why is kept."""
+    world.train(run_id="first")
+    world.run(run_id="before")
+    world.execute("DELETE FROM shop.visit WHERE visit_id >= 2550")
+    world.with_model(checks="[guard]\nminimum_batches = 1")
+    _, states = run_dag("visits__score", run_conf={"window_start": str(NEXT_WEEK)})
+    assert (states["guard"], states["publish"], states["clean_up"]) == ("failed", "upstream_failed", "success")
+    assert "trigger ponte__publish_batch with a reason" in capsys.readouterr().out
+    assert shown(world) == [(WEEK, 1)]
+
+    form = {"model": "visits", "batch_id": 2, "reason": WHY}
+    run, states = run_dag("ponte__publish_batch", run_conf=form)
+    assert states == {"publish_batch": "success"}
+    assert shown(world) == [(WEEK, 1), (NEXT_WEEK, 1)]
+    [(batch_id, run_id, actor, reason)] = world.rows("SELECT batch_id, run_id, actor, reason FROM ponte.guard_override")
+    assert (batch_id, run_id, reason) == (2, run.run_id, WHY)
+    assert actor
+    assert world.rows("SELECT guards_tripped, published_anyway FROM ponte.batch_overview WHERE batch_id = 2") == [
+        (["row_count"], WHY)
+    ]
+
+
+def test_a_batch_that_no_guard_rejected_cannot_be_published_through_the_form(
+    run_dag: Run, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.train(run_id="first")
+    world.run(run_id="r", until="score")
+    for batch_id, said in ((1, "no guard has rejected this batch"), (7, "no such batch")):
+        form = {"model": "visits", "batch_id": batch_id, "reason": WHY}
+        assert run_dag("ponte__publish_batch", run_conf=form)[1] == {"publish_batch": "failed"}
+        assert said in capsys.readouterr().out
+    assert world.ask("SELECT count(*) FROM ponte.published") == 0
 
 
 def test_without_a_model_there_is_nothing_to_decide(dags: Callable[..., dict[str, DAG]]) -> None:

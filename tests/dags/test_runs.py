@@ -42,6 +42,37 @@ def test_train_then_score_publishes_the_week_of_the_data_interval(run_dag: Run, 
     assert _events("ponte://champion/visits")[-1]["version"] == 1
 
 
+def test_what_the_last_task_says_and_what_the_shards_are_called(run_dag: Run, trained_world: World) -> None:
+    """A person reads both in the UI, without any SQL."""
+    trained_world.with_model(shard_rows=80, checks="[retention]\nreplaced_batches = 0")
+    trained_world.run(run_id="replaced", until="publish")
+    run, states = run_dag("visits__score", logical_date=TICK)
+    assert set(states.values()) == {"success"}
+    shards = trained_world.ask("SELECT count(*) FROM ponte.shard WHERE batch_id = 2")
+    assert shards > 2
+    called = sorted(ti.rendered_map_index for ti in run.get_task_instances() if ti.task_id == "score")
+    assert called == [f"shard {n} of {shards}" for n in range(1, shards + 1)]
+    said = run.get_task_instance("clean_up").xcom_pull(task_ids="clean_up")
+    assert said == {"dropped_tables": 2, "retired_batches": 1}
+
+
+@pytest.mark.parametrize(("bad", "state"), [(2, "success"), (40, "failed")], ids=["within", "over"])
+def test_rows_that_fail_a_quarantine_check_make_the_run_red_only_over_the_budget(
+    run_dag: Run, trained_world: World, capsys: pytest.CaptureFixture[str], bad: int, state: str
+) -> None:
+    check = '[[checks]]\nexpectation = "expect_column_values_to_be_between"\ncolumn = "price"\nmax_value = 900\n'
+    trained_world.with_model(checks=f'{check}on_failure = "quarantine"')
+    trained_world.execute("UPDATE shop.visit SET price = 999 WHERE visit_id >= 2100 AND visit_id < 2100 + :n", n=bad)
+    _, states = run_dag("visits__score", logical_date=TICK)
+    assert (states["check"], states["publish"]) == (state, "success" if state == "success" else "upstream_failed")
+    assert states["clean_up"] == "success"
+    if state == "failed":
+        assert "40 of 350 rows would be set aside, [quarantine] budget allows 7" in capsys.readouterr().out
+    else:
+        assert trained_world.ask("SELECT count(*) FROM ponte.quarantine") == bad
+        assert _events("ponte://predictions/visits")[-1]["rows"] == VISITS_PER_WEEK - bad
+
+
 def test_the_window_of_the_form_wins_over_the_data_interval(run_dag: Run, trained_world: World) -> None:
     _, states = run_dag("visits__score", logical_date=TICK, run_conf={"window_start": "2024-02-19"})
     assert set(states.values()) == {"success"}

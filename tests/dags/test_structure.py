@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Read = Callable[..., dict[str, "DAG"]]
 
 TRAIN = ["freeze_windows", "check", "snapshot", "train", "evaluate", "gate", "promote"]
-BY_HAND = ["plan", "score_window", "roll_back", "set_champion", "mark_version"]
+BY_HAND = ["plan", "score_window", "roll_back", "set_champion", "mark_version", "publish_batch"]
 SCORE = ["freeze_batch", "check", "plan", "score", "guard", "publish", "clean_up"]
 
 
@@ -239,6 +239,68 @@ def test_operators_only_store_their_arguments() -> None:
         checked += 1
     # The stages, the question to a person, what people do by hand, the base, and the one of broken folders.
     assert checked == len(TRAIN) + len(SCORE) + 1 + len(BY_HAND) + 2
+
+
+@pytest.mark.parametrize(("pool", "expected"), [(None, "default_pool"), ("ponte_score", "ponte_score")])
+def test_shards_wait_for_a_slot_of_the_pool_that_the_platform_names_and_no_other_task_does(
+    dags: Read, models_root: Path, monkeypatch: pytest.MonkeyPatch, pool: str | None, expected: str
+) -> None:
+    """Its slots bound how many shards run at once, whatever the number of models and windows."""
+    monkeypatch.delenv("PONTE_SCORE_POOL", raising=False)
+    if pool is not None:
+        monkeypatch.setenv("PONTE_SCORE_POOL", pool)
+    write_model(models_root)
+    read = {**dags(), **dags(by_hand=True)}
+    pools = {(dag_id, task.task_id): task.pool for dag_id, dag in read.items() for task in dag.tasks}
+    assert pools.pop(("visits__score", "score")) == expected
+    assert set(pools.values()) == {"default_pool"}
+
+
+def test_mapped_tasks_are_told_apart_by_what_they_do(dags: Read, models_root: Path) -> None:
+    write_model(models_root)
+    mapped = {
+        task.task_id: task.map_index_template
+        for dag in (*dags().values(), *dags(by_hand=True).values())
+        for task in dag.tasks
+        if task.is_mapped
+    }
+    assert mapped == {
+        "score": "shard {{ task.shard.shard + 1 }} of {{ task.shard.shards }}",
+        "score_window": "window {{ task.window_start }}",
+    }
+
+
+def test_cleaning_up_comes_after_a_failure_too_and_does_not_hide_it(dags: Read, models_root: Path) -> None:
+    write_model(models_root)
+    task = dags()["visits__score"].get_task("clean_up")
+    assert task.is_teardown
+    assert not task.on_failure_fail_dagrun
+    assert task.upstream_task_ids == {"publish"}
+
+
+def test_what_a_person_decides_has_a_dag_of_its_own(dags: Read, models_root: Path) -> None:
+    write_model(models_root)
+    found = {dag_id: sorted(dag.task_ids) for dag_id, dag in dags(by_hand=True).items()}
+    assert found == {
+        "ponte__mark_version": ["mark_version"],
+        "ponte__promote": ["set_champion"],
+        "ponte__publish_batch": ["publish_batch"],
+        "ponte__rollback": ["plan", "roll_back", "score_window"],
+    }
+    assert sorted(task for tasks in found.values() for task in tasks) == sorted(BY_HAND)
+
+
+def test_the_form_of_publishing_asks_for_a_batch_and_a_reason(dags: Read, models_root: Path) -> None:
+    for name in ("visits", "other"):
+        write_model(models_root, name)
+    dag = dags(by_hand=True)["ponte__publish_batch"]
+    form = {name: dag.params.get_param(name).schema for name in dag.params}
+    assert set(form) == {"model", "batch_id", "reason"}
+    assert sorted(form["model"]["enum"]) == ["other", "visits"]
+    assert (form["batch_id"]["type"], form["batch_id"]["minimum"], form["batch_id"]["title"]) == ("integer", 1, "Batch")
+    assert form["reason"]["minLength"] == 3
+    assert dag.description == "Publish a batch that a guard rejected; see ponte.guard_result"
+    assert dag.schedule is None
 
 
 def test_no_task_is_a_setup(dags: Read, models_root: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ponte.operators.base import PonteOperator, Runtime
 
@@ -11,19 +11,14 @@ if TYPE_CHECKING:
 
 
 class CleanUpOperator(PonteOperator):
-    """Drop the frozen table of a batch that was published or is over; returns whether it did.
+    """Drop what dead and finished runs of the model left, this one among them, and what its retention gives up.
 
     A batch that can still be continued (its tasks cleared and run again) keeps its frozen rows, as does a rejected one,
-    whose failed checks name the SQL that finds the rows.
+    whose failed checks name the SQL that finds the rows, until a newer run takes its window. Returns
+    `{dropped_tables, retired_batches}`.
     """
 
-    template_fields = ("batch_id",)
+    def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
+        from ponte.housekeeping import tidy
 
-    def __init__(self, *, batch_id: Any, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.batch_id = batch_id
-
-    def run(self, runtime: Runtime, context: Context) -> bool:
-        from ponte.freezing import drop_frozen
-
-        return bool(self.batch_id) and drop_frozen(runtime.db, int(self.batch_id))
+        return tidy(runtime.db, runtime.folder)
