@@ -110,6 +110,9 @@ def running() -> Iterator[Stack]:
         patch.setenv("PONTE_MODELS", str(models))
         for name in [name for name in os.environ if name.startswith("AIRFLOW")]:
             patch.delenv(name)  # of the tests that run Airflow in this process
+        # A task whose supervisor is gone is run again after this time, not after five minutes.
+        patch.setenv("AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT", "20")
+        patch.setenv("AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL", "2")
         try:
             stack.up(settings)
             secrets = load_or_create(settings.secrets_file)
@@ -132,6 +135,13 @@ def test_every_model_has_its_dags_and_a_broken_folder_hides_no_other(running: St
     details = running.api.call("GET", "/dags/broken__train/details")
     assert "did you mean 'description'?" in details["doc_md"]
     assert {tag["name"] for tag in details["tags"]} == {"ponte", "broken"}
+
+
+def test_score_tasks_have_a_pool_and_what_tasks_import_is_loaded_before_they_start(running: Stack) -> None:
+    assert running.api.call("GET", "/pools/ponte_score")["slots"] == running.settings.score_slots
+    scheduler = processes.alive(running.settings)["scheduler"]
+    mapped = {Path(m.path).parts[-2] for m in scheduler.memory_maps() if m.path.endswith(".so")}
+    assert {"ensemble", "adbc_driver_manager"} <= mapped, "parts of scikit-learn, and the database driver"
 
 
 def test_scoring_before_training_fails_at_once_and_says_what_to_do(running: Stack) -> None:
@@ -200,12 +210,16 @@ def test_scoring_a_week_again_replaces_what_readers_see(running: Stack) -> None:
 def test_a_killed_task_is_tried_again_and_leaves_one_clean_week(running: Stack) -> None:
     """SIGKILL of the process that scores; the retry finds the frozen rows and nothing half-written."""
     dag_id, run_id = f"{MODEL}__score", "killed"
-    running.api.run(dag_id, run_id, {"window_start": "2013-10-14"})
-    deadline = time.monotonic() + MINUTES_10
-    while not (victim := running.process_of(dag_id, run_id, "score")):
-        assert time.monotonic() < deadline, "score never ran"
-        time.sleep(0.1)
-    victim.kill()
+    waiting = "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'ponte.shard'::regclass"
+    with running.db.begin() as connection:
+        # Scoring takes half a second. So it must wait, with its rows written and not committed, until it is found.
+        connection.execute(sa.text("LOCK TABLE ponte.shard IN SHARE ROW EXCLUSIVE MODE"))
+        running.api.run(dag_id, run_id, {"window_start": "2013-10-14"})
+        deadline = time.monotonic() + MINUTES_10
+        while not (running.rows(waiting) and (victim := running.process_of(dag_id, run_id, "score"))):
+            assert time.monotonic() < deadline, "score never ran"
+            time.sleep(0.1)
+        victim.kill()
     state, _ = running.finish(dag_id, run_id)
     assert state == "success"
     [task] = [t for t in running.api.tasks(dag_id, run_id) if t["task_id"] == "score"]
@@ -216,6 +230,40 @@ def test_a_killed_task_is_tried_again_and_leaves_one_clean_week(running: Stack) 
     )
     assert (rows, batches) == (distinct, 1)
     assert running.rows("SELECT tablename FROM pg_tables WHERE tablename LIKE '%frozen%'") == []
+
+
+def test_a_task_whose_supervisor_is_killed_runs_twice_at_once_and_scores_the_week_once(running: Stack) -> None:
+    """The orphan lives on; Airflow misses the heartbeat and starts a second copy, while the first is still at work."""
+    dag_id, run_id, week = f"{MODEL}__score", "twins", "2013-10-14"
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'ponte.shard'::regclass"
+    deadline = time.monotonic() + MINUTES_10
+    with running.db.begin() as connection:
+        # Both wait here, with their rows written and not committed.
+        connection.execute(sa.text("LOCK TABLE ponte.shard IN SHARE ROW EXCLUSIVE MODE"))
+        running.api.run(dag_id, run_id, {"window_start": week})
+        while not (running.rows(waiting) == [(1,)] and (orphan := running.process_of(dag_id, run_id, "score"))):
+            assert time.monotonic() < deadline, "score never ran"
+            time.sleep(0.1)
+        supervisor = orphan.parent()
+        assert supervisor is not None
+        assert "LocalExecutor" in " ".join(supervisor.cmdline())
+        supervisor.kill()
+        while running.rows(waiting) != [(2,)]:
+            assert time.monotonic() < deadline, "there was no second copy"
+            time.sleep(0.1)
+        assert orphan.is_running(), "the first copy is still there"
+    state, tasks = running.finish(dag_id, run_id)
+    assert state == "success", tasks
+    [task] = [t for t in running.api.tasks(dag_id, run_id) if t["task_id"] == "score"]
+    assert task["try_number"] == 2
+    [(rows, distinct, batches)] = running.rows(
+        f"SELECT count(*), count(DISTINCT departure_id), count(DISTINCT batch_id) FROM predictions.{MODEL} "
+        f"WHERE window_start = '{week}'"
+    )
+    assert 5_000 < rows == distinct
+    assert batches == 1
+    shards = "SELECT sum(s.row_count) FROM ponte.shard s JOIN ponte.batch USING (batch_id) WHERE run_id = 'twins'"
+    assert running.rows(shards) == [(rows,)]
 
 
 def test_a_tampered_artifact_is_refused_and_the_published_week_stays(running: Stack) -> None:
@@ -280,6 +328,9 @@ def answered(running: Stack, run_id: str, choice: str, reason: str) -> tuple[str
         time.sleep(1)
     assert "champion 1" in asked[0]["body"] or run_id == "third"
     assert "/ponte/report/" in asked[0]["body"]
+    # Nobody reads so fast. The worker that asked tells its end up to a second late, and Airflow lets
+    # the task fail when it runs again by then: [workers] min_heartbeat_interval.
+    time.sleep(3)
     body = {"chosen_options": [choice], "params_input": {"reason": reason}}
     path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
     running.api.call("PATCH", path, json=body)

@@ -1,12 +1,13 @@
 """The environment holds every setting of the local Airflow, and nothing in it is mangled on the way."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from sqlalchemy import make_url
 
-from ponte.local.environment import airflow_environment, password_file, write_password_file
+from ponte.local.environment import SCORE_POOL, airflow_environment, password_file, write_password_file
 from ponte.local.postgres import Server
 from ponte.local.secrets import Secrets, generate
 from ponte.local.settings import Settings
@@ -37,6 +38,13 @@ def test_both_databases_are_reached_over_the_socket(
     connection = json.loads(environment["AIRFLOW_CONN_PONTE_DB"])
     assert (connection["login"], connection["schema"]) == ("ponte", "ponte")
     assert connection["host"] == str(tmp_path / "sock et")
+
+
+def test_score_tasks_have_a_pool_and_libraries_are_preloaded(environment: dict[str, str], settings: Settings) -> None:
+    assert environment["PONTE_SCORE_POOL"] == SCORE_POOL
+    assert environment["PONTE_SCORE_SLOTS"] == str(settings.score_slots)
+    assert environment["PONTE_PRELOAD"] == "1"
+    assert str(settings.root / "config") in environment["PYTHONPATH"].split(os.pathsep), "airflow_local_settings"
 
 
 def test_no_value_holds_what_airflow_would_expand(environment: dict[str, str]) -> None:

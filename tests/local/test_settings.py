@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ponte.local.settings import Settings, StackError
+from ponte.local.settings import Settings, StackError, cores
 
 ROOT = Path("/somewhere/ponte")
 
@@ -26,6 +26,19 @@ def test_variables_are_read(tmp_path: Path) -> None:
     settings = Settings.from_environment(environment, ROOT)
     assert (settings.home, settings.ui_port, settings.ui_host) == (tmp_path, 8081, "::")
     assert settings.ui_url == "http://[::1]:8081", "an address to connect to, not one to listen on"
+
+
+def test_every_core_scores_and_libraries_are_preloaded_unless_told_otherwise() -> None:
+    settings = Settings.from_environment({}, ROOT)
+    assert (settings.score_slots, settings.preload) == (cores(), 1)
+    told = Settings.from_environment({"PONTE_SCORE_SLOTS": "1", "PONTE_PRELOAD": "0"}, ROOT)
+    assert (told.score_slots, told.preload) == (1, 0)
+
+
+@pytest.mark.parametrize(("name", "value"), [("PONTE_SCORE_SLOTS", "0"), ("PONTE_PRELOAD", "yes")])
+def test_no_slots_and_other_words_are_refused(name: str, value: str) -> None:
+    with pytest.raises(StackError, match=f"{name}: got '{value}'"):
+        Settings.from_environment({name: value}, ROOT)
 
 
 @pytest.mark.parametrize("value", ["0", "65536", "-1", "http", "80 80", "8080.0", "८०८०"])

@@ -41,6 +41,9 @@ def test_status_of_nothing_says_how_to_start(settings: Settings, capsys: pytest.
 def test_the_settings_of_a_running_stack_win_unless_others_are_asked_for(settings: Settings) -> None:
     write_private_json(settings.run / "settings.json", {"ui_port": 8081})
     assert stack.as_running(settings, strict=True).ui_port == 8081
+    write_private_json(settings.run / "settings.json", {"ui_port": 8081, "preload": 0, "score_slots": 7})
+    running = stack.as_running(settings, strict=True)
+    assert (running.preload, running.score_slots) == (0, 7)
     other = Settings(root=settings.root, home=settings.home, ui_port=8082)
     with pytest.raises(StackError, match="ui_port: runs with 8081, asked for 8082"):
         stack.as_running(other, strict=True)

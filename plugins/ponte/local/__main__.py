@@ -22,6 +22,8 @@ environment variables:
   PONTE_TRIGGERER_LOG_PORT  port for logs of running triggers (default: 8794)
   PONTE_SCHEDULER_PORT      port of the scheduler's health check (default: 8974)
   PONTE_PARALLELISM         tasks that run at the same time (default: 4)
+  PONTE_SCORE_SLOTS         score tasks that run at the same time (default: number of cores)
+  PONTE_PRELOAD             0: each task imports the heavy libraries by itself (default: 1, once for all)
   PONTE_START_TIMEOUT       seconds to wait for Airflow to become healthy (default: 300)
   PONTE_STOP_TIMEOUT        seconds that a component gets to stop before it is killed (default: 20)
 """

@@ -53,6 +53,16 @@ class AirflowApi:
         if found["is_paused"]:
             self.call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
 
+    def pool(self, name: str, *, slots: int, description: str) -> None:
+        """Let there be a pool of that size: make it, or change its size; does nothing when it is so already."""
+        found = self.call("GET", f"/pools/{name}", accept=frozenset({404}))
+        if "detail" in found:
+            self.call("POST", "/pools", json={"name": name, "slots": slots, "description": description})
+        elif found["slots"] != slots:
+            # The mask says what changes; Airflow wants the rest of the pool all the same.
+            body = {"pool": name, "slots": slots, "include_deferred": found["include_deferred"]}
+            self.call("PATCH", f"/pools/{name}", params={"update_mask": "slots"}, json=body)
+
     def run(self, dag_id: str, run_id: str, conf: dict[str, Any]) -> dict[str, Any]:
         """Return the run of that id: the one there is, or a new one. A failed one is cleared, so that it runs again."""
         path = f"/dags/{dag_id}/dagRuns"

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from ponte.local.postgres import Server
 from ponte.local.secrets import Secrets, write_private_json
-from ponte.local.settings import Settings
+from ponte.local.settings import Settings, cores
 
 #: User of the Airflow UI and REST API.
 ADMIN = "admin"
+#: Airflow pool of the score tasks; `up` makes it.
+SCORE_POOL = "ponte_score"
 
 
 def airflow_home(settings: Settings) -> Path:
@@ -47,16 +49,18 @@ def airflow_environment(settings: Settings, secrets: Secrets, server: Server) ->
         "port": server.port,
         "schema": "ponte",
     }
-    cores = str(_cores())
     environment = {
         "AIRFLOW_HOME": str(airflow_home(settings)),
-        "PYTHONPATH": os.pathsep.join([str(settings.root), str(settings.root / "plugins")]),
+        "PYTHONPATH": os.pathsep.join(str(settings.root / part) for part in ("", "plugins", "config")),
         "AIRFLOW_CONN_PONTE_DB": json.dumps(connection),
         "PONTE_HOME": str(settings.home),
         "PONTE_ARTIFACTS": (settings.home / "artifacts").as_uri(),
+        "PONTE_SCORE_POOL": SCORE_POOL,
+        "PONTE_SCORE_SLOTS": str(settings.score_slots),
+        "PONTE_PRELOAD": str(settings.preload),
         # Waiting OpenMP threads spin by default: on shared cores that made training 37 times slower.
         "OMP_WAIT_POLICY": "passive",
-        "OMP_NUM_THREADS": cores,
+        "OMP_NUM_THREADS": str(cores()),
         "GX_ANALYTICS_ENABLED": "false",
         # Components talk to each other over HTTP; a proxy must not stand between them.
         "NO_PROXY": _no_proxy(),
@@ -96,6 +100,9 @@ def _airflow_options(settings: Settings, secrets: Secrets, server: Server) -> di
         ("scheduler", "scheduler_health_check_server_port"): str(settings.scheduler_port),
         # Ten small tasks in a row: 12.4 s with the default of 1 s, 7-10 s with this.
         ("scheduler", "scheduler_idle_sleep_time"): "0.2",
+        # A worker that has missed the end of its task's process looks again after this time: with the default of 5 s
+        # every fifth task kept its worker 5 s longer than it ran, and others waited for a free one.
+        ("workers", "min_heartbeat_interval"): "1",
         ("dag_processor", "refresh_interval"): "15",
         ("dag_processor", "min_file_process_interval"): "30",
         ("logging", "base_log_folder"): str(tasks),
@@ -108,13 +115,6 @@ def _airflow_options(settings: Settings, secrets: Secrets, server: Server) -> di
         ("logging", "file_task_handler_new_folder_permissions"): "0o750",
         ("logging", "file_task_handler_new_file_permissions"): "0o640",
     }
-
-
-def _cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _no_proxy() -> str:

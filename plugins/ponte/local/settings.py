@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ponte.errors import PonteError
@@ -20,10 +21,19 @@ _NUMBERS = {
     "PONTE_TRIGGERER_LOG_PORT": ("triggerer_log_port", 1, 65535),
     "PONTE_SCHEDULER_PORT": ("scheduler_port", 1, 65535),
     "PONTE_PARALLELISM": ("parallelism", 1, 256),
+    "PONTE_SCORE_SLOTS": ("score_slots", 1, 256),
+    "PONTE_PRELOAD": ("preload", 0, 1),
     "PONTE_START_TIMEOUT": ("start_timeout", 10, 86400),
     "PONTE_STOP_TIMEOUT": ("stop_timeout", 1, 86400),
 }
 _PORTS = ("PONTE_UI_PORT", "PONTE_LOG_PORT", "PONTE_TRIGGERER_LOG_PORT", "PONTE_SCHEDULER_PORT")
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +55,10 @@ class Settings:
     scheduler_port: int = 8974
     #: Tasks that run at the same time. Each costs a process from the start, so Airflow's default of 32 is too many.
     parallelism: int = 4
+    #: Score tasks that run at the same time, of all models: each keeps a core busy and holds a chunk of rows in memory.
+    score_slots: int = field(default_factory=cores)
+    #: 1: the scheduler imports the heavy libraries once, for all tasks; 0: each task imports what it needs.
+    preload: int = 1
     #: Seconds until `up` gives up waiting for Airflow to become healthy.
     start_timeout: int = 300
     #: Seconds that a component gets to stop by itself before it is killed.
@@ -86,12 +100,12 @@ class Settings:
         home = Path(environ.get("PONTE_HOME") or root / ".ponte").expanduser()
         problems: list[str] = []
         numbers: dict[str, int] = {}
-        for name, (field, low, high) in _NUMBERS.items():
+        for name, (attribute, low, high) in _NUMBERS.items():
             text = environ.get(name, "").strip()
             if not text:
                 continue
             if text.isascii() and text.isdigit() and low <= int(text) <= high:
-                numbers[field] = int(text)
+                numbers[attribute] = int(text)
             else:
                 problems.append(f"{name}: got {text!r}, expected a whole number from {low} to {high}.")
         settings = cls(

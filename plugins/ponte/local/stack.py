@@ -14,13 +14,17 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
+from ponte.errors import PonteError
 from ponte.local import cluster, postgres, processes, readiness
-from ponte.local.environment import airflow_environment, write_password_file
+from ponte.local.environment import ADMIN, SCORE_POOL, airflow_environment, write_password_file
 from ponte.local.secrets import Secrets, load_or_create, write_private_json
 from ponte.local.settings import Settings, StackError
 
 #: What `up` remembers, so that `status`, `down` and a second `up` need no PONTE_* variables.
-_REMEMBERED = ("ui_host", "ui_port", "log_port", "triggerer_log_port", "scheduler_port", "parallelism")
+_REMEMBERED = (
+    *("ui_host", "ui_port", "log_port", "triggerer_log_port", "scheduler_port"),
+    *("parallelism", "score_slots", "preload"),
+)
 
 #: Seconds; the time of a shorter step is not printed.
 _WORTH_TELLING = 2.0
@@ -54,6 +58,7 @@ def up(settings: Settings, migrate: Callable[[str], None] | None = None) -> None
                 _start_components(settings, missing, environment)
         else:
             readiness.wait_until_healthy(settings, {}, lambda: _check_alive(settings))
+        _score_pool(settings, secrets)
         print(f"Ready: {settings.ui_url}  (user admin; `make password` shows the password)")
 
 
@@ -140,6 +145,21 @@ def _start_components(settings: Settings, names: list[str], environment: Mapping
     except StackError:
         processes.stop(settings, names)
         raise
+
+
+def _score_pool(settings: Settings, secrets: Secrets) -> None:
+    """Let Airflow have the pool of the score tasks; they would wait for it for ever."""
+    import httpx
+
+    from ponte.local.airflow_api import connect
+
+    description = "Score tasks of all models; its size is PONTE_SCORE_SLOTS, set by `make up`"
+    try:
+        with connect(settings.ui_url, user=ADMIN, password=secrets.admin_password) as api:
+            api.pool(SCORE_POOL, slots=settings.score_slots, description=description)
+    except (PonteError, httpx.HTTPError) as error:
+        fix = "run `make up` again"
+        raise StackError(f"Airflow has no pool {SCORE_POOL}, and score tasks wait", got=str(error), fix=fix) from error
 
 
 def _check_alive(settings: Settings) -> None:
