@@ -2,6 +2,7 @@
 
 import adbc_driver_postgresql.dbapi
 import alembic.command
+import great_expectations
 import joblib
 import pandas as pd
 import psycopg2
@@ -15,4 +16,15 @@ import sklearn.preprocessing
 import tests.sample_model  # noqa: F401
 import upath
 
-__all__ = ["adbc_driver_postgresql", "alembic", "joblib", "pd", "psycopg2", "pyarrow", "scipy", "sklearn", "upath"]
+__all__ = [
+    "adbc_driver_postgresql",
+    "alembic",
+    "great_expectations",
+    "joblib",
+    "pd",
+    "psycopg2",
+    "pyarrow",
+    "scipy",
+    "sklearn",
+    "upath",
+]

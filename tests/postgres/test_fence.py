@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import inspect
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 from tests.postgres.children import in_child
-from tests.sample_model import NEXT_WEEK, NOW, STEPS, WEEK, World
+from tests.sample_model import EMPTY_WEEK, NEXT_WEEK, NOW, STEPS, VISITS_PER_WEEK, WEEK, World
 
 from ponte import batches, publishing, scoring
 from ponte.errors import Fenced
@@ -122,19 +127,118 @@ def at_once(actions: list[Callable[[], object]]) -> list[object]:
         return list(pool.map(run, actions))
 
 
-@pytest.mark.parametrize(("runs", "rounds"), [(2, 12), (5, 8)])
-def test_many_runs_of_one_window_at_once_publish_exactly_one_batch(trained: World, runs: int, rounds: int) -> None:
-    fenced = 0
+#: PONTE_FENCE_ROUNDS=200 takes some minutes.
+ROUNDS = int(os.environ.get("PONTE_FENCE_ROUNDS", "8"))
+QUARANTINE = """
+[quarantine]
+budget = 0.2
+[[checks]]
+expectation = "expect_column_values_to_not_be_null"
+column = "items"
+on_failure = "quarantine"
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A window that runs fight for."""
+
+    week: dt.date
+    checks: str = ""
+    published: int = 0
+    set_aside: int = 0
+
+
+CASES = {
+    "full": Case(WEEK, published=VISITS_PER_WEEK),
+    "empty": Case(EMPTY_WEEK),
+    "with rows set aside": Case(WEEK, QUARANTINE, published=VISITS_PER_WEEK - 16, set_aside=16),
+}
+
+
+def fight(world: World, case: Case, *, runs: int, rounds: int) -> tuple[int, int]:
+    """Let runs of one window start at once; return how often one ended as Fenced, and how often one published."""
+    fenced = published = 0
     for number in range(rounds):
         results = at_once(
-            [lambda n=n, number=number: trained.run(run_id=f"{number}-{n}", until="publish") for n in range(runs)]
+            [
+                lambda n=n, number=number: world.run(run_id=f"{number}-{n}", week=case.week, until="publish")
+                for n in range(runs)
+            ]
         )
         losers = [r for r in results if isinstance(r, Exception)]
         assert [type(r) for r in losers] == [Fenced] * len(losers), losers
-        assert len(losers) < runs
-        fenced += len(losers)
-        _assert_one_whole_batch(trained, {r.batch_id for r in results if isinstance(r, batches.Batch)})
-    assert fenced >= rounds / 2
+        winners = {r.batch_id for r in results if isinstance(r, batches.Batch)}
+        assert winners, "nobody published"
+        assert_one_whole_batch(world, case, winners)
+        fenced, published = fenced + len(losers), published + len(winners)
+    return fenced, published
+
+
+def assert_one_whole_batch(world: World, case: Case, winners: set[int] | None = None) -> None:
+    """Readers see the rows of one batch, that of the newest claim; nothing was written twice, nothing is lost."""
+    week = {"week": case.week}
+    counts = "SELECT count(*), count(DISTINCT visit_id), count(DISTINCT batch_id) FROM predictions.visits "
+    expected = (case.published, case.published, int(case.published > 0))
+    assert world.rows(f"{counts} WHERE window_start = :week", **week) == [expected]
+    ((shown, epoch),) = world.rows("SELECT batch_id, epoch FROM ponte.published WHERE window_start = :week", **week)
+    assert world.rows("SELECT epoch FROM ponte.claim WHERE window_start = :week", **week) == [(epoch,)]
+    assert winners is None or shown in winners
+    # Every batch that people have seen adds up, and only the one they see now has open entries.
+    assert world.rows(
+        "SELECT DISTINCT b.row_count - e.row_count, (SELECT count(*) FROM ponte.quarantine q "
+        "WHERE q.batch_id = b.batch_id) FROM ponte.publication_event e JOIN ponte.batch b USING (batch_id) "
+        "WHERE b.window_start = :week",
+        **week,
+    ) == [(case.set_aside, case.set_aside)]
+    open_entries = (
+        "SELECT count(*), count(DISTINCT key) FROM ponte.quarantine WHERE batch_id = :id AND closed_at IS NULL"
+    )
+    assert world.rows(open_entries, id=shown) == [(case.set_aside, case.set_aside)]
+
+
+@pytest.mark.parametrize("runs", [2, 5])
+@pytest.mark.parametrize("name", CASES)
+def test_many_runs_of_one_window_at_once_publish_exactly_one_batch(trained: World, name: str, runs: int) -> None:
+    world = trained.with_model(empty="allow", checks=CASES[name].checks)
+    fenced, published = fight(world, CASES[name], runs=runs, rounds=ROUNDS)
+    assert fenced + published == runs * ROUNDS
+    assert fenced >= ROUNDS / 4, "they hardly met"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_same_window_twice_in_a_row_shows_the_second_run_and_repeats_nothing(trained: World, name: str) -> None:
+    """A repetition of a run is a no-op; another run replaces what people see."""
+    case = CASES[name]
+    world = trained.with_model(empty="allow", checks=case.checks)
+    first = world.run(run_id="first", week=case.week)
+    assert_one_whole_batch(world, case, {first.batch_id})
+    assert world.run(run_id="first", week=case.week) == first
+    assert world.ask("SELECT count(*) FROM ponte.publication_event") == 1
+    seen = world.published_checksum(case.week)
+
+    second = world.run(run_id="second", week=case.week)
+    assert_one_whole_batch(world, case, {second.batch_id})
+    assert world.published_checksum(case.week) == seen
+    assert world.rows("SELECT batch_id, previous_batch_id FROM ponte.publication_event ORDER BY event_id") == [
+        (first.batch_id, None),
+        (second.batch_id, first.batch_id),
+    ]
+
+
+def test_without_the_fence_the_fight_is_lost(trained: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above can fail: a mutant that lets every epoch publish is found out."""
+    mutant = inspect.getsource(publishing._flip).replace("if newest.epoch != batch.epoch:", "if False:")
+    assert "if False:" in mutant
+    names: dict[str, Any] = {}
+    exec(f"from __future__ import annotations\n{mutant}", vars(publishing) | {"__name__": "mutant"}, names)  # noqa: S102
+    monkeypatch.setattr(publishing, "_flip", names["_flip"])
+    monkeypatch.setattr(batches, "require", lambda *_: None)  # else the older one stops before
+    older = trained.run(run_id="older", until="guard")
+    trained.run(run_id="newer", until="publish")
+    trained.publish(older.batch_id)
+    with pytest.raises(AssertionError):
+        assert_one_whole_batch(trained, CASES["full"])
 
 
 def test_processes_that_run_one_window_at_once_publish_exactly_one_batch(trained: World) -> None:
@@ -144,12 +248,4 @@ def test_processes_that_run_one_window_at_once_publish_exactly_one_batch(trained
 
         assert set(endings) <= {"done", "Fenced"}
         assert "done" in endings
-        _assert_one_whole_batch(trained, None)
-
-
-def _assert_one_whole_batch(world: World, winners: set[int] | None) -> None:
-    counts = world.rows("SELECT count(*), count(DISTINCT visit_id), count(DISTINCT batch_id) FROM predictions.visits")
-    assert counts == [(350, 350, 1)]
-    ((shown, epoch),) = world.rows("SELECT batch_id, epoch FROM ponte.published")
-    assert world.rows("SELECT epoch FROM ponte.claim") == [(epoch,)]
-    assert winners is None or shown in winners
+        assert_one_whole_batch(trained, CASES["full"])

@@ -17,7 +17,7 @@ from tests.sample_model import AS_OF, FEATURES_SQL, WEEK, Change, World
 from ponte import freezing, promotion, registry, training, versions
 from ponte.batches import Pin
 from ponte.database import Database
-from ponte.errors import AliasMoved, ArtifactRefused, ModelFolderError, PonteError, SignatureMismatch
+from ponte.errors import AliasMoved, ArtifactRefused, BatchRejected, ModelFolderError, PonteError, SignatureMismatch
 from ponte.registry import Version
 from ponte.windows import midnight
 
@@ -107,7 +107,7 @@ def test_a_champion_whose_predict_raises_on_the_holdout_does_not_block(world: Wo
     strict = world.folder.text("estimator.py").replace('handle_unknown="ignore"', "")
     world.with_model(files={"estimator.py": strict}).train(run_id="strict")
     world.execute("UPDATE shop.visit SET shop = 'moon' WHERE day >= '2024-01-29' AND visit_id % 7 = 3")
-    with pytest.raises(ValueError, match="unknown categories"):
+    with pytest.raises(BatchRejected, match="unknown categories"):
         world.run(run_id="r")
     tolerant = world.with_model()
     run = tolerant.train(run_id="tolerant")
