@@ -14,7 +14,7 @@ WITHOUT_VENV = if [ -e .ponte/run/settings.json ]; then \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up down status psql check-models password test lint lock clean
+.PHONY: help demo up down status psql check-models password test lint bench lock clean
 
 help: ## Show this list
 	@echo "Ponte: a scikit-learn model from a notebook to a table that anybody can query."
@@ -54,6 +54,10 @@ lint: $(VENV)/.ready ## Check style, types and the direction of imports
 	@$(VENV)/bin/ruff format --check
 	@MYPYPATH=plugins $(VENV)/bin/mypy
 	@PYTHONPATH=plugins $(VENV)/bin/lint-imports
+
+bench: $(VENV)/.ready ## Compare scoring with other ways (one case: make bench ROWS=1000000 ESTIMATOR=logistic)
+	@PYTHONPATH=plugins:. $(VENV)/bin/python -m tests.bench.scoring \
+		$(if $(ROWS),--rows $(ROWS)) $(if $(ESTIMATOR),--estimator $(ESTIMATOR)) $(ARGS)
 
 lock: $(VENV)/.ready ## Resolve requirements.in into requirements.txt (to upgrade: edit requirements.in first)
 	@$(VENV)/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
