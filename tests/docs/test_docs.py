@@ -163,7 +163,12 @@ def test_every_dag_for_all_models_is_documented_with_its_form() -> None:
     dags, tasks = re.findall(r'"(ponte__\w+)"', code), re.findall(r'task_id="(\w+)"', code)
     keys = re.findall(r'^ +"?(\w+)"?(?:: |=)(?:Param\(|switch\(|windows,|ALLOW_BAD)', code, re.MULTILINE)
     titles = re.findall(r'(?:title=|switch\(\s*)"([^"]+)"', code)
+    # form() asks for one thing by number, whose name is an argument; its title is made of the name.
+    numbers = re.findall(r'about(?:: str)? ?= ?"(\w+)"', code)
+    keys = [*(key for key in keys if key != "about"), *numbers]
+    titles += [number.removesuffix("_id").capitalize() for number in numbers]
     assert {"ponte__rollback", "roll_back", "every_window", "Every window"} <= {*dags, *tasks, *keys, *titles}
+    assert {"version", "batch_id", "Batch"} <= {*keys, *titles}
     text = read(DOCS / "how-to" / "decide-about-versions.md")
     named = [*dags, *tasks, *keys, *ast.literal_eval(marks)]
     assert not [name for name in named if f"`{name}`" not in text]
