@@ -171,10 +171,17 @@ def shards_of(world: World, batch_id: int) -> list[scoring.Shard]:
     return scoring.split_pages(row_count=batch.row_count, page_count=batch.page_count, shard_rows=rows)
 
 
-def run_flow(world: World, *, run_id: str, first: str = "freeze", batch_id: int | None = None) -> int:
-    """Run the steps from `first` on for NEXT_WEEK; return the id of the batch."""
+def run_flow(
+    world: World,
+    *,
+    run_id: str,
+    first: str = "freeze",
+    batch_id: int | None = None,
+    shards: Sequence[scoring.Shard] | None = None,
+) -> int:
+    """Run the steps from `first` on for NEXT_WEEK; return the id of the batch. Without `shards` they are asked for."""
     for step in FLOW[FLOW.index(first) :]:
-        batch_id = run_step(world, step, batch_id, run_id=run_id)
+        batch_id = run_step(world, step, batch_id, run_id=run_id, shards=shards)
     assert batch_id is not None
     return batch_id
 
