@@ -37,8 +37,8 @@ down: ## Stop everything, running tasks included; data stays
 status: $(VENV)/.ready ## Show what runs, where its logs are, and how to log in
 	@$(RUN) -m ponte.local status || [ $$? -eq 3 ]
 
-psql: $(VENV)/.ready ## Open psql on the database of Ponte (one query: make psql SQL='select 1')
-	@$(RUN) -m ponte.local psql $${SQL:+-c "$$SQL"} $(ARGS)
+psql: $(VENV)/.ready ## Open psql on the database of Ponte (one query: make psql SQL='select 1'; or ROLE=ponte_analyst)
+	@$(if $(ROLE),PONTE_ROLE='$(ROLE)') $(RUN) -m ponte.local psql $${SQL:+-c "$$SQL"} $(ARGS)
 
 check-models: $(VENV)/.ready ## Say everything that is wrong with the model folders (one model: make check-models ARGS=name)
 	@$(RUN) -m ponte.local check-models $(ARGS)

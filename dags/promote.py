@@ -10,9 +10,11 @@ from typing import Any
 from airflow.sdk import DAG, Param, XComArg, chain
 
 from ponte.catalog import ModelFolder, find_folders, models_root
+from ponte.operators.clean_up import CleanUpOperator
 from ponte.operators.dag_settings import platform_settings
 from ponte.operators.mark_version import MarkVersionOperator
 from ponte.operators.plan_rollback import PlanRollbackOperator
+from ponte.operators.prepare_publication import PreparePublicationOperator
 from ponte.operators.publish_batch import PublishBatchOperator
 from ponte.operators.roll_back import RollBackOperator
 from ponte.operators.set_champion import SetChampionOperator
@@ -86,7 +88,7 @@ def rollback_dag(models: list[str]) -> DAG:
             plan=XComArg(plan, key="plan"),
             trigger_rule="none_failed",  # with every batch kept there is nothing to score, and that task is skipped
         )
-        chain(plan, stage, roll_back)
+        chain(plan, stage, roll_back, CleanUpOperator(task_id="clean_up", model=MODEL, retention=False))
     return dag
 
 
@@ -109,7 +111,9 @@ def publish_dag(models: list[str]) -> DAG:
         params=form(models, about="batch_id"),
         **platform_settings(description="Publish a batch that a guard rejected; see ponte.guard_result"),
     ) as dag:
-        PublishBatchOperator(task_id="publish_batch", model=MODEL)
+        prepare = PreparePublicationOperator(task_id="prepare", model=MODEL)
+        publish = PublishBatchOperator(task_id="publish_batch", model=MODEL)
+        chain(prepare, publish, CleanUpOperator(task_id="clean_up", model=MODEL))
     return dag
 
 

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from ponte.database import Database
 
 _SUPERUSER = "postgres"
-#: Owns the test databases as the role `ponte` does in production: what needs a superuser fails here too.
-_OWNER = "ponte"
 _PASSWORD = "sesame"  # noqa: S105 - of a server that listens on a private unix socket only
 _OPTIONS = {
     "fsync": "off",
@@ -51,28 +49,43 @@ class Cluster:
         self._postgres, self._data = postgres, folder / "data"
         self._numbers = itertools.count(1)
         self._server = self._start()
-        self.execute(f"CREATE ROLE {_OWNER} LOGIN PASSWORD '{_PASSWORD}'")
+        self._make_roles()
 
     def _start(self):
         return self._postgres.start(self._data, superuser_password=_PASSWORD, options=_OPTIONS)
+
+    def _make_roles(self) -> None:
+        import sqlalchemy as sa
+
+        from ponte import roles
+
+        engine = sa.create_engine(self.url(), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        with engine.connect() as admin:
+            roles.ensure_logins(admin, dict.fromkeys(roles.LOGINS, _PASSWORD))
+            roles.ensure_memberships(admin)
+
+    def url(self, database: str = _SUPERUSER, role: str = _SUPERUSER) -> str:
+        """Return the URL by which a role connects, by default the superuser."""
+        return self._server.url(database, role, _PASSWORD, "psycopg2")
 
     def execute(self, statement: str, database: str = _SUPERUSER) -> None:
         """Run one statement as superuser, outside any transaction."""
         import sqlalchemy as sa
 
-        url = self._server.url(database, _SUPERUSER, _PASSWORD, "psycopg2")
-        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        engine = sa.create_engine(self.url(database), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
         with engine.connect() as connection:
             connection.exec_driver_sql(statement)
 
     @contextmanager
     def database(self, template: str | None = None) -> Iterator[tuple[str, str]]:
         """Make a database, a copy of `template` if given; yield its name and its owner's URL; drop it."""
+        from ponte.roles import OWNER
+
         name = f"test_{next(self._numbers)}"
         source = f"TEMPLATE {template} STRATEGY file_copy" if template else ""
-        self.execute(f"CREATE DATABASE {name} OWNER {_OWNER} {source}")
+        self.execute(f"CREATE DATABASE {name} OWNER {OWNER} {source}")
         try:
-            yield name, self._server.url(name, _OWNER, _PASSWORD)
+            yield name, self.url(name, OWNER)
         finally:
             self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -122,11 +135,11 @@ def empty_url(server: Cluster) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def migrated(server: Cluster) -> Iterator[str]:
-    """Name of a template database with Ponte's migrations applied."""
-    from ponte import migrations
+    """Name of a template database with Ponte's migrations and grants applied."""
+    from ponte import provision
 
     with server.database() as (name, url):
-        migrations.upgrade(url)
+        provision.upgrade(url)
         yield name
 
 

@@ -325,9 +325,11 @@ class World:
                 now=NOW,
                 allow_hindsight=allow_hindsight,
             )
-        return rollback.roll_back(
+        done = rollback.roll_back(
             self.db, plan, run_id=run_id, actor="a person", reason="test", mark_bad=mark_bad, allow_bad=allow_bad
         )
+        housekeeping.tidy(self.db, self.folder, retention=False)
+        return done
 
     def mark(self, version: int, mark: promotion.Mark, *, run_id: str) -> None:
         """Mark a version."""
@@ -378,8 +380,9 @@ class World:
         return registry.champion(self.db, self.folder.name)
 
     def data_tables(self) -> list[str]:
-        """Return the names of the tables in ponte_data."""
-        return [r[0] for r in self.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'ponte_data' ORDER BY 1")]
+        """Return the names of the tables that hold rows in ponte_data."""
+        query = "SELECT relname FROM pg_class WHERE relnamespace = 'ponte_data'::regnamespace AND relkind = 'r'"
+        return [row[0] for row in self.rows(f"{query} ORDER BY 1")]
 
 
 #: The scoring flow, as methods of World; all but `freeze` take the id of the batch.

@@ -23,10 +23,11 @@ log = logging.getLogger(__name__)
 LOCK_TIMEOUT = "2s"
 
 
-def tidy(db: Database, folder: ModelFolder) -> dict[str, int]:
-    """Sweep, and apply the retention of the model; return `{dropped_tables, retired_batches}`."""
+def tidy(db: Database, folder: ModelFolder, *, retention: bool = True) -> dict[str, int]:
+    """Sweep, and apply the retention of the model if asked to; return `{dropped_tables, retired_batches}`."""
     dropped = sweep(db, folder.name)
-    return {"dropped_tables": dropped, "retired_batches": retire(db, folder.name, folder.spec.retention)}
+    retired = retire(db, folder.name, folder.spec.retention) if retention else 0
+    return {"dropped_tables": dropped, "retired_batches": retired}
 
 
 # ---------------------------------------------------------------- janitor
@@ -35,8 +36,8 @@ def tidy(db: Database, folder: ModelFolder) -> dict[str, int]:
 def sweep(db: Database, model: str) -> int:
     """Drop the tables of runs of a model that can go on no more; return how many.
 
-    These are the batches of windows that a newer run has claimed, unless people have seen them, the frozen rows of
-    those that people have seen, and training sets older than the newest one that was written.
+    These are the batches of windows that a newer run has claimed, unless people have seen them, and the frozen rows of
+    those that people have seen.
     """
     with db.begin() as connection:
         over = sa.text(
@@ -46,14 +47,20 @@ def sweep(db: Database, model: str) -> int:
             "WHERE (frozen_table IS NOT NULL AND (seen OR ended)) "
             "OR (prediction_table IS NOT NULL AND ended AND NOT seen) ORDER BY 1"
         )
-        left_batches = list(connection.execute(over, {"model": model}).scalars())
+        left = list(connection.execute(over, {"model": model}).scalars())
+    return sum(_drop_of_batch(db, batch_id) for batch_id in left)
+
+
+def sweep_training_sets(db: Database, model: str) -> int:
+    """Drop the tables of training sets older than the newest one of the model that was written; return how many."""
+    with db.begin() as connection:
         stale = sa.text(
             "SELECT snapshot_id FROM ponte.snapshot WHERE model = :model AND frozen_table IS NOT NULL "
             "AND snapshot_id < (SELECT max(snapshot_id) FROM ponte.snapshot "
             "WHERE model = :model AND status = 'written') ORDER BY 1"
         )
-        left_sets = list(connection.execute(stale, {"model": model}).scalars())
-    return sum(_drop_of_batch(db, n) for n in left_batches) + sum(_drop_of_training_set(db, n) for n in left_sets)
+        left = list(connection.execute(stale, {"model": model}).scalars())
+    return sum(_drop_of_training_set(db, snapshot_id) for snapshot_id in left)
 
 
 def _drop_of_batch(db: Database, batch_id: int) -> int:

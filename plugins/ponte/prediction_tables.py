@@ -19,7 +19,7 @@ from ponte.spec import Task
 
 
 def parent_name(model: str) -> str:
-    """Return the name of the partitioned table of a model, in schema `ponte`."""
+    """Return the name of the partitioned table of a model, in schema `ponte_data`."""
     return f"prediction_{model}"
 
 
@@ -70,10 +70,10 @@ def create_prediction_table(db: Database, batch: Batch, version: Version) -> Non
     own = quote(*batches.prediction_name(batch))
     columns = _columns(version.signature, version.task)
     key = ", ".join(quote(name) for name in ("batch_id", *(c.name for c in version.signature.key)))
-    parent = quote("ponte", parent_name(batch.model))
+    parent = quote(DATA_SCHEMA, parent_name(batch.model))
     with db.begin() as connection:
         _lock_model(connection, batch.model)
-        if not _exists(connection, "ponte", parent_name(batch.model)):
+        if not _exists(connection, DATA_SCHEMA, parent_name(batch.model)):
             connection.exec_driver_sql(
                 f"CREATE TABLE {parent} ({_body(columns)}, PRIMARY KEY ({key})) PARTITION BY LIST (batch_id)"
             )
@@ -113,7 +113,7 @@ def attach_prediction_table(connection: sa.Connection, batch: Batch) -> None:
     own = quote(*batches.prediction_name(batch))
     query = sa.text("SELECT relispartition FROM pg_class WHERE oid = CAST(:name AS regclass)")
     if not connection.execute(query, {"name": own}).scalar_one():
-        parent = quote("ponte", parent_name(batch.model))
+        parent = quote(DATA_SCHEMA, parent_name(batch.model))
         connection.exec_driver_sql(f"ALTER TABLE {parent} ATTACH PARTITION {own} FOR VALUES IN ({batch.batch_id:d})")
 
 
@@ -123,7 +123,7 @@ def drop_prediction_table(db: Database, model: str, relation: str) -> bool:
     A partition is detached CONCURRENTLY, which waits for the readers that have begun before and lets others pass. When
     it is interrupted in between, the next call finishes it.
     """
-    own, parent = quote(DATA_SCHEMA, relation), quote("ponte", parent_name(model))
+    own, parent = quote(DATA_SCHEMA, relation), quote(DATA_SCHEMA, parent_name(model))
     with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("SET lock_timeout = '2s'")
         query = sa.text("SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass(:name)")
@@ -146,7 +146,7 @@ def _create_views(connection: sa.Connection, model: str, columns: dict[str, str]
     connection.exec_driver_sql(
         # The views of before the column `hindsight` get it at their end, which is all that PostgreSQL allows.
         f"CREATE OR REPLACE VIEW {view} AS SELECT {shown}, b.version AS model_version, p.batch_id, b.hindsight "
-        f"FROM {quote('ponte', parent_name(model))} p "
+        f"FROM {quote(DATA_SCHEMA, parent_name(model))} p "
         f"JOIN ponte.published u ON u.batch_id = p.batch_id AND u.window_start = p.window_start "
         f"JOIN ponte.batch b ON b.batch_id = p.batch_id WHERE u.model = '{model}'"
     )
@@ -171,7 +171,7 @@ def _require_columns(connection: sa.Connection, batch: Batch, columns: dict[str,
         "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
         "WHERE attrelid = CAST(:name AS regclass) AND attnum > 0 AND NOT attisdropped"
     )
-    rows = connection.execute(query, {"name": quote("ponte", parent_name(batch.model))})
+    rows = connection.execute(query, {"name": quote(DATA_SCHEMA, parent_name(batch.model))})
     got: dict[str, str] = dict(rows.all())
     expected = {name: definition.partition(" NOT NULL")[0] for name, definition in columns.items()}
     if got != expected:

@@ -147,10 +147,30 @@ def publish(db: Database, batch_id: int, *, actor: str, reason: str) -> Publicat
     return publication
 
 
-def publish_anyway(db: Database, batch_id: int, *, model: str, run_id: str, actor: str, reason: str) -> Publication:
-    """Show a batch that a guard rejected, because a person says so, with a reason that is kept.
+def prepare_publication(db: Database, batch_id: int, *, model: str) -> None:
+    """Make a batch that a guard rejected a partition, before `publish_anyway` may send anybody to it, see `_stage`.
 
-    A repetition changes nothing. Raises PonteError when no guard has rejected the batch, and what `publish` raises.
+    Does nothing to any other batch. Raises PonteError when there is no such batch of the model.
+    """
+    batch = _batch_of(db, batch_id, model)
+    if (batch.why or "").startswith(batches.TRIPPED):
+        with db.begin() as connection:
+            limit_lock_waits(connection, LOCK_TIMEOUT)
+            attach_prediction_table(connection, batches.lock(connection, batch_id))
+
+
+def _batch_of(db: Database, batch_id: int, model: str) -> Batch:
+    batch = batches.get_batch(db, batch_id)
+    if batch.model != model:
+        raise PonteError("the batch is another model's", where=batch.place, expected=f"a batch of {model}")
+    return batch
+
+
+def publish_anyway(db: Database, batch_id: int, *, model: str, run_id: str, actor: str, reason: str) -> Publication:
+    """Show a batch that a guard rejected and `prepare_publication` has prepared, because a person says so.
+
+    The reason is kept. A repetition changes nothing. Raises PonteError when no guard has rejected the batch, and what
+    `publish` raises.
     """
     values = {"batch": batch_id, "run_id": run_id, "actor": actor, "reason": reason}
 
@@ -168,13 +188,7 @@ def publish_anyway(db: Database, batch_id: int, *, model: str, run_id: str, acto
         connection.execute(sa.text(insert), values)
         batches.accept(connection, batch_id)
 
-    batch = batches.get_batch(db, batch_id)
-    if batch.model != model:
-        raise PonteError("the batch is another model's", where=batch.place, expected=f"a batch of {model}")
-    if (batch.why or "").startswith(batches.TRIPPED):
-        with db.begin() as connection:
-            limit_lock_waits(connection, LOCK_TIMEOUT)
-            attach_prediction_table(connection, batches.lock(connection, batch_id))  # before the flip, see _stage
+    batch = _batch_of(db, batch_id, model)
     with measured(db, Receipt(model=batch.model, step="publish", batch_id=batch_id, version=batch.version)) as receipt:
         done = with_lock_retries(lambda: _flip(db, batch_id, actor=actor, reason=reason, accept=accept))
         receipt.row_count = done.row_count

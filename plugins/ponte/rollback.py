@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ponte import batches, checks, freezing, housekeeping, publishing, registry, scoring
+from ponte import batches, checks, freezing, publishing, registry, scoring
 from ponte.artifacts import ArtifactStore
 from ponte.batches import Batch
 from ponte.catalog import ModelFolder
@@ -180,11 +180,9 @@ def roll_back(
     with, Fenced when a newer run took a window that was scored anew, VersionMarkedBad when the version was marked
     meanwhile.
     """
-    done = with_lock_retries(
+    return with_lock_retries(
         lambda: _roll_back(db, plan, run_id=run_id, actor=actor, reason=reason, mark_bad=mark_bad, allow_bad=allow_bad)
     )
-    housekeeping.sweep(db, plan.model)
-    return done
 
 
 def _roll_back(

@@ -122,13 +122,17 @@ def require_unedited(folder: ModelFolder, training_set: TrainingSet) -> None:
 def get_training_set(db: Database, snapshot_id: int) -> TrainingSet:
     """Return the training set; raises PonteError when there is none."""
     with db.begin() as connection:
-        return lock_training_set(connection, snapshot_id)
+        return _select(connection, snapshot_id)
 
 
 def lock_training_set(connection: sa.Connection, snapshot_id: int) -> TrainingSet:
     """Return the training set with its row locked until the caller's transaction ends."""
+    return _select(connection, snapshot_id, "FOR UPDATE")
+
+
+def _select(connection: sa.Connection, snapshot_id: int, lock: str = "") -> TrainingSet:
     names = ", ".join(TrainingSet.__dataclass_fields__)
-    query = sa.text(f"SELECT {names} FROM ponte.snapshot WHERE snapshot_id = :id FOR UPDATE")
+    query = sa.text(f"SELECT {names} FROM ponte.snapshot WHERE snapshot_id = :id {lock}")
     row = connection.execute(query, {"id": snapshot_id}).mappings().one_or_none()
     if row is None:
         raise PonteError("no such training set", where="ponte.snapshot", got=str(snapshot_id))

@@ -96,7 +96,7 @@ def _read(db: Database, query: str) -> pa.Table:
 
 def _copy_in_cpu(world: World, rows: int) -> float:
     """Return CPU seconds to send predictions that are in memory to a table without keys and constraints."""
-    parent = f"ponte.prediction_{world.folder.name}"
+    parent = f"ponte_data.prediction_{world.folder.name}"
     batch = world.ask("SELECT batch_id FROM ponte.published WHERE model = :model", model=world.folder.name)
     ready = _read(world.db, f"SELECT * FROM {parent} WHERE batch_id = {batch:d} LIMIT {rows:d}")
     world.execute(f"CREATE TABLE bench.copied AS SELECT * FROM {parent} WITH NO DATA")

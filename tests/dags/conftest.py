@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import json
 import os
 import shutil
 import subprocess
@@ -14,6 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.airflow_connections import set_connections
+
+from ponte import roles
 
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
@@ -67,20 +69,12 @@ def run_dag(
     airflow_db: None, dags: Callable[..., dict[str, DAG]], world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[DagRun, dict[str, str]]]:
     """Return a function that runs a DAG in this process and returns the run and the state of each of its tasks."""
-    url = world.db.url
-    connection = {
-        "conn_type": "postgres",
-        "login": url.username,
-        "password": url.password,
-        "host": url.query["host"],
-        "port": int(str(url.query.get("port", 5432))),
-        "schema": url.database,
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_PONTE_DB", json.dumps(connection))
+    set_connections(world.db, monkeypatch)
     monkeypatch.setenv("PONTE_ARTIFACTS", Path(world.store.root.path).as_uri())
     monkeypatch.setenv("PONTE_CODE_REVISION", "abc123")
 
     def run(dag_id: str, **options: Any) -> tuple[DagRun, dict[str, str]]:
+        roles.grant(world.db)  # what a test has made as the owner becomes the scorer's
         finished = dags(by_hand=dag_id.startswith("ponte__"))[dag_id].test(**options)
         return finished, {ti.task_id: str(ti.state) for ti in finished.get_task_instances()}
 

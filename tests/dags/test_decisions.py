@@ -62,7 +62,12 @@ def test_a_rollback_that_cannot_be_done_moves_nothing(
 ) -> None:
     form = {"model": "visits", "version": 7, "reason": WHY, "windows": [str(WEEK)]}
     _, states = run_dag("ponte__rollback", run_conf=form)
-    assert states == {"plan": "failed", "score_window": "upstream_failed", "roll_back": "upstream_failed"}
+    assert states == {
+        "plan": "failed",
+        "score_window": "upstream_failed",
+        "roll_back": "upstream_failed",
+        "clean_up": "upstream_failed",
+    }
     assert "expected: one of [1, 2]" in capsys.readouterr().out
     assert shown(two_versions) == [(WEEK, 2)]
 
@@ -130,7 +135,7 @@ def test_a_batch_that_a_guard_rejected_is_published_through_the_form(
 
     form = {"model": "visits", "batch_id": 2, "reason": WHY}
     run, states = run_dag("ponte__publish_batch", run_conf=form)
-    assert states == {"publish_batch": "success"}
+    assert states == dict.fromkeys(["prepare", "publish_batch", "clean_up"], "success")
     assert shown(world) == [(WEEK, 1), (NEXT_WEEK, 1)]
     [(batch_id, run_id, actor, reason)] = world.rows("SELECT batch_id, run_id, actor, reason FROM ponte.guard_override")
     assert (batch_id, run_id, reason) == (2, run.run_id, WHY)
@@ -145,9 +150,14 @@ def test_a_batch_that_no_guard_rejected_cannot_be_published_through_the_form(
 ) -> None:
     world.train(run_id="first")
     world.run(run_id="r", until="score")
-    for batch_id, said in ((1, "no guard has rejected this batch"), (7, "no such batch")):
+    for batch_id, task, said in (
+        (1, "publish_batch", "no guard has rejected this batch"),
+        (7, "prepare", "no such batch"),
+    ):
         form = {"model": "visits", "batch_id": batch_id, "reason": WHY}
-        assert run_dag("ponte__publish_batch", run_conf=form)[1] == {"publish_batch": "failed"}
+        states = run_dag("ponte__publish_batch", run_conf=form)[1]
+        assert [name for name, state in states.items() if state == "failed"] == [task]
+        assert states["clean_up"] == "upstream_failed"
         assert said in capsys.readouterr().out
     assert world.ask("SELECT count(*) FROM ponte.published") == 0
 

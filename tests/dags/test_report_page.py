@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
+from tests.airflow_connections import set_connections
 
 from ponte.report import DECISIONS
 from ponte.versions import REPORT
@@ -30,16 +31,7 @@ Client = Callable[..., "TestClient"]
 @pytest.fixture
 def environment(trained: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment of the API server: where database and artifacts are."""
-    url = trained.db.url
-    connection = {
-        "conn_type": "postgres",
-        "login": url.username,
-        "password": url.password,
-        "host": url.query["host"],
-        "port": int(str(url.query.get("port", 5432))),
-        "schema": url.database,
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_PONTE_DB", json.dumps(connection))
+    set_connections(trained.db, monkeypatch)
     monkeypatch.setenv("PONTE_ARTIFACTS", Path(trained.store.root.path).as_uri())
     monkeypatch.setenv(
         "AIRFLOW__API_AUTH__JWT_SECRET", "not a secret, and longer than sixty-four bytes for its algorithm"

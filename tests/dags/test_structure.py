@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 Read = Callable[..., dict[str, "DAG"]]
 
 TRAIN = ["freeze_windows", "check", "snapshot", "train", "evaluate", "gate", "promote"]
-BY_HAND = ["plan", "score_window", "roll_back", "set_champion", "mark_version", "publish_batch"]
+BY_HAND = [
+    *("plan", "score_window", "roll_back", "clean_up", "set_champion", "mark_version"),
+    *("prepare", "publish_batch", "clean_up"),
+]
 SCORE = ["freeze_batch", "check", "plan", "score", "guard", "publish", "clean_up"]
 
 
@@ -237,8 +240,28 @@ def test_operators_only_store_their_arguments() -> None:
         assert {name: getattr(made, name) for name in values} == values
         assert set(made.template_fields) <= set(values) | {"model"}
         checked += 1
-    # The stages, the question to a person, what people do by hand, the base, and the one of broken folders.
-    assert checked == len(TRAIN) + len(SCORE) + 1 + len(BY_HAND) + 2
+    # The stages, the question to a person, what people do by hand (cleaning up is a stage), the base, and the one of
+    # broken folders.
+    assert checked == len(TRAIN) + len(SCORE) + 1 + len(BY_HAND) - 2 + 2
+
+
+def test_every_task_works_as_the_role_that_may_do_just_that(dags: Read, models_root: Path) -> None:
+    write_model(models_root, promotion="approval")
+    used: dict[str, set[str]] = {}
+    for dag in (*dags().values(), *dags(by_hand=True).values()):
+        for task in dag.tasks:
+            connection = task.partial_kwargs.get("connection_id") if task.is_mapped else task.connection_id
+            role = connection or task.operator_class.default_connection_id
+            used.setdefault(role, set()).add(f"{dag.dag_id.partition('__')[2]}.{task.task_id}")
+    assert used == {
+        "ponte_trainer": {f"train.{task}" for task in ("freeze_windows", "check", "snapshot", "train", "evaluate")},
+        "ponte_scorer": {f"score.{task}" for task in SCORE}
+        | {"rollback.score_window", "rollback.clean_up", "publish_batch.prepare", "publish_batch.clean_up"},
+        "ponte_promoter": {
+            *("train.gate", "train.approve", "train.promote", "promote.set_champion", "mark_version.mark_version"),
+            *("rollback.plan", "rollback.roll_back", "publish_batch.publish_batch"),
+        },
+    }
 
 
 @pytest.mark.parametrize(("pool", "expected"), [(None, "default_pool"), ("ponte_score", "ponte_score")])
@@ -284,8 +307,8 @@ def test_what_a_person_decides_has_a_dag_of_its_own(dags: Read, models_root: Pat
     assert found == {
         "ponte__mark_version": ["mark_version"],
         "ponte__promote": ["set_champion"],
-        "ponte__publish_batch": ["publish_batch"],
-        "ponte__rollback": ["plan", "roll_back", "score_window"],
+        "ponte__publish_batch": ["clean_up", "prepare", "publish_batch"],
+        "ponte__rollback": ["clean_up", "plan", "roll_back", "score_window"],
     }
     assert sorted(task for tasks in found.values() for task in tasks) == sorted(BY_HAND)
 

@@ -21,6 +21,7 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
+from ponte import roles
 from ponte.database import Database
 from ponte.demo import flights
 from ponte.local import postgres, processes, stack
@@ -116,10 +117,12 @@ def running() -> Iterator[Stack]:
         try:
             stack.up(settings)
             secrets = load_or_create(settings.secrets_file)
-            url = postgres.describe(settings.data_dir).url("ponte", "ponte", secrets.ponte_password)
-            flights.load(url)
+            db = Database(postgres.describe(settings.data_dir).url("ponte", "postgres", secrets.postgres_password))
+            flights.load(db.url.render_as_string(hide_password=False))
+            with db.begin() as connection:
+                roles.open_source(connection, "flights")
             with connect(settings.ui_url, user="admin", password=secrets.admin_password) as api:
-                yield Stack(settings, api, Database(url), models)
+                yield Stack(settings, api, db, models)
         finally:
             stack.down(settings)
     assert processes.members(settings) == []

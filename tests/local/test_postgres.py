@@ -51,22 +51,22 @@ def restart(server: postgres.Server) -> None:
 
 
 def test_each_role_owns_its_database(server: postgres.Server, secrets: Secrets) -> None:
-    assert ask(server, "SELECT current_user", "ponte", "ponte", secrets.ponte_password) == "ponte"
+    assert ask(server, "SELECT current_user", "ponte", "ponte_owner", secrets.ponte_password) == "ponte_owner"
     assert ask(server, "SELECT current_user", "airflow", "airflow", secrets.airflow_password) == "airflow"
 
 
 def test_a_role_cannot_enter_the_other_database(server: postgres.Server, secrets: Secrets) -> None:
     with pytest.raises(OperationalError, match="permission denied"):
-        ask(server, "SELECT 1", "airflow", "ponte", secrets.ponte_password)
+        ask(server, "SELECT 1", "airflow", "ponte_owner", secrets.ponte_password)
 
 
 def test_a_wrong_password_is_refused_even_on_the_socket(server: postgres.Server) -> None:
     with pytest.raises(OperationalError, match="password authentication failed"):
-        ask(server, "SELECT 1", "ponte", "ponte", "wrong")
+        ask(server, "SELECT 1", "ponte", "ponte_owner", "wrong")
 
 
 def test_the_server_has_no_tcp_port_and_a_private_socket(server: postgres.Server, secrets: Secrets) -> None:
-    assert ask(server, "SHOW listen_addresses", "ponte", "ponte", secrets.ponte_password) == ""
+    assert ask(server, "SHOW listen_addresses", "ponte", "ponte_owner", secrets.ponte_password) == ""
     assert server.socket_dir.stat().st_mode & 0o777 == 0o700
 
 
@@ -81,9 +81,24 @@ def test_ensuring_again_writes_no_role_and_no_database(server: postgres.Server, 
 
 
 def test_a_replaced_password_is_set_again(server: postgres.Server, secrets: Secrets) -> None:
-    ask(server, "ALTER ROLE ponte PASSWORD 'other'; SELECT 1", "postgres", "postgres", secrets.postgres_password)
+    ask(server, "ALTER ROLE ponte_owner PASSWORD 'other'; SELECT 1", "postgres", "postgres", secrets.postgres_password)
     postgres.ensure_databases(server, secrets)
-    assert ask(server, "SELECT 1", "ponte", "ponte", secrets.ponte_password) == 1
+    assert ask(server, "SELECT 1", "ponte", "ponte_owner", secrets.ponte_password) == 1
+
+
+def test_the_only_role_of_an_earlier_release_becomes_the_owner(server: postgres.Server, secrets: Secrets) -> None:
+    superuser = ("postgres", "postgres", secrets.postgres_password)
+    ask(server, "REASSIGN OWNED BY ponte_owner TO postgres; DROP OWNED BY ponte_owner; SELECT 1", *superuser)
+    ask(
+        server,
+        f"DROP ROLE ponte_owner; CREATE ROLE ponte LOGIN PASSWORD '{secrets.ponte_password}'; SELECT 1",
+        *superuser,
+    )
+    ask(server, "ALTER DATABASE ponte OWNER TO ponte; SELECT 1", *superuser)
+    postgres.ensure_databases(server, secrets)
+    owner = "SELECT datdba::regrole::text FROM pg_database WHERE datname = 'ponte'"
+    assert ask(server, owner, "ponte", "ponte_owner", secrets.ponte_password) == "ponte_owner"
+    assert ask(server, "SELECT count(*) FROM pg_roles WHERE rolname = 'ponte'", *superuser) == 0
 
 
 def test_a_start_while_it_runs_changes_nothing(server: postgres.Server) -> None:
@@ -95,7 +110,7 @@ def test_a_start_while_it_runs_changes_nothing(server: postgres.Server) -> None:
 @pytest.mark.parametrize("how", ["fast", "immediate", "kill"])
 def test_committed_rows_survive_every_way_to_end(server: postgres.Server, secrets: Secrets, how: str) -> None:
     """Also shows that stale lock files do not matter: after a kill they are there, perhaps with the pid of a zombie."""
-    login = ("ponte", "ponte", secrets.ponte_password)
+    login = ("ponte", "ponte_owner", secrets.ponte_password)
     ask(server, f"CREATE TABLE survivor_{how} AS SELECT 42 AS answer; SELECT 1", *login)
     match how:
         case "kill":

@@ -41,7 +41,8 @@ def state(world: World, batch_id: int) -> dict[str, object]:
             id=batch_id,
         ),
         "partition": world.rows(
-            "SELECT count(*), count(DISTINCT visit_id) FROM ponte.prediction_visits WHERE batch_id = :id", id=batch_id
+            "SELECT count(*), count(DISTINCT visit_id) FROM ponte_data.prediction_visits WHERE batch_id = :id",
+            id=batch_id,
         ),
         "pointer": world.rows("SELECT window_start, batch_id = :id FROM ponte.published", id=batch_id),
         "events": world.rows(

@@ -251,6 +251,7 @@ def rejected(known: World) -> tuple[World, int]:
 
 
 def publish_anyway(world: World, batch_id: int, *, run_id: str = "p", model: str = "visits") -> publishing.Publication:
+    publishing.prepare_publication(world.db, batch_id, model=model)
     return publishing.publish_anyway(
         world.db, batch_id, model=model, run_id=run_id, actor="somebody", reason="a holiday"
     )

@@ -196,7 +196,7 @@ class Real:
         pin = Pin(version=version, reason="test", hindsight=False)
         batch = batches.claim(self.db, self.model, window, run_id=run, choose=lambda: pin)
         with self.db.begin() as connection:
-            parent, own = f"ponte.prediction_{self.model}", f"ponte_data.{batch.prediction_table}"
+            parent, own = f"ponte_data.prediction_{self.model}", f"ponte_data.{batch.prediction_table}"
             columns = f"{batch.batch_id}::bigint AS batch_id, DATE '{week}' AS window_start, 1::bigint AS visit_id"
             for statement in (
                 f"CREATE TABLE {own} AS SELECT {columns}",

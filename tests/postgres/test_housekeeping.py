@@ -170,18 +170,18 @@ def test_training_tables_go_when_a_newer_training_set_was_written(world: World) 
     checks.check_training_set(world.db, world.folder, checked)
     rejected = freeze_training(world, "rejected")
     world.execute("UPDATE ponte.snapshot SET status = 'rejected', why = 'bad' WHERE snapshot_id = :id", id=rejected)
-    assert housekeeping.sweep(world.db, "visits") == 0
+    assert housekeeping.sweep_training_sets(world.db, "visits") == 0
     assert len(world.data_tables()) == 3
     world.train(run_id="written")
     later = freeze_training(world, "later")
 
-    assert housekeeping.sweep(world.db, "visits") == 3
+    assert housekeeping.sweep_training_sets(world.db, "visits") == 3
     assert world.data_tables() == names(("training", later))
     kept = dict(world.rows("SELECT snapshot_id, (status, why, frozen_table)::text FROM ponte.snapshot"))
     assert kept[frozen] == kept[checked] == '(failed,"superseded by a newer training run",)'
     assert kept[rejected] == "(rejected,bad,)"
     assert world.ask("SELECT status FROM ponte.snapshot WHERE snapshot_id = :id", id=later) == "frozen"
-    assert housekeeping.sweep(world.db, "visits") == 0
+    assert housekeeping.sweep_training_sets(world.db, "visits") == 0
 
 
 def test_a_training_table_in_use_is_left_to_the_next_sweep(world: World) -> None:
@@ -189,9 +189,9 @@ def test_a_training_table_in_use_is_left_to_the_next_sweep(world: World) -> None
     world.train(run_id="written")
     with session(world) as reader:
         reader.exec_driver_sql(f"SELECT count(*) FROM ponte_data.visits__training_{old}")
-        assert housekeeping.sweep(world.db, "visits") == 0
+        assert housekeeping.sweep_training_sets(world.db, "visits") == 0
         assert world.ask("SELECT status FROM ponte.snapshot WHERE snapshot_id = :id", id=old) == "frozen"
-    assert housekeeping.sweep(world.db, "visits") == 1
+    assert housekeeping.sweep_training_sets(world.db, "visits") == 1
 
 
 def test_every_run_sweeps_also_one_that_claimed_nothing(trained: World) -> None:
@@ -319,7 +319,7 @@ def test_other_models_keep_theirs(trained: World) -> None:
         for run_id in "ab":
             world.run(run_id=run_id)
     assert retire(trained, replaced_batches=0, weeks=1) == 1
-    assert other.ask("SELECT count(*) FROM ponte.prediction_other") == 700
+    assert other.ask("SELECT count(*) FROM ponte_data.prediction_other") == 700
 
 
 def test_a_run_retires_what_its_own_publication_has_replaced(trained: World) -> None:
@@ -421,7 +421,9 @@ def test_a_detached_partition_that_was_not_dropped_is_dropped_by_the_next_call(t
     with pytest.raises(KeyboardInterrupt):
         retire(trained, replaced_batches=0)
     sa.event.remove(trained.db.engine, "before_cursor_execute", die)
-    assert trained.ask("SELECT count(*) FROM pg_inherits WHERE inhparent = 'ponte.prediction_visits'::regclass") == 1
+    assert (
+        trained.ask("SELECT count(*) FROM pg_inherits WHERE inhparent = 'ponte_data.prediction_visits'::regclass") == 1
+    )
     assert partitions(trained) == [1, 2]
     retire(trained, replaced_batches=0)
     assert partitions(trained) == [2]

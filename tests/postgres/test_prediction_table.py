@@ -84,7 +84,7 @@ def test_a_reader_who_names_the_window_touches_one_partition(trained: World) -> 
     others = trained.rows("SELECT prediction_table FROM ponte.batch WHERE window_start <> :week", week=WEEK)
     assert batch.prediction_table in scanned
     assert not scanned & {name for (name,) in others}
-    bare = f"EXPLAIN SELECT * FROM ponte.prediction_visits WHERE window_start = '{NEXT_WEEK}'"
+    bare = f"EXPLAIN SELECT * FROM ponte_data.prediction_visits WHERE window_start = '{NEXT_WEEK}'"
     assert "".join(r[0] for r in trained.rows(bare)).count("Scan on") == 1
 
 

@@ -284,7 +284,7 @@ def test_a_batch_whose_rows_are_gone_is_scored_anew(served: World, seen: dict[tu
     (gone,) = served.rows(
         "SELECT batch_id, prediction_table FROM ponte.batch WHERE version = 1 AND window_start = :w", w=WEEK
     )
-    served.execute(f"ALTER TABLE ponte.prediction_visits DETACH PARTITION ponte_data.{gone[1]}")
+    served.execute(f"ALTER TABLE ponte_data.prediction_visits DETACH PARTITION ponte_data.{gone[1]}")
     served.execute(f"DROP TABLE ponte_data.{gone[1]}")
     (window,) = served.roll_back(1, run_id="back", windows=[WEEK]).windows
 

@@ -101,7 +101,9 @@ def test_a_second_run_replaces_what_readers_see_and_keeps_the_old_batch(trained:
     assert trained.published_checksum() != before
     assert trained.rows("SELECT DISTINCT batch_id FROM predictions.visits") == [(second.batch_id,)]
     assert trained.ask("SELECT count(*) FROM predictions.visits") == VISITS_PER_WEEK
-    counts = "SELECT batch_id, count(*), count(DISTINCT visit_id) FROM ponte.prediction_visits GROUP BY 1 ORDER BY 1"
+    counts = (
+        "SELECT batch_id, count(*), count(DISTINCT visit_id) FROM ponte_data.prediction_visits GROUP BY 1 ORDER BY 1"
+    )
     assert trained.rows(counts) == [(first.batch_id, 350, 350), (second.batch_id, 350, 350)]
 
 

@@ -1,7 +1,8 @@
 """The main job on real input: train on 2013 up to the end of September, then score the four weeks of October.
 
-Everything runs in the Airflow that `make up` has started, as an operator would do it in the UI. Can be repeated: what
-is there already is left alone.
+Everything runs in the Airflow that `make up` has started, as an operator would do it in the UI; or in that of
+docker compose, when the environment says where (PONTE_UI_URL, AIRFLOW_ADMIN_PASSWORD, PONTE_ADMIN_URL). Can be
+repeated: what is there already is left alone.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from tabulate import tabulate
 
+from ponte import roles
 from ponte.database import Database
 from ponte.demo import flights
 from ponte.errors import PonteError
@@ -34,33 +37,71 @@ MINUTES_30 = 1800.0
 _HERE = Path(__file__).parent
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """The stack that the demo runs in."""
+
+    ui_url: str
+    admin_password: str = field(repr=False)
+    #: The database `ponte` as the superuser: the sources belong to somebody else than Ponte's roles.
+    database_url: sa.URL
+    #: What to do next, for the last lines.
+    hints: str
+
+
 def main() -> int:
-    """Run the demo against the local stack; return 0, 1 when a run failed, 130 when interrupted."""
+    """Run the demo; return 0, 1 when a run failed, 130 when interrupted."""
     started = time.monotonic()
-    settings = as_running(Settings.from_environment(os.environ))
-    secrets = load_or_create(settings.secrets_file)
-    url = postgres.describe(settings.data_dir).url("ponte", "ponte", secrets.ponte_password)
-    db = Database(url)
     try:
+        target = _compose(os.environ) if os.environ.get("PONTE_ADMIN_URL") else _local()
+        db = Database(target.database_url)
         _say("Loading the demo data: the flights out of New York in 2013")
-        print(f"    {flights.load(url)}")
-        with connect(settings.ui_url, user="admin", password=secrets.admin_password) as api:
+        print(f"    {flights.load(db.url.render_as_string(hide_password=False))}")
+        with db.begin() as connection:
+            roles.open_source(connection, "flights")
+        with connect(target.ui_url, user="admin", password=target.admin_password) as api:
             _train(api)
             _score(api)
     except PonteError as error:
-        print(f"\n{error}\n\nThe stack is still running: {settings.ui_url}; `make demo` goes on from here.")
+        print(f"\n{error}\n\nThe stack is still running; the same command goes on from here.")
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted. The runs go on in Airflow; `make demo` picks them up, `make down` stops everything.")
+        print("\nInterrupted. The runs go on in Airflow; the same command picks them up.")
         return 130
     _report(db)
-    print(f"""
-Done in {time.monotonic() - started:.0f} s. The stack is still running:
+    print(f"\nDone in {time.monotonic() - started:.0f} s. The stack is still running:\n{target.hints}")
+    return 0
+
+
+def _local() -> Target:
+    settings = as_running(Settings.from_environment(os.environ))
+    secrets = load_or_create(settings.secrets_file)
+    server = postgres.describe(settings.data_dir)
+    return Target(
+        ui_url=settings.ui_url,
+        admin_password=secrets.admin_password,
+        database_url=sa.make_url(server.url("ponte", postgres.SUPERUSER, secrets.postgres_password)),
+        hints=f"""\
   Airflow UI   {settings.ui_url}   user admin; `make password` shows the password
   report       {settings.ui_url}/ponte/report/{MODEL}/1   of version 1, after the login
   SQL          make psql           then: SELECT * FROM predictions.{MODEL}_latest ORDER BY score DESC LIMIT 10;
-  stop         make down           the data stay; `make up` goes on with them""")
-    return 0
+  stop         make down           the data stay; `make up` goes on with them""",
+    )
+
+
+def _compose(environ: Mapping[str, str]) -> Target:
+    missing = [name for name in ("PONTE_UI_URL", "AIRFLOW_ADMIN_PASSWORD") if not environ.get(name)]
+    if missing:
+        raise PonteError("the stack is not described", where="environment", expected=", ".join(missing))
+    return Target(
+        ui_url=environ["PONTE_UI_URL"],
+        admin_password=environ["AIRFLOW_ADMIN_PASSWORD"],
+        database_url=sa.make_url(environ["PONTE_ADMIN_URL"]).set(database="ponte"),
+        hints=f"""\
+  Airflow UI   the port that docker compose publishes, by default http://localhost:8080; user admin, password in .env
+  report       /ponte/report/{MODEL}/1 there   of version 1, after the login
+  stop         docker compose down   the data stay; `docker compose up -d --wait` goes on with them""",
+    )
 
 
 def _train(api: AirflowApi) -> None:

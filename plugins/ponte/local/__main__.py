@@ -8,6 +8,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from ponte import roles
+from ponte.errors import did_you_mean
 from ponte.local import postgres, stack
 from ponte.local.environment import airflow_environment
 from ponte.local.secrets import Secrets, load_or_create
@@ -24,6 +26,7 @@ environment variables:
   PONTE_PARALLELISM         tasks that run at the same time (default: 4)
   PONTE_SCORE_SLOTS         score tasks that run at the same time (default: number of cores)
   PONTE_PRELOAD             0: each task imports the heavy libraries by itself (default: 1, once for all)
+  PONTE_ROLE                database role that psql connects as (default: ponte_owner)
   PONTE_START_TIMEOUT       seconds to wait for Airflow to become healthy (default: 300)
   PONTE_STOP_TIMEOUT        seconds that a component gets to stop before it is killed (default: 20)
 """
@@ -83,12 +86,12 @@ def _run(command: str, rest: Sequence[str], settings: Settings) -> int:
             for name, value in variables.items():
                 print(f"export {name}={shlex.quote(value)}")
         case "psql":
-            _psql(settings, rest)
+            _psql(settings, os.environ.get("PONTE_ROLE") or roles.OWNER, rest)
         case "check-models":
             from ponte import inspection
 
-            password = _secrets(settings).ponte_password
-            url = _running_server(settings).url("ponte", "ponte", password)
+            password = _secrets(settings).trainer_password
+            url = _running_server(settings).url("ponte", roles.TRAINER, password)
             return 1 if inspection.main(["--database", url, *rest]) else 0
     return 0
 
@@ -107,11 +110,14 @@ def _running_server(settings: Settings) -> postgres.Server:
     return postgres.describe(settings.data_dir)
 
 
-def _psql(settings: Settings, arguments: Sequence[str]) -> None:
-    """Become psql, connected to the database `ponte` as its owner."""
+def _psql(settings: Settings, role: str, arguments: Sequence[str]) -> None:
+    """Become psql, connected to the database `ponte` as one of its roles, or as the superuser."""
     secrets = _secrets(settings)
-    server = _running_server(settings)
-    environment = postgres.client_environment(server, "ponte", "ponte", secrets.ponte_password)
+    passwords = {**secrets.database_passwords, postgres.SUPERUSER: secrets.postgres_password}
+    if role not in passwords:
+        fix = did_you_mean(role, passwords) or "choose one of these"
+        raise StackError("no such role", where="PONTE_ROLE", got=role, expected=", ".join(passwords), fix=fix)
+    environment = postgres.client_environment(_running_server(settings), "ponte", role, passwords[role])
     program = str(postgres.psql_path())
     os.execve(program, [program, *arguments], environment)  # noqa: S606 - becoming psql is the point
 

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from ponte import roles
 from ponte.local.postgres import Server
 from ponte.local.secrets import Secrets, write_private_json
 from ponte.local.settings import Settings, cores
@@ -41,18 +42,10 @@ def write_password_file(settings: Settings, secrets: Secrets) -> None:
 
 def airflow_environment(settings: Settings, secrets: Secrets, server: Server) -> dict[str, str]:
     """Return all variables that the four components of Airflow, and any `airflow` command, need for this stack."""
-    connection = {
-        "conn_type": "postgres",
-        "login": "ponte",
-        "password": secrets.ponte_password,
-        "host": str(server.socket_dir),
-        "port": server.port,
-        "schema": "ponte",
-    }
     environment = {
         "AIRFLOW_HOME": str(airflow_home(settings)),
         "PYTHONPATH": os.pathsep.join(str(settings.root / part) for part in ("", "plugins", "config")),
-        "AIRFLOW_CONN_PONTE_DB": json.dumps(connection),
+        **_connections(secrets, server),
         "PONTE_HOME": str(settings.home),
         "PONTE_ARTIFACTS": (settings.home / "artifacts").as_uri(),
         "PONTE_SCORE_POOL": SCORE_POOL,
@@ -72,6 +65,17 @@ def airflow_environment(settings: Settings, secrets: Secrets, server: Server) ->
     for (section, option), value in _airflow_options(settings, secrets, server).items():
         environment[f"AIRFLOW__{section.upper()}__{option.upper()}"] = value
     return environment
+
+
+def _connections(secrets: Secrets, server: Server) -> dict[str, str]:
+    """Return the Airflow connections of the roles that tasks and the web server work as."""
+    place = {"conn_type": "postgres", "host": str(server.socket_dir), "port": server.port, "schema": "ponte"}
+    return {
+        f"AIRFLOW_CONN_{role.upper()}": json.dumps(
+            {**place, "login": role, "password": secrets.database_passwords[role]}
+        )
+        for role in (roles.TRAINER, roles.SCORER, roles.PROMOTER, roles.VIEWER)
+    }
 
 
 def _airflow_options(settings: Settings, secrets: Secrets, server: Server) -> dict[tuple[str, str], str]:

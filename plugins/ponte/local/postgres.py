@@ -20,8 +20,6 @@ from ponte.local import cluster, programs
 from ponte.local.settings import StackError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from ponte.local.secrets import Secrets
 
 #: Superuser of the server.
@@ -137,72 +135,23 @@ def crash(data_dir: Path, timeout: float = 30) -> bool:
 
 
 def ensure_databases(server: Server, secrets: Secrets) -> None:
-    """Create the roles and databases `airflow` and `ponte`, each role owner of its database, unless they exist.
+    """Create the databases `airflow` and `ponte` and their roles unless they exist.
 
-    Nobody but the owner (and the superuser) can connect to either. Afterwards both passwords in `secrets` are valid.
-    Raises StackError if the superuser's password is not that of this server.
+    Afterwards the passwords in `secrets` are valid. Nobody but its owner, the roles that are granted it, and the
+    superuser can connect to either. Raises StackError if the superuser's password is not that of this server.
     """
-    from sqlalchemy import create_engine
     from sqlalchemy.exc import OperationalError
 
-    url = server.url(SUPERUSER, SUPERUSER, secrets.postgres_password, "psycopg2")
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")  # CREATE DATABASE is refused inside a transaction
+    from ponte.provision import prepare_server
+
     try:
-        with engine.connect() as connection:
-            for name, password in (("airflow", secrets.airflow_password), ("ponte", secrets.ponte_password)):
-                _ensure_database(connection, name, password)
-                if not _can_log_in(server, name, password):
-                    _execute(connection, f"ALTER ROLE {name} PASSWORD :password", password=password)
+        prepare_server(server.url(SUPERUSER, SUPERUSER, secrets.postgres_password), secrets.database_passwords)
     except OperationalError as error:
         raise StackError(
             f"Cannot log in to PostgreSQL ({server.data_dir}) as its superuser: {error.orig}\n"
             f"If secrets.json was replaced since the database was made, put the old one back. "
             f"To start afresh and lose all local data: make clean."
         ) from error
-    finally:
-        engine.dispose()
-
-
-def _ensure_database(connection: Connection, name: str, password: str) -> None:
-    """Create a login role and a database that it owns, closed to everybody else."""
-    if not _execute(connection, "SELECT 1 FROM pg_roles WHERE rolname = :name", name=name):
-        _execute(connection, f"CREATE ROLE {name} LOGIN PASSWORD :password", password=password)
-    if not _execute(connection, "SELECT 1 FROM pg_database WHERE datname = :name", name=name):
-        _execute(connection, f"CREATE DATABASE {name} OWNER {name}")
-    # Asked first, so that a second start writes nothing.
-    open_to_all = """
-        SELECT 1 FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) AS acl
-        WHERE datname = :name AND acl.grantee = 0 AND acl.privilege_type = 'CONNECT'"""
-    if _execute(connection, open_to_all, name=name):
-        _execute(connection, f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC")
-
-
-def _can_log_in(server: Server, name: str, password: str) -> bool:
-    """Say whether the role `name` can log in to its database with `password`."""
-    from sqlalchemy import create_engine
-    from sqlalchemy.exc import OperationalError
-
-    engine = create_engine(server.url(name, name, password, "psycopg2"))
-    try:
-        engine.connect().close()
-    except OperationalError as error:
-        if "authentication failed" in str(error.orig):
-            return False
-        raise
-    finally:
-        engine.dispose()
-    return True
-
-
-def _execute(connection: Connection, statement: str, **parameters: str) -> bool:
-    """Run a statement and say whether it returned rows.
-
-    psycopg2 fills in the parameters itself, so that even CREATE ROLE may have them.
-    """
-    from sqlalchemy import text
-
-    result = connection.execute(text(statement), parameters)
-    return result.returns_rows and result.first() is not None
 
 
 def psql_path() -> Path:

@@ -12,8 +12,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ponte import roles
 from ponte.artifacts import sync_folder
 from ponte.local.settings import StackError
+
+#: Passwords that a file of an earlier release lacks.
+_ADDED = frozenset({"trainer_password", "scorer_password", "promoter_password", "viewer_password", "analyst_password"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,8 +28,14 @@ class Secrets:
     postgres_password: str = field(repr=False)
     #: Role `airflow`, owner of Airflow's metadata database.
     airflow_password: str = field(repr=False)
-    #: Role `ponte`, owner of the database with models and predictions.
+    #: Role `ponte_owner`, owner of the database with models and predictions.
     ponte_password: str = field(repr=False)
+    #: The other roles of that database, see `ponte.roles`.
+    trainer_password: str = field(repr=False)
+    scorer_password: str = field(repr=False)
+    promoter_password: str = field(repr=False)
+    viewer_password: str = field(repr=False)
+    analyst_password: str = field(repr=False)
     #: Encrypts connections and variables in Airflow's database.
     fernet_key: str = field(repr=False)
     #: Signs the tokens between Airflow's components; Airflow wants at least 64 bytes.
@@ -34,6 +44,19 @@ class Secrets:
     api_secret_key: str = field(repr=False)
     #: Password of the user `admin` in the Airflow UI.
     admin_password: str = field(repr=False)
+
+    @property
+    def database_passwords(self) -> dict[str, str]:
+        """Role of the embedded server -> password, without the superuser."""
+        return {
+            "airflow": self.airflow_password,
+            roles.OWNER: self.ponte_password,
+            roles.TRAINER: self.trainer_password,
+            roles.SCORER: self.scorer_password,
+            roles.PROMOTER: self.promoter_password,
+            roles.VIEWER: self.viewer_password,
+            roles.ANALYST: self.analyst_password,
+        }
 
 
 def generate() -> Secrets:
@@ -45,6 +68,11 @@ def generate() -> Secrets:
         postgres_password=generator.token_hex(24),
         airflow_password=generator.token_hex(24),
         ponte_password=generator.token_hex(24),
+        trainer_password=generator.token_hex(24),
+        scorer_password=generator.token_hex(24),
+        promoter_password=generator.token_hex(24),
+        viewer_password=generator.token_hex(24),
+        analyst_password=generator.token_hex(24),
         fernet_key=base64.urlsafe_b64encode(generator.token_bytes(32)).decode(),
         jwt_secret=generator.token_hex(64),
         api_secret_key=generator.token_hex(32),
@@ -56,7 +84,8 @@ def generate() -> Secrets:
 def load_or_create(path: Path) -> Secrets:
     """Return the secrets in the file `path`, which is written first if it does not exist.
 
-    Raises StackError if others may read the file, or if it is damaged; it is never overwritten.
+    A file of an earlier release is completed by what has been added since; nothing in it ever changes. Raises
+    StackError if others may read the file, or if it is damaged.
     """
     try:
         mode = path.stat().st_mode
@@ -73,7 +102,7 @@ def load_or_create(path: Path) -> Secrets:
 
 
 def _parse(path: Path) -> Secrets:
-    """Return the secrets in an existing file, or raise StackError that says what is wrong with it."""
+    """Return the secrets in an existing file, completed if it is old; raise StackError that says what is wrong."""
     advice = (
         "Restore the file from a backup; without it the existing database cannot be opened. "
         "To start afresh and lose all local data: make clean."
@@ -84,9 +113,13 @@ def _parse(path: Path) -> Secrets:
         raise StackError(f"Cannot read the secrets in {path}: {error}. {advice}") from error
     expected = {item.name for item in fields(Secrets)}
     found = content if isinstance(content, dict) else {}
+    added = {name: value for name, value in asdict(generate()).items() if name in _ADDED - found.keys()}
+    found = {**found, **added}
     missing = sorted(name for name in expected if not isinstance(found.get(name), str) or not found[name])
     if missing:
         raise StackError(f"{path} lacks: {', '.join(missing)} (expected a non-empty text for each). {advice}")
+    if added:
+        write_private_json(path, found)
     return Secrets(**{name: found[name] for name in expected})
 
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
+from ponte import roles
 from ponte.errors import PonteError
 from ponte.local import cluster, postgres, processes, readiness
 from ponte.local.environment import ADMIN, SCORE_POOL, airflow_environment, write_password_file
@@ -33,8 +34,8 @@ _WORTH_TELLING = 2.0
 def up(settings: Settings, migrate: Callable[[str], None] | None = None) -> None:
     """Bring the whole stack up and return when it is ready for work; what runs already is left alone.
 
-    Can be repeated after any interruption. migrate: brings the schema `ponte` up to date, given the database's URL;
-    the default is `ponte.migrations.upgrade`.
+    Can be repeated after any interruption. migrate: brings the schema `ponte` up to date, given its owner's URL; the
+    default is `ponte.provision.upgrade`.
     """
     with _lock(settings):
         running = processes.alive(settings)
@@ -52,7 +53,7 @@ def up(settings: Settings, migrate: Callable[[str], None] | None = None) -> None
         write_password_file(settings, secrets)
         _migrate_airflow(settings, secrets, server, environment)
         with _step("Preparing Ponte's schema"):
-            (migrate or _ponte_migrations)(server.url("ponte", "ponte", secrets.ponte_password, "psycopg2"))
+            (migrate or _ponte_migrations)(server.url("ponte", roles.OWNER, secrets.ponte_password))
         if missing:
             with _step(f"Starting {', '.join(missing)} (about a minute)"):
                 _start_components(settings, missing, environment)
@@ -77,8 +78,8 @@ def _database(settings: Settings, secrets: Secrets) -> postgres.Server:
 
 
 def _ponte_migrations(url: str) -> None:
-    """Bring the schema `ponte` up to date."""
-    from ponte.migrations import upgrade
+    """Bring the schema `ponte` up to date, and what each role may do in it."""
+    from ponte.provision import upgrade
 
     upgrade(url)
 

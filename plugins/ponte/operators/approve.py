@@ -11,7 +11,7 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from ponte.errors import PonteError
-from ponte.operators.base import CONNECTION, Runtime, run_key
+from ponte.operators.base import PROMOTER, Runtime, run_key
 from ponte.operators.report_link import ReportLink
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class ApproveOperator(ApprovalOperator):
         passed: Any,
         timeout_hours: int,
         approvers: tuple[str, ...] = (),
-        connection_id: str = CONNECTION,
+        connection_id: str = PROMOTER,
         **kwargs: Any,
     ) -> None:
         super().__init__(

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseHook, BaseOperator
 
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from ponte.artifacts import ArtifactStore
     from ponte.database import Database
 
-CONNECTION = "ponte_db"
+#: Airflow connections, one per database role that tasks work as; each has the name of its role.
+TRAINER = "ponte_trainer"
+SCORER = "ponte_scorer"
+PROMOTER = "ponte_promoter"
+#: The connection of the web server.
+VIEWER = "ponte_viewer"
 
 
 @dataclass(frozen=True)
@@ -90,14 +95,17 @@ class PonteOperator(BaseOperator):
     """One stage of one model.
 
     Subclasses define `run(runtime, context)`, which calls one library function and returns small JSON.
+
+    connection_id : Airflow connection to the database `ponte`; by default that of the role the stage is made for.
     """
 
+    default_connection_id: ClassVar[str] = SCORER
     ui_color = "#e8f0ea"
 
-    def __init__(self, *, model: str, connection_id: str = CONNECTION, **kwargs: Any) -> None:
+    def __init__(self, *, model: str, connection_id: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.model = model
-        self.connection_id = connection_id
+        self.connection_id = connection_id or self.default_connection_id
 
     def execute(self, context: Context) -> Any:
         from ponte.database import transient_faults_marked

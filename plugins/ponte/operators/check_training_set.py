@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PonteOperator, Runtime
+from ponte.operators.base import TRAINER, PonteOperator, Runtime
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 class CheckTrainingSetOperator(PonteOperator):
     """Evaluate the model's expectations on the frozen rows; returns how many passed, failed and erred."""
 
+    default_connection_id = TRAINER
     template_fields = ("snapshot_id",)
 
     def __init__(self, *, snapshot_id: Any, **kwargs: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PonteOperator, Runtime
+from ponte.operators.base import TRAINER, PonteOperator, Runtime
 from ponte.operators.report_link import ReportLink
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 class EvaluateOperator(PonteOperator):
     """Measure the version, the champion and the baselines on the same rows; returns metrics by subject."""
 
+    default_connection_id = TRAINER
     operator_extra_links = (ReportLink(),)
     template_fields = ("snapshot_id", "version")
 

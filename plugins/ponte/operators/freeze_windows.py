@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PonteOperator, Runtime, run_key
+from ponte.operators.base import TRAINER, PonteOperator, Runtime, run_key
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 class FreezeWindowsOperator(PonteOperator):
     """Freeze the latest matured windows as of the run's moment; returns `{snapshot_id, rows}`."""
 
+    default_connection_id = TRAINER
     template_fields = ("as_of",)
 
     def __init__(self, *, as_of: str = "{{ params.as_of or '' }}", **kwargs: Any) -> None:

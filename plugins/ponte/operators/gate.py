@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PonteOperator, Runtime, run_key
+from ponte.operators.base import PROMOTER, PonteOperator, Runtime, run_key
 from ponte.operators.report_link import ReportLink
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 class GateOperator(PonteOperator):
     """Give and keep the verdict; returns `{verdict_id, passed, reason, table}`. A refusal is no failure."""
 
+    default_connection_id = PROMOTER
     template_fields = ("snapshot_id", "version")
     operator_extra_links = (ReportLink(),)
 

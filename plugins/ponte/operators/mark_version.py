@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PonteOperator, Runtime, actor_of, run_key
+from ponte.operators.base import PROMOTER, PonteOperator, Runtime, actor_of, run_key
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 class MarkVersionOperator(PonteOperator):
     """Append the form's mark; returns `{mark_id, mark}`."""
 
+    default_connection_id = PROMOTER
     template_fields = ("model",)
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ponte.operators.base import PonteOperator, Runtime
+from ponte.operators.base import PROMOTER, PonteOperator, Runtime
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 class PlanRollbackOperator(PonteOperator):
     """Hold the form against registry and publications; returns the windows to score, and `plan` as a second XCom."""
 
+    default_connection_id = PROMOTER
     template_fields = ("model",)
 
     def run(self, runtime: Runtime, context: Context) -> list[str]:

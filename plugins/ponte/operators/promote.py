@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PonteOperator, Runtime, run_key
+from ponte.operators.base import PROMOTER, PonteOperator, Runtime, run_key
 from ponte.operators.report_link import ReportLink
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ class PromoteOperator(PonteOperator):
     approval_id : number of the person's answer; empty when nobody is asked.
     """
 
+    default_connection_id = PROMOTER
     template_fields = ("verdict_id", "reason", "approval_id")
     operator_extra_links = (ReportLink(),)
 

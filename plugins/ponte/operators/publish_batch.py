@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PonteOperator, Runtime, actor_of, run_key
+from ponte.operators.base import PROMOTER, PonteOperator, Runtime, actor_of, run_key
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 class PublishBatchOperator(PonteOperator):
     """Publish the batch of the form although a guard has tripped; returns `{batch_id, previous_batch_id, rows}`."""
 
+    default_connection_id = PROMOTER
     template_fields = ("model",)
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
-        from ponte.housekeeping import tidy
         from ponte.publishing import publish_anyway
 
         form = context["params"]
@@ -28,5 +28,4 @@ class PublishBatchOperator(PonteOperator):
             actor=actor_of(context),
             reason=form["reason"],
         )
-        tidy(runtime.db, runtime.folder)
         return {"batch_id": done.batch_id, "previous_batch_id": done.previous_batch_id, "rows": done.row_count}

@@ -20,7 +20,7 @@ from ponte.artifacts import ArtifactStore
 from ponte.database import Database
 from ponte.decision_log import decisions, newest_rules
 from ponte.errors import PonteError
-from ponte.operators.base import CONNECTION, Runtime
+from ponte.operators.base import VIEWER, Runtime
 from ponte.registry import get_version
 from ponte.report import with_decisions
 from ponte.versions import REPORT, read_files
@@ -59,8 +59,8 @@ def may_read(request: Request, model: str, user: Annotated[object, Depends(get_u
 
 
 def get_runtime(model: str) -> Runtime:
-    """Return the database and the artifact store of the web server's environment, which are those of the tasks."""
-    return Runtime(CONNECTION, model)
+    """Return the database, as a role that only reads it, and the artifact store of the web server's environment."""
+    return Runtime(VIEWER, model)
 
 
 def show_report(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PonteOperator, Runtime, actor_of, run_key
+from ponte.operators.base import PROMOTER, PonteOperator, Runtime, actor_of, run_key
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 class RollBackOperator(PonteOperator):
     """Move the alias and the windows in one transaction; returns `{rollback_id, from_version, to_version, windows}`."""
 
+    default_connection_id = PROMOTER
     template_fields = ("model", "plan")
 
     def __init__(self, *, plan: Any, **kwargs: Any) -> None:

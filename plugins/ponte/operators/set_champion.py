@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ponte.operators.base import PonteOperator, Runtime, actor_of, run_key
+from ponte.operators.base import PROMOTER, PonteOperator, Runtime, actor_of, run_key
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 class SetChampionOperator(PonteOperator):
     """Verify the version's files and move the alias, whatever the gate said; returns `{version, alias_event_id}`."""
 
+    default_connection_id = PROMOTER
     template_fields = ("model",)
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, int]:

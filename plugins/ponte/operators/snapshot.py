@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PonteOperator, Runtime
+from ponte.operators.base import TRAINER, PonteOperator, Runtime
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
 class SnapshotOperator(PonteOperator):
-    """Write the training set as Parquet, named by its content; returns `{sha256, rows}`."""
+    """Write the training set as Parquet, named by its content; returns `{sha256, rows}`. Dead runs' tables go."""
 
+    default_connection_id = TRAINER
     template_fields = ("snapshot_id",)
 
     def __init__(self, *, snapshot_id: Any, **kwargs: Any) -> None:
@@ -20,7 +21,9 @@ class SnapshotOperator(PonteOperator):
         self.snapshot_id = snapshot_id
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
+        from ponte.housekeeping import sweep_training_sets
         from ponte.training_sets import write_snapshot
 
         written = write_snapshot(runtime.db, runtime.store, int(self.snapshot_id))
+        sweep_training_sets(runtime.db, self.model)
         return {"sha256": written.sha256, "rows": written.row_count}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PonteOperator, Runtime, run_key
+from ponte.operators.base import TRAINER, PonteOperator, Runtime, run_key
 from ponte.operators.report_link import ReportLink
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 class TrainOperator(PonteOperator):
     """Fit on the snapshot's training windows and register the result; returns the version number."""
 
+    default_connection_id = TRAINER
     operator_extra_links = (ReportLink(),)
     template_fields = ("snapshot_id",)
 

@@ -1,0 +1,87 @@
+-- Who may do what in the database `ponte`. Run by its owner after the migrations, each time whole: what is not granted
+-- here is not granted. Batches and predictions belong to the scorer, training sets to the trainer, the rest to the owner.
+
+-- ---------------------------------------------------------------- nothing, to begin with
+
+DO $$
+BEGIN
+    EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+    EXECUTE format('REVOKE ALL ON DATABASE %I FROM ponte_trainer, ponte_scorer, ponte_promoter, ponte_viewer, ponte_analyst',
+                   current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_viewer, ponte_analyst',
+                   current_database());
+    -- The rows that a check sets aside are found in a temporary table.
+    EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO ponte_trainer, ponte_scorer', current_database());
+END $$;
+REVOKE ALL ON SCHEMA ponte, ponte_data, predictions
+    FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_viewer, ponte_analyst;
+REVOKE ALL ON ALL TABLES IN SCHEMA ponte
+    FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_viewer, ponte_analyst;
+
+-- ---------------------------------------------------------------- registry and book-keeping
+
+GRANT USAGE ON SCHEMA ponte TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_viewer, ponte_analyst;
+GRANT SELECT ON ALL TABLES IN SCHEMA ponte TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_viewer;
+GRANT SELECT ON ponte.batch_overview, ponte.champion, ponte.gate_rule, ponte.version_overview TO ponte_analyst;
+
+GRANT INSERT, UPDATE ON ponte.snapshot TO ponte_trainer;
+GRANT INSERT ON ponte.version, ponte.quarantine, ponte.receipt TO ponte_trainer;
+GRANT INSERT, DELETE ON ponte.check_result, ponte.metric TO ponte_trainer;
+
+GRANT INSERT, UPDATE ON ponte.claim, ponte.batch TO ponte_scorer;
+GRANT INSERT ON ponte.shard, ponte.batch_profile, ponte.guard_result, ponte.publication_event, ponte.retention_event,
+    ponte.receipt TO ponte_scorer;
+GRANT INSERT, DELETE ON ponte.check_result TO ponte_scorer;
+GRANT INSERT, UPDATE ON ponte.quarantine TO ponte_scorer;
+GRANT INSERT, UPDATE, DELETE ON ponte.published TO ponte_scorer;
+
+GRANT INSERT ON ponte.gate_verdict, ponte.approval, ponte.alias_event, ponte.version_mark, ponte.rollback,
+    ponte.guard_override, ponte.publication_event, ponte.receipt TO ponte_promoter;
+GRANT INSERT, UPDATE ON ponte.claim, ponte.published TO ponte_promoter;
+GRANT UPDATE (status, why) ON ponte.batch TO ponte_promoter;
+GRANT UPDATE (closed_at, closed_by, resolution) ON ponte.quarantine TO ponte_promoter;
+
+-- ---------------------------------------------------------------- rows of batches, and what people read
+
+GRANT USAGE, CREATE ON SCHEMA ponte_data TO ponte_trainer, ponte_scorer;
+GRANT USAGE ON SCHEMA ponte_data TO ponte_promoter;
+GRANT USAGE, CREATE ON SCHEMA predictions TO ponte_scorer;
+GRANT USAGE ON SCHEMA predictions TO ponte_analyst;
+
+-- Tables and views of before there were roles: all were the owner's.
+DO $$
+DECLARE
+    found record;
+BEGIN
+    FOR found IN
+        SELECT c.oid::regclass AS name, w.role
+        FROM pg_class c CROSS JOIN LATERAL (
+            SELECT CASE WHEN c.relname IN (SELECT frozen_table FROM ponte.snapshot) THEN 'ponte_trainer'
+                        ELSE 'ponte_scorer' END AS role
+        ) w
+        WHERE c.relnamespace IN ('ponte_data'::regnamespace, 'predictions'::regnamespace)
+          AND c.relkind IN ('r', 'p', 'v') AND c.relowner <> w.role::regrole
+    LOOP
+        EXECUTE format('ALTER TABLE %s OWNER TO %I', found.name, found.role);
+    END LOOP;
+END $$;
+
+-- The promoter counts the predictions that it shows.
+ALTER DEFAULT PRIVILEGES FOR ROLE ponte_scorer IN SCHEMA ponte_data GRANT SELECT ON TABLES TO ponte_promoter;
+ALTER DEFAULT PRIVILEGES FOR ROLE ponte_scorer IN SCHEMA predictions GRANT SELECT ON TABLES TO ponte_analyst;
+DO $$
+DECLARE
+    found record;
+BEGIN
+    FOR found IN
+        SELECT c.oid::regclass AS name,
+               CASE WHEN c.relkind = 'v' THEN 'ponte_analyst' ELSE 'ponte_promoter' END AS role
+        FROM pg_class c
+        WHERE c.relnamespace IN ('ponte_data'::regnamespace, 'predictions'::regnamespace)
+          AND c.relkind IN ('r', 'p', 'v') AND c.relowner = 'ponte_scorer'::regrole
+    LOOP
+        IF NOT has_table_privilege(found.role, found.name, 'SELECT') THEN
+            EXECUTE format('GRANT SELECT ON %s TO %I', found.name, found.role);
+        END IF;
+    END LOOP;
+END $$;

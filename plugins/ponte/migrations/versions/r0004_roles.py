@@ -1,0 +1,15 @@
+"""Roles: what runs create and drop lies outside of `ponte`; functions of views work for whoever reads the view."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    """Run the SQL beside this file, untouched by any parameter syntax."""
+    sql = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
+    cursor = op.get_bind().connection.cursor()
+    cursor.execute(sql)

@@ -1,0 +1,118 @@
+"""The database roles: who they are, how they come to be on a server, and what they may do.
+
+Nobody works as the owner. Each step of a pipeline connects as the role that has just what the step needs:
+
+- `ponte_trainer` freezes training sets, registers and measures versions;
+- `ponte_scorer` freezes, checks, scores and publishes batches, and drops what nobody needs any more;
+- `ponte_promoter` judges versions and does what people decide: the champion, rollbacks, marks;
+- `ponte_viewer` reads the schema `ponte`: the reports in the web server;
+- `ponte_analyst` reads `predictions.*` and the views of `ponte`, nothing else;
+- `ponte_owner` owns the schemas and migrates them.
+
+`ponte_reader` cannot log in: what is granted to it can be read by trainer and scorer. Source schemas are granted to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from ponte.database import Database, quote
+from ponte.errors import PonteError
+
+OWNER = "ponte_owner"
+TRAINER = "ponte_trainer"
+SCORER = "ponte_scorer"
+PROMOTER = "ponte_promoter"
+VIEWER = "ponte_viewer"
+ANALYST = "ponte_analyst"
+READER = "ponte_reader"
+
+#: Every role that logs in to the database `ponte`.
+LOGINS = (OWNER, TRAINER, SCORER, PROMOTER, VIEWER, ANALYST)
+#: Name of the owner, and of everything's only role, before there were others.
+_FORMER_OWNER = "ponte"
+
+
+def ensure_logins(admin: sa.Connection, passwords: Mapping[str, str]) -> None:
+    """Give each role of `passwords` (role -> password) a login with just that password; create those that lack.
+
+    admin : a connection in autocommit of a superuser, or of a role with CREATEROLE. The server is sent no new password,
+    only what it keeps of one (SCRAM), so none can reach its log. Writes nothing when all is as it should be.
+    """
+    if OWNER in passwords and not _exists(admin, OWNER) and _exists(admin, _FORMER_OWNER):
+        admin.exec_driver_sql(f"ALTER ROLE {_FORMER_OWNER} RENAME TO {OWNER}")
+    for role, password in passwords.items():
+        if not _exists(admin, role):
+            admin.exec_driver_sql(f"CREATE ROLE {quote(role)}")
+        elif _can_log_in(admin.engine.url.set(username=role, password=password)):
+            continue
+        admin.exec_driver_sql(f"ALTER ROLE {quote(role)} LOGIN PASSWORD '{_scram(admin, role, password)}'")
+
+
+def ensure_memberships(admin: sa.Connection) -> None:
+    """Make the group that may read the sources, and let the owner act for those whose tables it migrates."""
+    if not _exists(admin, READER):
+        admin.exec_driver_sql(f"CREATE ROLE {READER} NOLOGIN")
+    admin.exec_driver_sql(f"GRANT {READER} TO {TRAINER}, {SCORER}")
+    admin.exec_driver_sql(f"GRANT {TRAINER}, {SCORER} TO {OWNER}")
+
+
+def ensure_database(admin: sa.Connection, name: str, owner: str) -> None:
+    """Create a database for its owner alone, unless it exists; what PUBLIC may do there by default is taken away."""
+    query = sa.text("SELECT datacl IS NOT NULL FROM pg_database WHERE datname = :name")
+    closed = admin.execute(query, {"name": name}).scalar_one_or_none()
+    if closed is None:
+        # Sorted the same way on every machine: an index outlives the C library of the image that built it.
+        locale = "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'"
+        admin.exec_driver_sql(f"CREATE DATABASE {quote(name)} OWNER {quote(owner)} {locale}")
+    if not closed:
+        admin.exec_driver_sql(f"REVOKE ALL ON DATABASE {quote(name)} FROM PUBLIC")
+
+
+def grant(db: Database) -> None:
+    """Give every role its rights in the database of `db`, whose owner connects; repeat it after every migration.
+
+    Raises PonteError when the roles do not exist.
+    """
+    statements = Path(__file__).with_name("grants.sql").read_text(encoding="utf-8")
+    with db.begin() as connection:
+        missing = [role for role in (*LOGINS, READER) if not _exists(connection, role)]
+        if missing:
+            fix = "PONTE_ADMIN_URL=... python -m ponte.provision makes them"
+            raise PonteError("database roles are missing", got=", ".join(missing), fix=fix)
+        # Two at once would change the same rows of the catalog.
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('ponte.migrations'))"))
+        cursor = connection.connection.cursor()
+        cursor.execute(statements)
+
+
+def open_source(admin: sa.Connection, schema: str) -> None:
+    """Let trainer and scorer read a source schema, and the tables that whoever runs this adds to it later."""
+    name = quote(schema)
+    admin.exec_driver_sql(f"GRANT USAGE ON SCHEMA {name} TO {READER}")
+    admin.exec_driver_sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA {name} TO {READER}")
+    admin.exec_driver_sql(f"ALTER DEFAULT PRIVILEGES IN SCHEMA {name} GRANT SELECT ON TABLES TO {READER}")
+
+
+def _exists(connection: sa.Connection, role: str) -> bool:
+    query = sa.text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :role)")
+    return bool(connection.execute(query, {"role": role}).scalar_one())
+
+
+def _can_log_in(url: sa.URL) -> bool:
+    """Say whether the server takes the password; whether the role may enter the database is another question."""
+    try:
+        sa.create_engine(url, poolclass=sa.NullPool).connect().close()
+    except sa.exc.OperationalError as error:
+        return "permission denied for database" in str(error.orig)
+    return True
+
+
+def _scram(connection: sa.Connection, role: str, password: str) -> str:
+    from psycopg2.extensions import encrypt_password
+
+    driver = connection.connection.driver_connection
+    return str(encrypt_password(password, role, scope=driver, algorithm="scram-sha-256"))

@@ -1,0 +1,356 @@
+"""Database roles on real PostgreSQL: each can do all of its work, and nothing else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from tests.sample_model import ESTIMATOR, LATER, NEXT_WEEK, NOW, WEEK, World
+
+from ponte import (
+    decision_log,
+    evaluation,
+    housekeeping,
+    promotion,
+    provision,
+    publishing,
+    registry,
+    roles,
+    rollback,
+)
+from ponte.database import Database
+from ponte.errors import BatchRejected, PonteError
+from ponte.local import postgres
+
+if TYPE_CHECKING:
+    from tests.conftest import Cluster
+
+
+@pytest.fixture
+def sources(world: World) -> World:
+    """A database as a platform has it: the source belongs to somebody else and is open to those who may read it."""
+    world.execute("ALTER SCHEMA shop OWNER TO ponte_owner")
+    with world.db.begin() as connection:
+        roles.open_source(connection, "shop")
+    roles.grant(world.db)  # what concerns the database itself is not copied from a template
+    return world
+
+
+def as_role(world: World, role: str) -> World:
+    """Return the world as a role sees it."""
+    return replace(world, db=Database(world.db.url.set(username=role)))
+
+
+@pytest.fixture
+def worked(sources: World) -> World:
+    """Everything that Ponte does, each step as the role that its operator connects as."""
+    trainer, scorer, promoter = (as_role(sources, r) for r in (roles.TRAINER, roles.SCORER, roles.PROMOTER))
+    for run_id in ("first", "second"):
+        edited = ESTIMATOR.format(kind="LogisticRegression") + f"# {run_id}\n"  # else it would be the same version
+        trainer = trainer.with_model(files={"estimator.py": edited})
+        written = trainer.snapshot(run_id=run_id)
+        housekeeping.sweep_training_sets(trainer.db, "visits")
+        version = trainer.fit(written.snapshot_id, run_id=run_id)
+        evaluation.evaluate(trainer.db, trainer.store, trainer.folder, version.version, written.snapshot_id)
+        verdict_id, verdict = promotion.judge(
+            promoter.db, promoter.folder, version.version, written.snapshot_id, run_id=run_id
+        )
+        assert verdict.passed
+        promotion.record_approval(
+            promoter.db, verdict_id, "approved", run_id=run_id, actor="a", reason="b", answered_at=NOW
+        )
+        promotion.promote(promoter.db, verdict_id, actor=run_id)
+    promoter.set_champion(2)
+    # A row that a check sets aside.
+    sources.execute("UPDATE shop.visit SET price = -1 WHERE visit_id = 2110")
+    bad = '[[checks]]\nexpectation = "expect_column_values_to_be_between"\ncolumn = "price"\n'
+    bad += 'min_value = 0\non_failure = "quarantine"\n[quarantine]\nbudget = 0.2\n'
+    scorer = scorer.with_model(checks=bad + "[guard]\nminimum_batches = 1\n[retention]\nreplaced_batches = 0\n")
+    promoter = replace(promoter, folder=scorer.folder)
+    scorer.run(run_id="week", week=WEEK)
+
+    # A rollback that scores a window anew; what it replaces is retired.
+    plan = rollback.plan_rollback(
+        promoter.db, promoter.store, promoter.folder, 1, windows=[WEEK], now=LATER, every_window=False,
+        allow_bad=False, allow_hindsight=False,
+    )  # fmt: skip
+    assert plan.rescore
+    rollback.stage_window(
+        scorer.db, scorer.store, scorer.folder, 1, WEEK, run_id="back", now=NOW, allow_hindsight=False
+    )
+    rollback.roll_back(
+        promoter.db, plan, run_id="back", actor="a person", reason="test", mark_bad=False, allow_bad=False
+    )
+    promoter.set_champion(2)
+    promoter.mark(1, "bad", run_id="mark")
+    assert housekeeping.tidy(scorer.db, scorer.folder)["retired_batches"] == 1
+
+    # A batch that a guard rejects, and a person publishes all the same.
+    sources.execute("DELETE FROM shop.visit WHERE day >= :day AND visit_id % 5 <> 0", day=NEXT_WEEK)
+    with pytest.raises(BatchRejected, match="a guard has tripped"):
+        scorer.run(run_id="next", week=NEXT_WEEK)
+    batch_id = sources.ask("SELECT max(batch_id) FROM ponte.batch")
+    publishing.prepare_publication(scorer.db, batch_id, model="visits")
+    publishing.publish_anyway(promoter.db, batch_id, model="visits", run_id="p", actor="a", reason="a holiday")
+    housekeeping.tidy(scorer.db, scorer.folder)
+    return sources
+
+
+def test_the_whole_work_is_done_without_the_owner(worked: World) -> None:
+    assert worked.rows("SELECT window_start, count(*) FROM predictions.visits GROUP BY 1 ORDER BY 1") == [
+        (WEEK, 349),
+        (NEXT_WEEK, 70),
+    ]
+    assert worked.ask("SELECT count(*) FROM ponte.quarantine WHERE closed_at IS NULL") == 1
+    viewer = as_role(worked, roles.VIEWER)
+    assert registry.get_version(viewer.db, "visits", 1).version == 1
+    assert [d["what"] for d in decision_log.decisions(viewer.db, "visits", 1)][-1] == "marked: bad"
+    assert decision_log.newest_rules(viewer.db, "visits", 1)
+    # Whoever makes a table owns it.
+    owners = dict(
+        worked.rows(
+            "SELECT relowner::regrole::text, count(*) FROM pg_class WHERE relkind IN ('r', 'p', 'v') "
+            "AND relnamespace IN ('ponte_data'::regnamespace, 'predictions'::regnamespace) GROUP BY 1"
+        )
+    )
+    assert set(owners) == {roles.SCORER}
+
+
+def test_an_analyst_reads_predictions_and_the_views(worked: World) -> None:
+    analyst = as_role(worked, roles.ANALYST)
+    assert analyst.ask("SELECT count(*) FROM predictions.visits") == 349 + 70
+    assert analyst.ask("SELECT count(*) FROM predictions.visits_latest") == 70
+    assert analyst.ask("SELECT bad FROM ponte.version_overview WHERE version = 1") is True
+    assert analyst.ask("SELECT ponte.champion_at('visits', clock_timestamp())") == 2
+    assert len(analyst.rows("SELECT * FROM ponte.published_at('visits', clock_timestamp())")) == 2
+    for view in ("batch_overview", "champion", "gate_rule"):
+        assert analyst.rows(f"SELECT * FROM ponte.{view}")
+
+
+#: What each role must not be able to do, beside what `EVERYBODY` must not.
+REFUSED: dict[str, list[str]] = {
+    roles.TRAINER: [
+        "INSERT INTO ponte.alias_event OVERRIDING SYSTEM VALUE TABLE ponte.alias_event",
+        "INSERT INTO ponte.gate_verdict OVERRIDING SYSTEM VALUE TABLE ponte.gate_verdict",
+        "INSERT INTO ponte.approval OVERRIDING SYSTEM VALUE TABLE ponte.approval",
+        "INSERT INTO ponte.batch OVERRIDING SYSTEM VALUE TABLE ponte.batch",
+        "UPDATE ponte.published SET batch_id = 1",
+        "UPDATE ponte.batch SET status = 'staged'",
+        "UPDATE ponte.metric SET value = 1",
+        "UPDATE ponte.version SET path = 'elsewhere'",
+        "SELECT * FROM predictions.visits",
+        "SELECT * FROM ponte_data.prediction_visits",
+        "CREATE TABLE predictions.mine (n int)",
+    ],
+    roles.SCORER: [
+        "INSERT INTO ponte.alias_event OVERRIDING SYSTEM VALUE TABLE ponte.alias_event",
+        "INSERT INTO ponte.version OVERRIDING SYSTEM VALUE TABLE ponte.version",
+        "INSERT INTO ponte.metric OVERRIDING SYSTEM VALUE TABLE ponte.metric",
+        "INSERT INTO ponte.gate_verdict OVERRIDING SYSTEM VALUE TABLE ponte.gate_verdict",
+        "INSERT INTO ponte.version_mark OVERRIDING SYSTEM VALUE TABLE ponte.version_mark",
+        "INSERT INTO ponte.guard_override OVERRIDING SYSTEM VALUE TABLE ponte.guard_override",
+        "UPDATE ponte.guard_result SET outcome = 'passed'",
+        "UPDATE ponte.snapshot SET status = 'written'",
+        "DELETE FROM ponte.batch",
+        "DELETE FROM ponte.quarantine",
+    ],
+    roles.PROMOTER: [
+        "SELECT * FROM shop.visit",
+        "INSERT INTO ponte.version OVERRIDING SYSTEM VALUE TABLE ponte.version",
+        "INSERT INTO ponte.metric OVERRIDING SYSTEM VALUE TABLE ponte.metric",
+        "UPDATE ponte.batch SET version = 1",
+        "UPDATE ponte.gate_verdict SET passed = true",
+        "DELETE FROM ponte.published",
+        "UPDATE ponte_data.prediction_visits SET score = 1",
+        "DELETE FROM ponte_data.prediction_visits",
+        "CREATE TABLE ponte_data.mine (n int)",
+        "CREATE TEMPORARY TABLE mine (n int)",
+    ],
+    roles.VIEWER: [
+        "SELECT * FROM shop.visit",
+        "SELECT * FROM predictions.visits",
+        "SELECT * FROM ponte_data.prediction_visits",
+        "INSERT INTO ponte.receipt OVERRIDING SYSTEM VALUE TABLE ponte.receipt",
+        "UPDATE ponte.claim SET epoch = 9",
+    ],
+    roles.ANALYST: [
+        "SELECT * FROM shop.visit",
+        "SELECT * FROM ponte.batch",
+        "SELECT * FROM ponte.quarantine",
+        "SELECT * FROM ponte_data.prediction_visits",
+        "UPDATE predictions.visits_latest SET score = 1",
+        "DELETE FROM predictions.visits",
+        "CREATE TEMPORARY TABLE mine (n int)",
+    ],
+    roles.OWNER: [],
+}
+EVERYBODY = [
+    "INSERT INTO shop.visit OVERRIDING SYSTEM VALUE TABLE shop.visit",
+    "UPDATE shop.visit SET price = 0",
+    "DELETE FROM shop.visit",
+    "DROP TABLE shop.visit",
+    "CREATE TABLE shop.mine (n int)",
+    "CREATE ROLE friend",
+    "CREATE DATABASE mine",
+    "COPY (SELECT 1) TO PROGRAM 'true'",
+    "SELECT pg_read_file('PG_VERSION')",
+]
+#: Nobody but the owner.
+OWNERS = [
+    "DROP TABLE ponte.batch",
+    "ALTER TABLE ponte.version DISABLE TRIGGER append_only",
+    "TRUNCATE ponte.publication_event",
+    "DELETE FROM ponte.alias_event",
+    "CREATE TABLE ponte.mine (n int)",
+    "CREATE SCHEMA mine",
+    "CREATE TABLE public.mine (n int)",
+    "GRANT ponte_scorer TO CURRENT_USER",
+    "SET ROLE ponte_owner",
+]
+
+
+def test_no_role_can_do_what_is_not_its_work(worked: World, server: Cluster) -> None:
+    """Each attempt in a transaction that is rolled back: whatever succeeds is a hole, and is named."""
+    server.execute("ALTER SCHEMA shop OWNER TO postgres", str(worked.db.url.database))
+    server.execute("ALTER TABLE shop.visit OWNER TO postgres", str(worked.db.url.database))
+    server.execute("GRANT USAGE ON SCHEMA shop TO ponte_reader", str(worked.db.url.database))
+    server.execute("GRANT SELECT ON shop.visit TO ponte_reader", str(worked.db.url.database))
+    allowed = []
+    for role, statements in REFUSED.items():
+        db = as_role(worked, role).db
+        for statement in (*statements, *EVERYBODY, *([] if role == roles.OWNER else OWNERS)):
+            why = _refusal(db, statement)
+            if not re.search(r"permission denied|must be owner|cannot (update|delete from) view", why):
+                allowed.append((role, statement, why))
+    assert not allowed, "\n".join(map(str, allowed))
+    for role in (roles.TRAINER, roles.SCORER):
+        assert as_role(worked, role).ask("SELECT count(*) FROM shop.visit") > 0
+
+
+def _refusal(db: Database, statement: str) -> str:
+    """Return what the server says; "done" when it does it, which is taken back."""
+    with db.engine.connect().execution_options(
+        isolation_level="AUTOCOMMIT" if "DATABASE" in statement else "READ COMMITTED"
+    ) as connection:
+        try:
+            connection.exec_driver_sql(statement)
+        except sa.exc.DBAPIError as error:
+            return str(error.orig)
+        return "done"
+
+
+def test_no_two_of_the_working_roles_can_act_for_one_another(server: Cluster, migrated: str) -> None:
+    members = "SELECT roleid::regrole::text, member::regrole::text FROM pg_auth_members "
+    members += "WHERE roleid::regrole::text ~ '^ponte'"
+    found = _rows(server.url(migrated, roles.OWNER), members)
+    assert {tuple(row) for row in found} == {
+        (roles.READER, roles.TRAINER),
+        (roles.READER, roles.SCORER),
+        (roles.TRAINER, roles.OWNER),
+        (roles.SCORER, roles.OWNER),
+    }
+    attributes = "SELECT rolname FROM pg_roles WHERE rolname ~ '^ponte' "
+    attributes += "AND (rolsuper OR rolcreatedb OR rolcreaterole OR rolbypassrls)"
+    assert _rows(server.url(migrated, roles.OWNER), attributes) == []
+
+
+def _rows(url: str, query: str) -> list[Any]:
+    with Database(url).begin() as connection:
+        return list(connection.exec_driver_sql(query))
+
+
+# ---------------------------------------------------------------- provisioning
+
+
+@pytest.fixture(scope="module")
+def fresh() -> Iterator[str]:
+    """URL of the superuser of a server on which nothing has been made yet."""
+    folder = Path(tempfile.mkdtemp(prefix="ponte-fresh-"))
+    server = postgres.start(folder / "data", superuser_password="pw", options={"fsync": "off"})  # noqa: S106
+    yield server.url("postgres", "postgres", "pw")
+    postgres.stop(folder / "data", mode="immediate")
+    shutil.rmtree(folder)
+
+
+def environment(admin_url: str, **changes: str) -> dict[str, str]:
+    passwords = {f"{role.upper()}_PASSWORD": f"secret of {role} $%'\\" for role in roles.LOGINS}
+    return {"PONTE_ADMIN_URL": admin_url, "AIRFLOW_DB_PASSWORD": "a", **passwords, **changes}
+
+
+def provisioned(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]) -> int:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    return provision.main([])
+
+
+def test_one_command_makes_a_server_ready_and_a_second_one_changes_nothing(
+    fresh: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environ = environment(fresh)
+    assert provisioned(monkeypatch, environ) == 0
+    state = (
+        "SELECT (SELECT json_agg(r ORDER BY rolname) FROM pg_authid r)::text, "
+        "(SELECT json_agg((datname, datdba, datacl) ORDER BY datname) FROM pg_database)::text"
+    )
+    acl = (
+        "SELECT json_agg((relname, relacl) ORDER BY oid)::text FROM pg_class WHERE relnamespace = 'ponte'::regnamespace"
+    )
+    inside = str(sa.make_url(fresh).set(database="ponte").render_as_string(hide_password=False))
+    before = (_rows(fresh, state), _rows(inside, acl))
+    assert provisioned(monkeypatch, environ) == 0
+    assert (_rows(fresh, state), _rows(inside, acl)) == before
+    for role in roles.LOGINS:
+        url = sa.make_url(fresh).set(database="ponte", username=role, password=environ[f"{role.upper()}_PASSWORD"])
+        assert _rows(url, "SELECT current_user") == [(role,)]
+        with pytest.raises(sa.exc.OperationalError, match="permission denied for database"):
+            _rows(url.set(database="airflow"), "SELECT 1")
+    assert _rows(fresh, "SELECT datlocprovider FROM pg_database WHERE datname = 'ponte'") == [("b",)]
+    assert capsys.readouterr().out.count("PostgreSQL is ready for Ponte") == 2
+
+
+def test_a_changed_password_counts_from_the_next_run_on(fresh: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert provisioned(monkeypatch, environment(fresh)) == 0
+    assert provisioned(monkeypatch, environment(fresh, PONTE_ANALYST_PASSWORD="another")) == 0  # noqa: S106
+    url = sa.make_url(fresh).set(database="ponte", username=roles.ANALYST, password="another")  # noqa: S106
+    assert _rows(url, "SELECT 1") == [(1,)]
+    with pytest.raises(sa.exc.OperationalError, match="password authentication failed"):
+        _rows(url.set(password=environment(fresh)["PONTE_ANALYST_PASSWORD"]), "SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        (("PONTE_ADMIN_URL",), "no administrator to connect as"),
+        (("PONTE_SCORER_PASSWORD", "AIRFLOW_DB_PASSWORD"), "AIRFLOW_DB_PASSWORD, PONTE_SCORER_PASSWORD"),
+    ],
+)
+def test_what_is_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: tuple[str, ...], said: str
+) -> None:
+    assert provisioned(monkeypatch, environment("postgresql://x", **dict.fromkeys(missing, ""))) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_rights_without_roles_are_explained(fresh: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert provisioned(monkeypatch, environment(fresh)) == 0
+    monkeypatch.setattr(roles, "READER", "nobody_at_all")
+    with pytest.raises(PonteError, match="database roles are missing"):
+        roles.grant(Database(sa.make_url(fresh).set(database="ponte")))
+
+
+def test_every_table_of_the_registry_is_granted_to_somebody(worked: World) -> None:
+    """A table that a migration adds without a grant would be found out by a run in production."""
+    query = (
+        "SELECT relname FROM pg_class WHERE relnamespace = 'ponte'::regnamespace AND relkind = 'r' "
+        "AND relname <> 'schema_version' AND NOT has_table_privilege('ponte_trainer', oid, 'INSERT') "
+        "AND NOT has_table_privilege('ponte_scorer', oid, 'INSERT') "
+        "AND NOT has_table_privilege('ponte_promoter', oid, 'INSERT')"
+    )
+    assert worked.rows(query) == []
