@@ -14,7 +14,7 @@ WITHOUT_VENV = if [ -e .ponte/run/settings.json ]; then \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up down status psql check-models password test lint bench lock clean
+.PHONY: help demo up down status psql check-models password test compose-test lint bench lock secrets clean
 
 help: ## Show this list
 	@echo "Ponte: a scikit-learn model from a notebook to a table that anybody can query."
@@ -49,6 +49,9 @@ password: $(VENV)/.ready ## Print the password of the user admin of the Airflow 
 test: $(VENV)/.ready ## Run all tests (a selection: make test ARGS='-k publishing')
 	@$(RUN) -m pytest $(ARGS)
 
+compose-test: $(VENV)/.ready ## Test the compose stack on a Docker engine: demo, network, a kill of each service (about 40 min)
+	@PONTE_COMPOSE_TEST=1 $(RUN) -m pytest tests/compose -v -s $(ARGS)
+
 lint: $(VENV)/.ready ## Check style, types and the direction of imports
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
@@ -64,6 +67,9 @@ lock: $(VENV)/.ready ## Resolve requirements.in into requirements.txt (to upgrad
 		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
 		--output-file requirements.txt requirements.in
 	@echo "requirements.txt is up to date."
+
+secrets: ## Generate the passwords of the docker compose deployment (.env); run again, it adds what is missing
+	@./ponte-secrets
 
 clean: ## Stop everything, then remove ALL local data (.ponte), the environment (.venv) and caches
 	@if [ -x $(VENV)/bin/python ]; then PONTE_HOME= $(RUN) -m ponte.local down; else $(WITHOUT_VENV); fi

@@ -190,9 +190,7 @@ def events(server: Server, rows: int) -> Iterator[Database]:
         db = Database(server.url(name))
         migrations.upgrade(server.url(name))
         with db.begin() as connection:
-            connection.exec_driver_sql("CREATE SCHEMA bench")
-            connection.exec_driver_sql("SELECT setseed(0.5)")
-            connection.exec_driver_sql(_EVENTS, {"rows": rows})
+            create_events(connection, rows)
             connection.exec_driver_sql(
                 f"CREATE TABLE bench.sample AS SELECT {', '.join(COLUMNS)} FROM bench.event "
                 f"WHERE event_id >= {TRAINING_ROWS} AND event_id < {TRAINING_ROWS + SAMPLE_ROWS}"
@@ -205,14 +203,18 @@ def events(server: Server, rows: int) -> Iterator[Database]:
         server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@contextmanager
-def trained(server: Server, db: Database, estimator: str, shard_rows: int) -> Iterator[World]:
-    """Yield a world whose model `estimator` has a champion, trained on the weeks before the one to score."""
-    root = server.folder / "models"
-    folder = root / estimator
+def create_events(connection: sa.Connection, rows: int) -> None:
+    """Make the schema `bench` with its table of events, the same for the same number."""
+    connection.exec_driver_sql("CREATE SCHEMA bench")
+    connection.exec_driver_sql("SELECT setseed(0.5)")
+    connection.exec_driver_sql(_EVENTS, {"rows": rows})
+
+
+def write_folder(folder: Path, estimator: str, *, shard_rows: int, more: str = "") -> None:
+    """Write a model folder for the events; `more` stands before the tables of model.toml."""
     folder.mkdir(parents=True)
     texts = {
-        "model.toml": _MODEL_TOML.replace("SHARD_ROWS", str(shard_rows)),
+        "model.toml": more + _MODEL_TOML.replace("SHARD_ROWS", str(shard_rows)),
         "features.sql": _FEATURES_SQL,
         "labels.sql": _LABELS_SQL,
         "estimator.py": _ESTIMATORS[estimator],
@@ -220,6 +222,13 @@ def trained(server: Server, db: Database, estimator: str, shard_rows: int) -> It
     }
     for file, text in texts.items():
         (folder / file).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def trained(server: Server, db: Database, estimator: str, shard_rows: int) -> Iterator[World]:
+    """Yield a world whose model `estimator` has a champion, trained on the weeks before the one to score."""
+    root = server.folder / "models"
+    write_folder(root / estimator, estimator, shard_rows=shard_rows)
     try:
         store = ArtifactStore(UPath(server.folder / "artifacts"))
         world = World(db=db, store=store, folder=get_folder(root, estimator))

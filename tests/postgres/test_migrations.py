@@ -297,7 +297,7 @@ def test_a_database_of_revision_0002_keeps_what_people_see_and_its_run_goes_on(
     assert old.rows("SELECT * FROM predictions.visits ORDER BY visit_id") == shown
     assert old.rows("SELECT guards_tripped, published_anyway FROM ponte.batch_overview") == [(None, None)] * 2
     nullable = "SELECT attnotnull FROM pg_attribute WHERE attrelid = CAST(:t AS regclass) AND attname = 'score'"
-    for table in ("ponte.prediction_visits", "ponte_data.visits__prediction_1"):
+    for table in ("ponte_data.prediction_visits", "ponte_data.visits__prediction_1"):
         assert old.rows(nullable, t=table) == [(False,)], "a classifier without probabilities comes after it"
 
     old.run(run_id="under way", week=NEXT_WEEK)

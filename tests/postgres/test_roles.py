@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from tests.sample_model import ESTIMATOR, LATER, NEXT_WEEK, NOW, WEEK, World
+from tests.sample_model import AS_OF, ESTIMATOR, LATER, NEXT_WEEK, NOW, STEPS, WEEK, World
 
 from ponte import (
+    checks,
     decision_log,
     evaluation,
+    freezing,
     housekeeping,
     promotion,
     provision,
@@ -24,6 +26,7 @@ from ponte import (
     registry,
     roles,
     rollback,
+    training_sets,
 )
 from ponte.database import Database
 from ponte.errors import BatchRejected, PonteError
@@ -354,3 +357,56 @@ def test_every_table_of_the_registry_is_granted_to_somebody(worked: World) -> No
         "AND NOT has_table_privilege('ponte_promoter', oid, 'INSERT')"
     )
     assert worked.rows(query) == []
+
+
+# ---------------------------------------------------------------- from a release with one role
+
+
+def of_revision_3(world: World) -> None:
+    """Take back what revision 0004 and the grants have done: everything is the owner's, nobody else may do anything."""
+    others = ", ".join((*roles.LOGINS[1:], roles.READER))
+    world.execute("ALTER TABLE ponte_data.prediction_visits SET SCHEMA ponte")
+    for function in ("is_bad(text, integer)", "champion_at(text, timestamptz)", "published_at(text, timestamptz)"):
+        world.execute(f"ALTER FUNCTION ponte.{function} SECURITY INVOKER RESET ALL")
+    world.execute("UPDATE ponte.schema_version SET version_num = '0003'")
+    for kind, schema in (("TABLES", "ponte"), ("TABLES", "ponte_data"), ("TABLES", "predictions")):
+        world.execute(f"REVOKE ALL ON ALL {kind} IN SCHEMA {schema} FROM {others}")
+    world.execute(f"REVOKE ALL ON SCHEMA ponte, ponte_data, predictions FROM {others}")
+
+
+@pytest.mark.parametrize("under_way", ["freeze", "check", "score", "guard"])
+def test_a_database_of_revision_0003_is_split_between_the_roles_in_the_middle_of_a_run(
+    trained: World, under_way: str
+) -> None:
+    trained.run(run_id="published", week=WEEK)
+    batch = trained.run(run_id="under way", week=NEXT_WEEK, until=under_way)
+    unfinished = freezing.freeze_training_set(trained.db, trained.folder, trained.windows(), as_of=AS_OF, run_id="t")
+    seen = trained.published_checksum()
+    of_revision_3(trained)
+    with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
+        as_role(trained, roles.SCORER).ask("SELECT count(*) FROM predictions.visits")
+    with trained.db.begin() as connection:
+        roles.open_source(connection, "shop")
+
+    provision.upgrade(trained.db.url)
+    trainer, scorer, promoter, analyst = (
+        as_role(trained, role) for role in (roles.TRAINER, roles.SCORER, roles.PROMOTER, roles.ANALYST)
+    )
+    for step in STEPS[STEPS.index(under_way) + 1 :]:
+        getattr(scorer, step)(batch.batch_id)
+    assert analyst.published_checksum() == seen
+    assert analyst.rows("SELECT window_start, count(*) FROM predictions.visits GROUP BY 1 ORDER BY 1") == [
+        (WEEK, 350),
+        (NEXT_WEEK, 350),
+    ]
+    checks.check_training_set(trainer.db, trainer.folder, unfinished.snapshot_id)
+    training_sets.write_snapshot(trainer.db, trainer.store, unfinished.snapshot_id)
+    scorer.run(run_id="again", week=WEEK)
+    plan = rollback.plan_rollback(
+        promoter.db, promoter.store, promoter.folder, 1, windows=[WEEK], now=LATER, every_window=False,
+        allow_bad=False, allow_hindsight=False,
+    )  # fmt: skip
+    rollback.roll_back(
+        promoter.db, plan, run_id="back", actor="a person", reason="test", mark_bad=False, allow_bad=False
+    )
+    assert analyst.published_checksum() == seen

@@ -1,0 +1,236 @@
+"""The compose stack on a real engine: who can reach what, the demo, a kill -9 in the middle of five million rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections import Counter
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import psycopg2
+import pytest
+import sqlalchemy as sa
+from tests.bench import scoring_cases
+from tests.compose.conftest import ROOT, Compose
+from tests.sample_model import AS_OF, WEEK
+
+from ponte.errors import PonteError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROWS = int(os.environ.get("PONTE_COMPOSE_ROWS", "5000000"))
+SERVICES = {"postgres", "api-server", "scheduler", "dag-processor"}
+MINUTES_15 = 900.0
+CHECKSUM = "count(*), count(DISTINCT event_id), bit_xor(hashint8extended(event_id, 0)), sum(event_id)"
+
+
+def test_every_service_is_healthy_and_none_is_root(compose: Compose) -> None:
+    found = {c["Config"]["Labels"]["com.docker.compose.service"]: c for c in compose.containers()}
+    assert set(found) == SERVICES
+    assert {name: c["State"]["Health"]["Status"] for name, c in found.items()} == dict.fromkeys(SERVICES, "healthy")
+    for name, container in found.items():
+        assert compose("exec", "-T", name, "id", "-u").strip() != "0", name
+        host = container["HostConfig"]
+        assert host["ReadonlyRootfs"], name
+        assert host["Memory"] > 0, name
+        written = compose("exec", "-T", name, "sh", "-c", "touch /intruder || true", check=False)
+        assert "intruder" not in compose("exec", "-T", name, "ls", "/"), written
+    [init] = json.loads(_docker("inspect", *compose("ps", "-aq", "airflow-init").split()))
+    assert (init["State"]["Status"], init["State"]["ExitCode"]) == ("exited", 0)
+
+
+def test_only_the_ui_is_published_and_no_other_network_reaches_a_service(compose: Compose) -> None:
+    published = {
+        (port, binding["HostIp"], int(binding["HostPort"]))
+        for container in compose.containers()
+        for port, bindings in (container["NetworkSettings"]["Ports"] or {}).items()
+        for binding in bindings or ()
+    }
+    assert published == {("8080/tcp", "127.0.0.1", compose.ui_port)}
+    addresses = sorted(
+        network["IPAddress"]
+        for container in compose.containers()
+        for network in container["NetworkSettings"]["Networks"].values()
+    )
+    gateway = json.loads(_docker("network", "inspect", "bridge"))[0]["IPAM"]["Config"][0].get("Gateway", "172.17.0.1")
+    # From a container of another network: every port of every container, and the engine's host where it is published.
+    program = (
+        "import asyncio, sys\n"
+        "async def probe(host, port, gate):\n"
+        "    async with gate:\n"
+        "        try:\n"
+        "            _, w = await asyncio.wait_for(asyncio.open_connection(host, port), 0.5)\n"
+        "            w.close(); return f'{host}:{port}'\n"
+        "        except (OSError, TimeoutError, asyncio.TimeoutError): return None\n"
+        "async def main():\n"
+        "    gate = asyncio.Semaphore(900)\n"
+        "    known = [*range(1, 10001)]\n"
+        f"    jobs = [probe(h, p, gate) for h in {addresses!r} for p in known]\n"
+        f"    jobs += [probe({gateway!r}, p, gate) for p in ({compose.ui_port}, 8080, 5432, 6379, 8793, 8974)]\n"
+        "    print([f for f in await asyncio.gather(*jobs) if f])\n"
+        "asyncio.run(main())\n"
+    )
+    image = "ponte:test"
+    out = _docker("run", "--rm", "--network", "bridge", "--ulimit", "nofile=4096", image, "python", "-c", program)
+    assert out.strip() == "[]"
+    assert httpx.get(f"http://127.0.0.1:{compose.ui_port}/api/v2/monitor/health", trust_env=False).status_code == 200
+
+
+def test_the_demo_runs_and_an_analyst_reads_it_from_outside(compose: Compose) -> None:
+    out = compose("run", "--rm", "-T", "ops", "python", "-m", "ponte.demo")
+    assert "How good were the predictions?" in out
+    (compose.folder / "override.yaml").open("a").write(
+        f"  postgres: {{ports: ['127.0.0.1:{compose.db_port}:5432'], networks: [inside, outside]}}\n"
+    )
+    compose("up", "-d", "--wait")
+    with (
+        psycopg2.connect(
+            host="127.0.0.1",
+            port=compose.db_port,
+            dbname="ponte",
+            user="ponte_analyst",
+            password=compose.secrets["PONTE_ANALYST_PASSWORD"],
+        ) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SELECT window_start, count(*) FROM predictions.flight_delay GROUP BY 1 ORDER BY 1")
+        assert [rows for _, rows in cursor.fetchall()] == [6498, 6508, 6504, 6360]
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            cursor.execute("SELECT * FROM flights.departure")
+    assert compose.sql("SELECT DISTINCT code_revision FROM ponte.version") == [["tested"]]
+
+
+# ---------------------------------------------------------------- five million rows, and kills
+
+
+@pytest.fixture(scope="session")
+def big(compose: Compose) -> Compose:
+    """A champion for a table of many events."""
+    password = compose.secrets["POSTGRES_PASSWORD"]
+    url = sa.URL.create("postgresql+psycopg2", "postgres", password, "127.0.0.1", compose.db_port, "ponte")
+    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+        scoring_cases.create_events(connection, ROWS)
+        connection.exec_driver_sql("GRANT USAGE ON SCHEMA bench TO ponte_reader")
+        connection.exec_driver_sql("GRANT SELECT ON bench.event TO ponte_reader")
+    compose.sql("ANALYZE bench.event")
+    with compose.api() as api:
+        for dag_id in ("big__train", "big__score"):
+            api.wait_for_dag(dag_id)
+        api.run("big__train", "first", {"as_of": f"{AS_OF:%Y-%m-%d}"})
+        assert api.wait_for_run("big__train", "first", seconds=MINUTES_15, on_task=_ignore) == "success"
+    return compose
+
+
+def _ignore(task: dict[str, Any]) -> None:
+    del task
+
+
+def start_scoring(compose: Compose, run_id: str) -> None:
+    with compose.api() as api:
+        api.run("big__score", run_id, {"window_start": str(WEEK)})
+
+
+def wait_until_scoring(compose: Compose, run_id: str, *, shards: int) -> None:
+    """Wait until so many shards of the run are committed and others are under way."""
+    query = f"SELECT count(*) FROM ponte.shard JOIN ponte.batch USING (batch_id) WHERE run_id = '{run_id}'"
+    deadline = time.monotonic() + MINUTES_15
+    while int(compose.sql(query)[0][0]) < shards:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def outcome(compose: Compose, run_id: str) -> str:
+    """Return the final state of the run, whoever is down in between."""
+    deadline = time.monotonic() + MINUTES_15
+    while time.monotonic() < deadline:
+        with suppress(httpx.HTTPError, PonteError), compose.api() as api:
+            return api.wait_for_run("big__score", run_id, seconds=MINUTES_15, on_task=_ignore)
+        time.sleep(1)
+    raise AssertionError(f"the run {run_id} has no end")
+
+
+def require_complete(compose: Compose) -> None:
+    """Every event of the week has exactly one prediction, and nothing is left over but what is published."""
+    source = compose.sql(f"SELECT {CHECKSUM} FROM bench.event WHERE day >= '{WEEK}'")
+    assert compose.sql(f"SELECT {CHECKSUM} FROM predictions.big WHERE window_start = '{WEEK}'") == source
+    assert int(source[0][0]) == ROWS
+
+
+def tell(compose: Compose, run_id: str) -> Iterator[str]:
+    with compose.api() as api:
+        run = api.call("GET", f"/dags/big__score/dagRuns/{run_id}")
+        tasks = api.tasks("big__score", run_id)
+    begin, end = (datetime.fromisoformat(run[key]) for key in ("start_date", "end_date"))
+    tries = {f"{t['task_id']}[{t['map_index']}]": t["try_number"] for t in tasks if t["try_number"] > 1}
+    yield f"{run_id}: {run['state']} in {(end - begin).total_seconds():.0f} s, more than one try: {tries or 'none'}"
+
+
+@pytest.mark.parametrize("service", ["scheduler", "api-server", "postgres"])
+def test_a_kill_in_the_middle_of_scoring_loses_and_repeats_nothing(big: Compose, service: str) -> None:
+    killed(big, service)
+
+
+def killed(big: Compose, service: str) -> None:
+    run_id = f"kill {service}"
+    start_scoring(big, run_id)
+    wait_until_scoring(big, run_id, shards=2)
+    container = big.kill(service)
+    state = outcome(big, run_id)
+    print("\n", *tell(big, run_id))
+    [found] = json.loads(_docker("inspect", container))
+    assert found["RestartCount"] >= 1, "the restart policy has brought it back"
+    if state != "success":
+        start_scoring(big, run_id)  # clears what failed
+        assert outcome(big, run_id) == "success"
+        print("\n after another trigger:", *tell(big, run_id))
+    require_complete(big)
+    deadline = time.monotonic() + MINUTES_15
+    while any(c["State"]["Health"]["Status"] != "healthy" for c in big.containers()):
+        assert time.monotonic() < deadline, "not healthy again"
+        time.sleep(2)
+
+
+# ---------------------------------------------------------------- celery
+
+
+def workers_of(compose: Compose, run_id: str) -> Counter[str]:
+    """Return how many shards each worker scored."""
+    names = {c["Config"]["Hostname"]: c["Name"].strip("/") for c in compose.containers()}
+    with compose.api() as api:
+        tasks = [t for t in api.tasks("big__score", run_id) if t["task_id"] == "score"]
+    return Counter(names.get(t["hostname"], t["hostname"]) for t in tasks)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_with_the_profile_celery_shards_spread_over_the_workers(big: Compose, workers: int) -> None:
+    big("--profile", "celery", "up", "-d", "--wait", "--scale", f"worker={workers}")
+    deadline = time.monotonic() + 180
+    while "CeleryExecutor" not in big(
+        "exec", "-T", "scheduler", "sh", "-c", "tr '\\0' '\\n' </proc/*/environ | sort -u", check=False
+    ):
+        assert time.monotonic() < deadline, "the scheduler goes on with the LocalExecutor"
+        time.sleep(2)
+    run_id = f"celery {workers}"
+    start_scoring(big, run_id)
+    assert outcome(big, run_id) == "success"
+    spread = workers_of(big, run_id)
+    print("\n", *tell(big, run_id), dict(spread))
+    require_complete(big)
+    assert len(spread) == workers
+    assert all("worker" in name for name in spread)
+
+
+def test_a_kill_of_a_celery_worker_loses_and_repeats_nothing(big: Compose) -> None:
+    killed(big, "worker")
+
+
+def _docker(*arguments: str) -> str:
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
