@@ -14,7 +14,7 @@ WITHOUT_VENV = if [ -e .ponte/run/settings.json ]; then \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up down status psql check-models password test compose-test lint bench lock secrets clean
+.PHONY: help demo up down status psql check-models password test compose-demo compose-test lint backup restore bench lock secrets clean
 
 help: ## Show this list
 	@echo "Ponte: a scikit-learn model from a notebook to a table that anybody can query."
@@ -49,6 +49,9 @@ password: $(VENV)/.ready ## Print the password of the user admin of the Airflow 
 test: $(VENV)/.ready ## Run all tests (a selection: make test ARGS='-k publishing')
 	@$(RUN) -m pytest $(ARGS)
 
+compose-demo: ## Run the demo inside the stack of docker compose (start that first: docker compose up -d --build --wait)
+	@docker compose run --rm ops python -m ponte.demo
+
 compose-test: $(VENV)/.ready ## Test the compose stack on a Docker engine: demo, network, a kill of each service (about 40 min)
 	@PONTE_COMPOSE_TEST=1 $(RUN) -m pytest tests/compose -v -s $(ARGS)
 
@@ -57,6 +60,12 @@ lint: $(VENV)/.ready ## Check style, types and the direction of imports
 	@$(VENV)/bin/ruff format --check
 	@MYPYPATH=plugins $(VENV)/bin/mypy
 	@PYTHONPATH=plugins $(VENV)/bin/lint-imports
+
+backup: $(VENV)/.ready ## Back up the local stack's database and artifacts into a new folder: make backup FOLDER=backups/today
+	@$(if $(FOLDER),,echo "Which folder?  make backup FOLDER=backups/today" >&2; exit 1;) $(RUN) -m ponte.backup create '$(FOLDER)' $(ARGS)
+
+restore: $(VENV)/.ready ## Put a backup in the place of the local stack's database: make restore FOLDER=backups/today
+	@$(if $(FOLDER),,echo "Which folder?  make restore FOLDER=backups/today" >&2; exit 1;) $(RUN) -m ponte.backup restore '$(FOLDER)' $(ARGS)
 
 bench: $(VENV)/.ready ## Compare scoring with other ways (one case: make bench ROWS=1000000 ESTIMATOR=logistic)
 	@PYTHONPATH=plugins:. $(VENV)/bin/python -m tests.bench.scoring \

@@ -112,7 +112,9 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     )
     compose = Compose(folder=folder, secrets=secrets, ui_port=_free_port(), db_port=_free_port())
     with (folder / ".env").open("a") as file:
-        file.write(f"PONTE_UI_PORT={compose.ui_port}\nPONTE_BACKUPS={folder}/backups\nPONTE_CODE_REVISION=tested\nPONTE_TAG=test\n")
+        file.write(
+            f"PONTE_UI_PORT={compose.ui_port}\nPONTE_BACKUPS={folder}/backups\nPONTE_CODE_REVISION=tested\nPONTE_TAG=test\n"
+        )
     service = f"{{environment: {{PONTE_MODELS: /models}}, volumes: ['{models}:/models:ro']}}"
     names = ("api-server", "scheduler", "dag-processor", "worker")
     override = "services:\n" + "".join(f"  {name}: {service}\n" for name in names)

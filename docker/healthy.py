@@ -1,0 +1,35 @@
+"""Health of this container: status 0 if each argument is well.
+
+`:port/path` answers over HTTP, `celery` answers to a ping through the broker, any other is the type of an Airflow job
+with a recent heartbeat. Airflow's own commands for that import all of Airflow: seconds of a core, six times a minute.
+"""
+
+# ruff: noqa: INP001 - a script of the image
+
+import os
+import socket
+import sys
+from urllib.request import urlopen
+
+JOB = """SELECT count(*) FROM job WHERE job_type = %s AND hostname = %s AND state = 'running'
+         AND latest_heartbeat > now() - interval '1 minute'"""
+
+
+def healthy(what: str) -> bool:
+    """Say whether `what` is well; many ways of being unwell raise an exception instead."""
+    if what.startswith(":"):
+        return bool(urlopen(f"http://localhost{what}", timeout=8))
+    if what == "celery":
+        from celery import Celery
+
+        app = Celery(broker=os.environ["AIRFLOW__CELERY__BROKER_URL"])
+        return bool(app.control.ping([f"celery@{socket.gethostname()}"], timeout=5))
+    import psycopg2
+
+    url = os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("+psycopg2", "")
+    with psycopg2.connect(url, connect_timeout=5) as connection, connection.cursor() as cursor:
+        cursor.execute(JOB, (what, socket.gethostname()))
+        return bool(cursor.fetchone()[0])
+
+
+sys.exit(not all(healthy(what) for what in sys.argv[1:]))

@@ -1,0 +1,12 @@
+#!/bin/sh
+# Makes databases, users and the pool what the settings say; every step can be repeated.
+set -eu
+export AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING # at INFO each of a hundred permissions of the UI is a line
+python -m ponte.provision
+airflow db migrate
+# The password comes twice from standard input, as if typed: arguments can be seen in the list of processes.
+# setsid: without a terminal, where `docker compose run` has one that would be asked instead.
+printf '%s\n' "$AIRFLOW_ADMIN_PASSWORD" "$AIRFLOW_ADMIN_PASSWORD" |
+    setsid --wait airflow users create --role Admin --username admin --email admin@localhost \
+        --firstname Ponte --lastname Admin
+airflow pools set ponte_score "$PONTE_SCORE_SLOTS" 'Shards that are scored at the same time, of all models'

@@ -1,0 +1,139 @@
+"""docker-compose.yaml keeps its promises: little is published, little is allowed, and secrets reach few."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docker-compose.yaml").read_text(encoding="utf-8")
+EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
+LONG_RUNNING = {name for name, service in SERVICES.items() if service["restart"] != "no"}
+
+LAWS = {
+    "it is restarted": lambda service: service["restart"] == "unless-stopped",
+    "its health is checked": lambda service: bool(service["healthcheck"]["test"]),
+}
+LAWS_FOR_ALL = {
+    "memory is limited": lambda service: bool(service["mem_limit"]),
+    "processes are limited": lambda service: service["pids_limit"] > 0,
+    "its log is rotated": lambda service: set(service["logging"]["options"]) == {"max-size", "max-file"},
+    "its file system is read-only": lambda service: service["read_only"] is True,
+    "it has no capabilities": lambda service: service["cap_drop"] == ["ALL"],
+    "it gains no privileges": lambda service: service["security_opt"] == ["no-new-privileges:true"],
+    "something reaps its children": lambda service: service["init"] is True,
+    "its image has a tag": lambda service: re.fullmatch(r"[a-z]+:(\d+|\$\{PONTE_TAG:-local})", service["image"]),
+}
+
+#: Who gets a secret. Each is needed there; another service in a line is a decision, not an accident.
+AIRFLOW = {"airflow-init", "api-server", "scheduler", "dag-processor", "ops"}
+ADMINISTRATION = {"airflow-init", "ops"}
+RUN_TASKS = {"scheduler", "worker"}
+READERS = {
+    "POSTGRES_PASSWORD": ADMINISTRATION | {"postgres"},
+    "PONTE_OWNER_PASSWORD": ADMINISTRATION,
+    "PONTE_ANALYST_PASSWORD": ADMINISTRATION,
+    "PONTE_TRAINER_PASSWORD": ADMINISTRATION | RUN_TASKS,
+    "PONTE_SCORER_PASSWORD": ADMINISTRATION | RUN_TASKS,
+    "PONTE_PROMOTER_PASSWORD": ADMINISTRATION | RUN_TASKS,
+    "PONTE_VIEWER_PASSWORD": ADMINISTRATION | {"api-server"},
+    "AIRFLOW_ADMIN_PASSWORD": ADMINISTRATION,
+    "AIRFLOW_DB_PASSWORD": AIRFLOW | {"worker"},
+    "AIRFLOW_FERNET_KEY": AIRFLOW,
+    "AIRFLOW_JWT_SECRET": {"api-server", "scheduler"},
+    "AIRFLOW_API_SECRET_KEY": {"api-server", "scheduler", "worker"},
+    "REDIS_PASSWORD": RUN_TASKS | {"redis"},
+}
+
+
+def test_what_runs_for_weeks_is_known() -> None:
+    assert sorted(LONG_RUNNING) == ["api-server", "dag-processor", "postgres", "redis", "scheduler", "worker"]
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("name", sorted(LONG_RUNNING))
+def test_what_runs_for_weeks_is_kept_running(name: str, law: str) -> None:
+    assert LAWS[law](SERVICES[name])
+
+
+@pytest.mark.parametrize("law", LAWS_FOR_ALL)
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_confined(name: str, law: str) -> None:
+    assert LAWS_FOR_ALL[law](SERVICES[name])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_only_ops_begins_as_root(name: str) -> None:
+    assert (SERVICES[name].get("user") == "root") == (name == "ops") == ("cap_add" in SERVICES[name])
+    assert not SERVICES[name].get("privileged", False)
+
+
+def test_only_the_ui_is_published_and_on_this_machine_alone() -> None:
+    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
+    assert published == {"api-server": ["${PONTE_UI_BIND:-127.0.0.1}:${PONTE_UI_PORT:-8080}:8080"]}
+
+
+def test_the_override_publishes_the_database_on_this_machine_alone() -> None:
+    override = yaml.safe_load((ROOT / "docker-compose.analysts.yaml").read_text(encoding="utf-8"))["services"]
+    assert {name: service["ports"] for name, service in override.items()} == {
+        "postgres": ["${PONTE_DB_BIND:-127.0.0.1}:${PONTE_DB_PORT:-5432}:5432"]
+    }
+
+
+def test_database_and_broker_have_no_way_out() -> None:
+    assert yaml.safe_load(TEXT)["networks"]["inside"]["internal"] is True
+    assert {name for name, service in SERVICES.items() if service["networks"] == ["inside"]} == {
+        "postgres", "redis", "dag-processor", "airflow-init",
+    }  # fmt: skip
+
+
+def test_the_override_for_developers_mounts_code_read_only() -> None:
+    override = yaml.safe_load((ROOT / "docker-compose.dev.yaml").read_text(encoding="utf-8"))["services"]
+    assert set(override) == {name for name, service in SERVICES.items() if service["image"].startswith("ponte:")}
+    for service in override.values():
+        assert all(re.fullmatch(r"\./(\w+):/opt/ponte/\1:ro", volume) for volume in service["volumes"])
+
+
+@pytest.mark.parametrize("secret", READERS)
+def test_a_secret_reaches_only_who_needs_it(secret: str) -> None:
+    readers = {name for name, service in SERVICES.items() if f"${{{secret}:?" in str(service)}
+    assert readers == READERS[secret]
+
+
+def test_secrets_are_required_generated_and_documented() -> None:
+    required = set(re.findall(r"\$\{(\w+):\?run \./ponte-secrets first\}", TEXT))
+    documented = set(re.findall(r"^(\w+)=$", EXAMPLE, flags=re.MULTILINE))
+    assert required == documented == set(READERS)
+
+
+def test_settings_have_the_documented_default() -> None:
+    files = [ROOT / name for name in ("docker-compose.yaml", "docker-compose.analysts.yaml")]
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    # The default of one setting is made of another one.
+    text = text.replace("localhost:${PONTE_UI_PORT:-8080}", "localhost:8080")
+    documented = set(re.findall(r"^# (PONTE_\w+)=(.*)$", EXAMPLE, flags=re.MULTILINE))
+    assert documented == set(re.findall(r"\$\{(\w+):-([^}]*)\}", text))
+
+
+def test_no_password_stands_in_a_file() -> None:
+    for path in [
+        ROOT / ".env.example",
+        ROOT / "Dockerfile",
+        *ROOT.glob("docker-compose*.yaml"),
+        *ROOT.glob("docker/*"),
+    ]:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"(?i)(password|secret|key)\w*\s*[=:]\s*[\"']?\w*[0-9a-f]{8}", text), path
+        assert not re.search(r"://\w+:(?!\\?\s*\$\{)[^\s/]+@", text), path
+    # A variable that holds a secret has no default: neither ${SECRET} nor ${SECRET:-value}.
+    assert not re.search(r"\$\{?\w*(PASSWORD|SECRET|KEY)\w*(:-|-|\})", TEXT)
+
+
+def test_nothing_reaches_the_image_by_accident() -> None:
+    rules = [line for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] != "#"]
+    copied = re.findall(r"^COPY (?!--from)(\S+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert rules[0] == "*"
+    assert {rule[1:] for rule in rules if rule.startswith("!")} == set(copied)

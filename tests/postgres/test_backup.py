@@ -1,0 +1,578 @@
+"""A backup put back is the same database with the same files; whatever is wrong with one, nothing is lost over it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import sqlalchemy as sa
+from tests.postgres.test_quarantine import NO_ITEMS
+from tests.sample_model import AS_OF, NEXT_WEEK, WEEK, World
+from upath import UPath
+
+from ponte import backup, postgres_programs, registry, versions
+from ponte.artifacts import ArtifactStore
+from ponte.database import Database, is_transient
+from ponte.errors import DatabaseUnavailable, PonteError
+
+if TYPE_CHECKING:
+    from tests.conftest import Cluster
+
+THIRD_WEEK = NEXT_WEEK + dt.timedelta(days=7)
+#: A role that owns a table, may read others, and is named in rights and settings of the database.
+ROLE = "ponte_test_backup"
+
+#: Owner and rights of everything that has them, whether written down or there by default.
+RIGHTS = """
+SELECT 'relation ' || c.oid::regclass, c.relowner::regrole::text, ARRAY(
+    SELECT a::text FROM unnest(coalesce(
+        c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner))) a ORDER BY 1)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname !~ '^(pg_|information_schema)'
+UNION ALL SELECT 'schema ' || nspname, nspowner::regrole::text, ARRAY(
+    SELECT a::text FROM unnest(coalesce(nspacl, acldefault('n', nspowner))) a ORDER BY 1)
+FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema)'
+UNION ALL SELECT 'function ' || p.oid::regprocedure, proowner::regrole::text, ARRAY(
+    SELECT a::text FROM unnest(coalesce(proacl, acldefault('f', proowner))) a ORDER BY 1)
+FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace WHERE n.nspname !~ '^(pg_|information_schema)'
+UNION ALL SELECT 'database', datdba::regrole::text, ARRAY[
+    ARRAY(SELECT a::text FROM unnest(datacl) a ORDER BY 1)::text, datcollate, datctype, datlocale,
+    datlocprovider::text, encoding::text, datconnlimit::text, shobj_description(oid, 'pg_database')]
+FROM pg_database WHERE datname = current_database()
+UNION ALL SELECT 'setting', coalesce(r.rolname, ''), ARRAY(SELECT unnest(setconfig) ORDER BY 1)
+FROM pg_db_role_setting
+LEFT JOIN pg_roles r ON r.oid = setrole
+WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+ORDER BY 1, 2
+"""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A database with its artifact root, as whoever administers them sees them."""
+
+    server: Cluster
+    name: str
+    root: Path
+
+    @property
+    def url(self) -> sa.URL:
+        return sa.make_url(self.server._server.url(self.name, "postgres", "sesame"))
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        with Database(self.url).begin() as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(query.replace("%", "%%"))]
+
+    def databases(self) -> list[str]:
+        """Return the names of all databases that stem from this one."""
+        found = replace(self, name="postgres").rows(
+            f"SELECT datname FROM pg_database WHERE datname ~ '^{self.name}(_|$)'"
+        )
+        return sorted(name for (name,) in found)
+
+    def content(self) -> dict[str, Any]:
+        """Return a checksum of every table, view and sequence, and who may do what."""
+        relations = self.rows(
+            "SELECT format('%I.%I', nspname, relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE relkind IN ('r', 'p', 'v') AND nspname !~ '^(pg_|information_schema)' ORDER BY 1"
+        )
+        checksum = "SELECT count(*) || ':' || coalesce(md5(string_agg(t::text, ',' ORDER BY t::text)), '') FROM {} t"
+        return {
+            **{name: self.rows(checksum.format(name)) for (name,) in relations},
+            "partitions": self.rows(
+                "SELECT inhparent::regclass::text, inhrelid::regclass::text FROM pg_inherits ORDER BY 1, 2"
+            ),
+            "sequences": self.rows("SELECT schemaname, sequencename, last_value FROM pg_sequences ORDER BY 1, 2"),
+            "rights": self.rows(RIGHTS),
+        }
+
+    def files(self) -> dict[str, bytes]:
+        return {p.relative_to(self.root).as_posix(): p.read_bytes() for p in self.root.rglob("*") if p.is_file()}
+
+    def create(self, folder: Path) -> backup.Manifest:
+        return backup.create(folder, self.url, self.root.as_uri())
+
+    def restore(self, folder: Path, *, replace: bool = False) -> str | None:
+        return backup.restore(folder, self.url, self.root.as_uri(), replace=replace)[1]
+
+    def world(self, old: World) -> World:
+        """Return the same world on this database and this artifact root."""
+        db = Database(old.db.url.set(database=self.name))
+        return World(db=db, store=ArtifactStore(UPath(self.root)), folder=old.folder)
+
+
+@pytest.fixture
+def world(trained: World) -> World:
+    """A champion, two published weeks, and rows in quarantine."""
+    world = trained.with_model(checks=NO_ITEMS)
+    world.run(run_id="first week")
+    world.run(run_id="second week", week=NEXT_WEEK)
+    return world
+
+
+@pytest.fixture
+def role(server: Cluster) -> str:
+    """A role that is there for the session."""
+    unless = f"IF to_regrole('{ROLE}') IS NULL"
+    server.execute(f"DO $$ BEGIN {unless} THEN CREATE ROLE {ROLE} LOGIN PASSWORD 'sesame'; END IF; END $$")
+    return ROLE
+
+
+@pytest.fixture
+def pair(server: Cluster, world: World) -> Iterator[Pair]:
+    """What is backed up; databases that are kept beside it are dropped after the test."""
+    pair = Pair(server, str(world.db.url.database), Path(world.store.root.path))
+    yield pair
+    for name in pair.databases():
+        if name != pair.name:
+            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    if pair.name not in pair.databases():
+        server.execute(f"CREATE DATABASE {pair.name}")  # the fixture below drops it
+
+
+@pytest.fixture
+def elsewhere(pair: Pair, tmp_path: Path) -> Pair:
+    """A database that does not exist, and an artifact root without anything."""
+    return Pair(pair.server, f"{pair.name}_elsewhere", tmp_path / "elsewhere")
+
+
+# ---------------------------------------------------------------- the round trip
+
+
+def give_rights(pair: Pair, role: str) -> None:
+    """Set all that a database can have beside its content."""
+    for statement in (
+        f"REVOKE CONNECT ON DATABASE {pair.name} FROM PUBLIC",
+        f"GRANT CONNECT, TEMPORARY ON DATABASE {pair.name} TO {role} WITH GRANT OPTION",
+        f"ALTER DATABASE {pair.name} SET search_path = ponte, \"$user\", 'public'",
+        f"ALTER DATABASE {pair.name} SET ponte.motto = 'it''s 100 %, \\ and all'",
+        f"ALTER ROLE {role} IN DATABASE {pair.name} SET statement_timeout = '1h'",
+        f"ALTER DATABASE {pair.name} CONNECTION LIMIT 90",
+        f"COMMENT ON DATABASE {pair.name} IS 'it''s 100 %, :all of it'",
+        f"GRANT USAGE ON SCHEMA ponte, predictions, ponte_data TO {role}",
+        f"GRANT SELECT ON predictions.visits TO {role}",
+        f"GRANT UPDATE (status) ON ponte.batch TO {role}",
+        f"ALTER TABLE ponte_data.visits__prediction_1 OWNER TO {role}",
+        f"ALTER DEFAULT PRIVILEGES IN SCHEMA shop GRANT SELECT ON TABLES TO {role}",
+        "REVOKE EXECUTE ON FUNCTION ponte.champion_at FROM PUBLIC",
+        'CREATE TABLE shop."50 % off: ""it\'s"" \\" AS SELECT 1 AS n',
+    ):
+        pair.server.execute(statement.replace("%", "%%"), pair.name)
+
+
+def test_what_is_put_back_is_what_was_there(
+    pair: Pair, elsewhere: Pair, world: World, tmp_path: Path, role: str
+) -> None:
+    give_rights(pair, role)
+    before, files = pair.content(), pair.files()
+    assert before["ponte.quarantine"] != [("0:",)]
+    assert len(before["partitions"]) > 2
+    manifest = pair.create(tmp_path / "backup")
+    assert manifest.dump.row_counts["ponte.version"] == 1
+    assert manifest.dump.row_counts["predictions.visits"] > 500
+    assert backup.verify(tmp_path / "backup") == manifest
+    assert elsewhere.restore(tmp_path / "backup") is None
+    assert elsewhere.content() == before
+    assert elsewhere.files() == files
+    assert pair.content() == before
+
+
+def test_scoring_goes_on_where_it_stood(pair: Pair, elsewhere: Pair, world: World, tmp_path: Path) -> None:
+    last = world.ask("SELECT max(batch_id) FROM ponte.batch")
+    pair.create(tmp_path / "backup")
+    elsewhere.restore(tmp_path / "backup")
+    expected = world.run(run_id="third week", week=THIRD_WEEK)
+    there = elsewhere.world(world)
+    batch = there.run(run_id="third week", week=THIRD_WEEK)
+    assert batch.batch_id == expected.batch_id == last + 1
+    assert there.published_checksum(THIRD_WEEK) == world.published_checksum(THIRD_WEEK)
+    again = there.train(run_id="again", as_of=AS_OF + dt.timedelta(days=14))
+    assert again.version.version == 2
+
+
+def test_the_old_database_is_kept_and_its_sessions_end(pair: Pair, world: World, tmp_path: Path) -> None:
+    before, files = pair.content(), pair.files()
+    pair.create(tmp_path / "backup")
+    world.run(run_id="third week", week=THIRD_WEEK)
+    later = pair.content()
+    [lost, changed, *_] = sorted(pair.root.rglob("*.joblib")) + sorted(pair.root.rglob("*.parquet"))
+    lost.unlink()
+    changed.write_bytes(b"changed")
+    with world.db.engine.connect() as open_session:
+        open_session.exec_driver_sql("SELECT 1")
+        kept = pair.restore(tmp_path / "backup", replace=True)
+        with pytest.raises(sa.exc.OperationalError, match=r"closed|terminating"):
+            open_session.exec_driver_sql("SELECT 1")
+    assert kept is not None
+    assert pair.databases() == [pair.name, kept]
+    assert pair.content() == before
+    assert pair.files() == files
+    assert replace(pair, name=kept).content() == later
+
+
+def test_an_empty_database_needs_no_permission(pair: Pair, migrated: str, tmp_path: Path) -> None:
+    before = pair.content()
+    pair.create(tmp_path / "backup")
+    pair.server.execute(f"DROP DATABASE {pair.name} WITH (FORCE)")
+    pair.server.execute(f"CREATE DATABASE {pair.name} TEMPLATE {migrated}")
+    assert pair.restore(tmp_path / "backup") is None
+    assert pair.databases() == [pair.name]
+    assert pair.content() == before
+
+
+def test_artifacts_may_be_in_object_storage(pair: Pair, elsewhere: Pair, tmp_path: Path) -> None:
+    pair.create(tmp_path / "backup")
+    backup.restore(tmp_path / "backup", elsewhere.url, "memory://store/artifacts")
+    found = {name: path.read_bytes() for name, path in backup.list_artifacts(UPath("memory://store/artifacts")).items()}
+    assert found == pair.files()
+    second = backup.create(tmp_path / "second", elsewhere.url, "memory://store/artifacts")
+    assert (tmp_path / "second" / "artifacts").is_dir()
+    assert second.dump == backup.verify(tmp_path / "backup").dump
+
+
+# ---------------------------------------------------------------- a backup that is not one
+
+
+def largest(folder: Path, pattern: str) -> Path:
+    return max(folder.rglob(pattern), key=lambda path: path.stat().st_size)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "tampered artifact": (lambda f: flip(largest(f, "*.joblib")), "changed file artifacts/"),
+    "tampered dump": (lambda f: flip(largest(f, "*.dat.gz")), "changed file database/"),
+    "truncated dump": (lambda f: os.truncate(largest(f, "*.dat.gz"), 100), "changed file database/"),
+    "missing file": (lambda f: largest(f, "*.parquet").unlink(), "missing file artifacts/"),
+    "missing part of the dump": (lambda f: largest(f, "*.dat.gz").unlink(), "missing file database/"),
+    "extra file": (lambda f: (f / "artifacts" / "more").write_text("x"), "extra file artifacts/more"),
+    "no manifest": (lambda f: (f / "manifest.json").unlink(), "this is no backup"),
+    "half a manifest": (lambda f: os.truncate(f / "manifest.json", 1000), "manifest.json is damaged"),
+    "another format": (lambda f: (f / "manifest.json").write_text('{"format": 99}'), "unknown format"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_backup_is_refused_before_anything_is_done(
+    damage: str, pair: Pair, elsewhere: Pair, tmp_path: Path
+) -> None:
+    change, said = DAMAGES[damage]
+    pair.create(tmp_path / "backup")
+    change(tmp_path / "backup")
+    with pytest.raises(PonteError, match=said):
+        backup.verify(tmp_path / "backup")
+    with pytest.raises(PonteError, match=said):
+        elsewhere.restore(tmp_path / "backup")
+    assert elsewhere.databases() == []
+    assert not elsewhere.root.exists()
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the manifest as if the backup had been written so."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def break_the_data(folder: Path) -> str:
+    """Damage the dump so that pg_restore finds out, half way."""
+    file = largest(folder, "*.dat.gz")
+    flip(file)
+    digest = backup.digest_of(file)
+    entry = {"sha256": digest.sha256, "byte_count": digest.byte_count}
+    rewrite(folder, lambda manifest: manifest["files"].update({f"database/{file.name}": entry}))
+    return "pg_restore failed"
+
+
+def lose_a_row(folder: Path) -> str:
+    rewrite(folder, lambda manifest: manifest["dump"]["row_counts"].update({"ponte.batch": 99}))
+    return r"ponte\.batch: 2 rows, in the backup 99"
+
+
+def lose_a_table(folder: Path) -> str:
+    rewrite(folder, lambda manifest: manifest["dump"]["row_counts"].update({"ponte.gone": 1}))
+    return r"ponte\.gone: None rows, in the backup 1"
+
+
+@pytest.mark.parametrize("wrong", [break_the_data, lose_a_row, lose_a_table], ids=lambda f: f.__name__)
+def test_a_restore_that_fails_half_way_leaves_the_old_database(
+    wrong: Callable[[Path], str], pair: Pair, world: World, tmp_path: Path
+) -> None:
+    pair.create(tmp_path / "backup")
+    world.run(run_id="third week", week=THIRD_WEEK)
+    before, files = pair.content(), pair.files()
+    said = wrong(tmp_path / "backup")
+    with world.db.engine.connect() as session:
+        with pytest.raises(PonteError, match=said):
+            pair.restore(tmp_path / "backup", replace=True)
+        session.exec_driver_sql("SELECT 1")
+    assert pair.databases() == [pair.name]
+    assert pair.content() == before
+    assert pair.files() == files
+
+
+def test_a_lost_race_for_the_name_leaves_the_old_database(
+    pair: Pair, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.create(tmp_path / "backup")
+    before = pair.content()
+    monkeypatch.setattr(postgres_programs, "require_room", lambda *_, **__: None)
+    with world.db.engine.connect() as session:
+        session.exec_driver_sql("SELECT 1")
+        with pytest.raises(sa.exc.DBAPIError, match="being accessed by other users"):
+            pair.restore(tmp_path / "backup")
+    assert pair.databases() == [pair.name]
+    assert pair.content() == before
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def test_rows_are_not_overwritten_without_permission(pair: Pair, tmp_path: Path) -> None:
+    pair.create(tmp_path / "backup")
+    before = pair.content()
+    with pytest.raises(PonteError, match="the database is not empty"):
+        pair.restore(tmp_path / "backup")
+    assert pair.databases() == [pair.name]
+    assert pair.content() == before
+
+
+def test_an_empty_database_in_use_is_not_replaced_without_permission(
+    pair: Pair, migrated: str, world: World, tmp_path: Path
+) -> None:
+    pair.create(tmp_path / "backup")
+    pair.server.execute(f"DROP DATABASE {pair.name} WITH (FORCE)")
+    pair.server.execute(f"CREATE DATABASE {pair.name} TEMPLATE {migrated}")
+    with world.db.engine.connect() as session:
+        session.exec_driver_sql("SELECT 1")
+        with pytest.raises(PonteError, match=r"the database is in use(.|\n)*got: ponte\w* ponte"):
+            pair.restore(tmp_path / "backup")
+    assert pair.databases() == [pair.name]
+
+
+def test_a_stored_file_that_differs_is_not_overwritten_without_permission(
+    pair: Pair, elsewhere: Pair, tmp_path: Path
+) -> None:
+    pair.create(tmp_path / "backup")
+    shutil.copytree(pair.root, elsewhere.root)
+    largest(elsewhere.root, "*.joblib").write_bytes(b"changed")
+    files = elsewhere.files()
+    with pytest.raises(PonteError, match=r"stored files differ(.|\n)*model\.joblib"):
+        elsewhere.restore(tmp_path / "backup")
+    assert elsewhere.databases() == []
+    assert elsewhere.files() == files
+
+
+def test_a_backup_goes_into_a_new_folder(pair: Pair, tmp_path: Path) -> None:
+    (tmp_path / "backup").mkdir()
+    (tmp_path / "backup" / "mine").write_text("mine")
+    with pytest.raises(PonteError, match="not empty"):
+        pair.create(tmp_path / "backup")
+    assert [p.name for p in (tmp_path / "backup").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("pattern", ["*.joblib", "manifest.json", "*.parquet"])
+def test_a_database_whose_artifacts_are_lost_is_no_backup(pair: Pair, tmp_path: Path, pattern: str) -> None:
+    [lost, *_] = pair.root.rglob(pattern)
+    lost.unlink()
+    with pytest.raises(PonteError, match=rf"the database names artifacts that are not there(.|\n)*{lost.name}"):
+        pair.create(tmp_path / "backups" / "backup")
+    assert list((tmp_path / "backups").iterdir()) == []
+
+
+def test_a_role_that_is_missing_is_named(pair: Pair, elsewhere: Pair, tmp_path: Path) -> None:
+    pair.server.execute("CREATE ROLE ponte_test_gone")
+    pair.server.execute("GRANT SELECT ON ponte.batch TO ponte_test_gone", pair.name)
+    pair.create(tmp_path / "backup")
+    pair.server.execute("DROP OWNED BY ponte_test_gone", pair.name)
+    pair.server.execute("DROP ROLE ponte_test_gone")
+    with pytest.raises(PonteError, match=r"got: ponte_test_gone\n(.|\n)*python -m ponte\.provision"):
+        elsewhere.restore(tmp_path / "backup")
+    assert elsewhere.databases() == []
+
+
+# ---------------------------------------------------------------- while others work, and when it is killed
+
+
+def environment(pair: Pair) -> dict[str, str]:
+    found = {name: value for name, value in os.environ.items() if not name.startswith(("PONTE_", "PG"))}
+    return {**found, "PYTHONPATH": "plugins", "PONTE_ARTIFACTS": pair.root.as_uri()}
+
+
+def command(pair: Pair, *arguments: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "ponte.backup", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(pair),
+    )
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda s: s.name)
+def test_a_backup_that_is_killed_is_none(pair: Pair, tmp_path: Path, how: signal.Signals) -> None:
+    backups = tmp_path / "backups"
+    os.mkfifo(pair.root / "zz_pipe")  # nobody writes to it: copying the artifacts never ends
+    process = command(pair, "create", backups / "backup", "--database", pair.url.render_as_string(False))
+    wait_for(lambda: list(backups.glob(".backup.*.partial/artifacts/*")))
+    time.sleep(0.5)
+    assert [p.suffix for p in backups.iterdir()] == [".partial"]
+    process.send_signal(how)
+    process.communicate()
+    (pair.root / "zz_pipe").unlink()
+    assert not (backups / "backup").exists()
+    if how is not signal.SIGKILL:
+        assert process.returncode == 130
+        assert list(backups.iterdir()) == []
+    with pytest.raises(PonteError, match="this is no backup"):
+        backup.verify(backups / "backup")
+    pair.create(backups / "backup")
+
+
+def as_airflow_does(step: Callable[[], object]) -> None:
+    """Run a step; after a passing fault again, up to four times."""
+    for left in reversed(range(5)):
+        try:
+            step()
+        except Exception as error:
+            if not left or not (isinstance(error, DatabaseUnavailable) or is_transient(error)):
+                raise
+            time.sleep(0.5)
+        else:
+            return
+
+
+def test_a_backup_of_a_database_at_work_is_of_one_moment(
+    pair: Pair, elsewhere: Pair, world: World, tmp_path: Path
+) -> None:
+    stop, faults = threading.Event(), []
+
+    def work() -> None:
+        number = 0
+        try:
+            while not stop.is_set():
+                number += 1
+                week = (WEEK, NEXT_WEEK, THIRD_WEEK)[number % 3]
+                as_airflow_does(lambda week=week, number=number: world.run(run_id=f"run {number}", week=week))
+                if number % 4 == 0:
+                    as_of = AS_OF + dt.timedelta(days=7 * (number // 4))
+                    as_airflow_does(lambda as_of=as_of, number=number: world.train(run_id=f"t {number}", as_of=as_of))
+        except Exception as error:  # noqa: BLE001 - shown by the test
+            faults.append(error)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        folders = [tmp_path / f"backup {n}" for n in range(4)]
+        for folder in folders:
+            pair.create(folder)
+    finally:
+        stop.set()
+        worker.join()
+    assert not faults
+    batches = []
+    for folder in folders:
+        backup.verify(folder)
+        elsewhere.restore(folder, replace=True)
+        there = elsewhere.world(world)
+        batches.append(there.ask("SELECT max(batch_id) FROM ponte.batch"))
+        # Of each batch that was finished every row is there, published or set aside.
+        assert not there.rows(
+            "SELECT * FROM ponte.batch_overview b WHERE published AND rows_frozen <> rows_quarantined + "
+            "(SELECT count(*) FROM predictions.visits v WHERE v.batch_id = b.batch_id)"
+        )
+        for (number,) in there.rows("SELECT version FROM ponte.version"):
+            versions.load_version(there.store, registry.get_version(there.db, "visits", number))
+    assert batches[0] < batches[-1]
+
+
+def test_a_table_that_is_gone_when_it_would_be_locked_means_another_attempt(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.server.execute("CREATE TABLE shop.brief AS SELECT 1 AS n", pair.name)
+    attempts, relations, run = [], postgres_programs._relations, postgres_programs.run_program
+
+    def drop_between(connection: sa.Connection, kinds: str) -> list[str]:
+        found = relations(connection, kinds)
+        pair.server.execute("DROP TABLE IF EXISTS shop.brief", pair.name)
+        return found
+
+    def fail_in_parallel(program: str, arguments: list[str], url: sa.URL) -> None:
+        attempts.append(arguments[2])
+        run(program, arguments, url)
+        if arguments[2] == "--jobs=2":
+            raise PonteError("could not obtain lock")
+
+    monkeypatch.setattr(postgres_programs, "PAUSES", (0, 0, 0))
+    monkeypatch.setattr(postgres_programs, "_relations", drop_between)
+    monkeypatch.setattr(postgres_programs, "run_program", fail_in_parallel)
+    pair.create(tmp_path / "backup")
+    assert attempts == ["--jobs=2", "--jobs=1"]
+    backup.verify(tmp_path / "backup")
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def test_the_commands_work_together_and_never_show_the_password(pair: Pair, tmp_path: Path) -> None:
+    url, folder = pair.url.render_as_string(False), tmp_path / "backup"
+    process = command(pair, "create", folder, "--database", url)
+    said, progress = process.communicate()
+    assert process.returncode == 0, progress
+    assert said.startswith(f"{folder}: ")
+    assert "database" in progress
+    process = command(pair, "verify", folder)
+    assert "is whole" in process.communicate()[0]
+    process = command(pair, "restore", folder, "--database", url)
+    _, why = process.communicate()
+    assert process.returncode == 1
+    assert "the database is not empty" in why
+    process = command(pair, "restore", folder, "--replace", "--database", url)
+    said, _ = process.communicate()
+    assert process.returncode == 0
+    assert f"The database that was there is now {pair.name}_before_" in said
+    process = command(pair, "create", tmp_path / "second", "--database", url.replace("sesame", "secret"))
+    said, why = process.communicate()
+    assert process.returncode == 1
+    assert "authentication failed" in why
+    assert "secret" not in said + why
+    assert not any("sesame" in file.read_text(errors="replace") for file in folder.rglob("*.json"))
+
+
+def test_no_program_is_given_the_password_as_an_argument(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, popen = [], subprocess.Popen
+
+    def start(arguments: list[str], **options: Any) -> Any:
+        started.append((arguments, options["env"]))
+        return popen(arguments, **options)
+
+    monkeypatch.setattr(postgres_programs.subprocess, "Popen", start)
+    pair.create(tmp_path / "backup")
+    assert started
+    for arguments, variables in started:
+        assert "sesame" not in " ".join(arguments)
+        assert variables["PGPASSWORD"] == "sesame"
