@@ -45,7 +45,7 @@ def test_upgrades_at_once_all_succeed(empty_url: str) -> None:
         process.join()
 
     assert [process.exitcode for process in processes] == [0] * 4
-    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0003",)]
+    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0004",)]
 
 
 def test_every_table_view_function_and_column_for_people_has_a_comment(trained: World) -> None:
@@ -243,7 +243,7 @@ def of_revision_2(trained: World, url: str, *, under_way: str) -> World:
         "prediction bigint NOT NULL CONSTRAINT score_is_probability CHECK (score BETWEEN 0 AND 1), "
         "score double precision NOT NULL, scored_at timestamp with time zone NOT NULL"
     )
-    view = trained.ask("SELECT pg_get_viewdef('predictions.visits'::regclass)")
+    view = trained.ask("SELECT pg_get_viewdef('predictions.visits'::regclass)").replace("ponte_data.", "ponte.")
     latest = trained.ask("SELECT pg_get_viewdef('predictions.visits_latest'::regclass)")
     with old.db.begin() as connection:
         connection.exec_driver_sql(
