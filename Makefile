@@ -53,7 +53,7 @@ compose-demo: ## Run the demo inside the stack of docker compose (start that fir
 	@docker compose run --rm ops python -m ponte.demo
 
 compose-test: $(VENV)/.ready ## Test the compose stack on a Docker engine: demo, network, a kill of each service (about 40 min)
-	@PONTE_COMPOSE_TEST=1 $(RUN) -m pytest tests/compose -v -s $(ARGS)
+	@PONTE_COMPOSE_TEST=1 $(RUN) -m pytest tests/compose -v -s -p no:randomly $(ARGS)
 
 lint: $(VENV)/.ready ## Check style, types and the direction of imports
 	@$(VENV)/bin/ruff check

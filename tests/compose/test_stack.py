@@ -177,7 +177,7 @@ def test_a_kill_in_the_middle_of_scoring_loses_and_repeats_nothing(big: Compose,
 
 
 def killed(big: Compose, service: str) -> None:
-    run_id = f"kill {service}"
+    run_id = f"kill_{service}"
     start_scoring(big, run_id)
     wait_until_scoring(big, run_id, shards=2)
     container = big.kill(service)
@@ -211,12 +211,11 @@ def workers_of(compose: Compose, run_id: str) -> Counter[str]:
 def test_with_the_profile_celery_shards_spread_over_the_workers(big: Compose, workers: int) -> None:
     big("--profile", "celery", "up", "-d", "--wait", "--scale", f"worker={workers}")
     deadline = time.monotonic() + 180
-    while "CeleryExecutor" not in big(
-        "exec", "-T", "scheduler", "sh", "-c", "tr '\\0' '\\n' </proc/*/environ | sort -u", check=False
-    ):
+    environment = "cat /proc/[0-9]*/environ | tr '\\0' '\\n'"
+    while "EXECUTOR=CeleryExecutor" not in big("exec", "-T", "scheduler", "sh", "-c", environment, check=False):
         assert time.monotonic() < deadline, "the scheduler goes on with the LocalExecutor"
         time.sleep(2)
-    run_id = f"celery {workers}"
+    run_id = f"celery_{workers}"
     start_scoring(big, run_id)
     assert outcome(big, run_id) == "success"
     spread = workers_of(big, run_id)
