@@ -4,9 +4,11 @@ set -eu
 export AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING # at INFO each of a hundred permissions of the UI is a line
 python -m ponte.provision
 airflow db migrate
+# Only into an empty list: whoever has renamed or deleted `admin` does not want it back.
 # The password comes twice from standard input, as if typed: arguments can be seen in the list of processes.
 # setsid: without a terminal, where `docker compose run` has one that would be asked instead.
-printf '%s\n' "$AIRFLOW_ADMIN_PASSWORD" "$AIRFLOW_ADMIN_PASSWORD" |
+airflow users list --output plain | grep -q '@' ||
+    printf '%s\n' "$AIRFLOW_ADMIN_PASSWORD" "$AIRFLOW_ADMIN_PASSWORD" |
     setsid --wait airflow users create --role Admin --username admin --email admin@localhost \
         --firstname Ponte --lastname Admin
 airflow pools set ponte_score "$PONTE_SCORE_SLOTS" 'Shards that are scored at the same time, of all models'

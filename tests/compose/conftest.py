@@ -44,12 +44,13 @@ class Compose:
     secrets: dict[str, str]
     ui_port: int
     db_port: int
+    #: Compose files, in their order.
+    files: list[Path]
 
     def __call__(self, *arguments: str, check: bool = True, stdin: str | None = None) -> str:
         """Run `docker compose` in the project; return what it prints."""
-        files = [ROOT / "docker-compose.yaml", self.folder / "override.yaml"]
         command = ["docker", "compose", "-p", "ponte-test", "--env-file", str(self.folder / ".env")]
-        command += [part for file in files for part in ("-f", str(file))]
+        command += [part for file in self.files for part in ("-f", str(file))]
         done = subprocess.run(
             [*command, *arguments], capture_output=True, text=True, check=False, cwd=ROOT, input=stdin
         )
@@ -58,14 +59,16 @@ class Compose:
         return done.stdout
 
     def containers(self, service: str = "") -> list[dict[str, Any]]:
-        """Return what the engine knows of the containers that run, of one service or of all."""
-        ids = self("--profile", "*", "ps", "-q", *([service] if service else [])).split()
-        return list(json.loads(_run("docker", "inspect", *ids))) if ids else []
+        """Return what the engine knows of the containers, of one service or of all that are meant to run."""
+        ids = self("--profile", "*", "ps", "-aq", *([service] if service else [])).split()
+        found = json.loads(_run("docker", "inspect", *ids)) if ids else []
+        return [c for c in found if c["Config"]["Labels"]["com.docker.compose.service"] not in ("airflow-init", "ops")]
 
     def kill(self, service: str) -> str:
         """Kill the first process of a service's container with SIGKILL, as the kernel would; return its container."""
         [container, *_] = self.containers(service)
-        # Not `docker kill`: the engine takes that for somebody's wish, and does not start the container again.
+        # As root on the engine's own machine. Not `docker kill`: the engine takes that for somebody's wish, and does not
+        # start the container again.
         os.kill(container["State"]["Pid"], 9)
         return str(container["Id"])
 
@@ -110,7 +113,8 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     secrets = dict(
         line.split("=", 1) for line in (folder / ".env").read_text().splitlines() if "=" in line and line[0] != "#"
     )
-    compose = Compose(folder=folder, secrets=secrets, ui_port=_free_port(), db_port=_free_port())
+    files = [ROOT / "docker-compose.yaml", folder / "override.yaml"]
+    compose = Compose(folder=folder, secrets=secrets, ui_port=_free_port(), db_port=_free_port(), files=files)
     with (folder / ".env").open("a") as file:
         file.write(
             f"PONTE_UI_PORT={compose.ui_port}\nPONTE_BACKUPS={folder}/backups\nPONTE_CODE_REVISION=tested\nPONTE_TAG=test\n"
@@ -120,6 +124,7 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     override = "services:\n" + "".join(f"  {name}: {service}\n" for name in names)
     (folder / "override.yaml").write_text(override)
     try:
+        compose("--profile", "*", "down", "-v", "--timeout", "1")  # of a test that was killed
         compose("up", "-d", "--build", "--wait", "--wait-timeout", "600")
         yield compose
     finally:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ponte.local import programs
+
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yaml").read_text(encoding="utf-8")
 EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
@@ -137,3 +139,15 @@ def test_nothing_reaches_the_image_by_accident() -> None:
     copied = re.findall(r"^COPY (?!--from)(\S+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert rules[0] == "*"
     assert {rule[1:] for rule in rules if rule.startswith("!")} == set(copied)
+
+
+def test_initdb_takes_what_the_compose_file_asks_for(tmp_path: Path) -> None:
+    """The entrypoint of the public image hands the arguments to initdb; in its locale or none, that must work."""
+    arguments = SERVICES["postgres"]["environment"]["POSTGRES_INITDB_ARGS"].split()
+    account = programs.server_account()
+    if account is not None:
+        programs.give(tmp_path, account)
+        programs.open_the_way(tmp_path, account)
+        programs.make_readable(programs.binaries().parent, account)
+    result = programs.run("initdb", [*arguments, "--no-sync", "-D", str(tmp_path / "data")], account, tmp_path / "data")
+    assert result.status == 0, result.output

@@ -100,7 +100,7 @@ def _compose(environ: Mapping[str, str]) -> Target:
         hints=f"""\
   Airflow UI   the port that docker compose publishes, by default http://localhost:8080; user admin, password in .env
   report       /ponte/report/{MODEL}/1 there   of version 1, after the login
-  stop         docker compose down   the data stay; `docker compose up -d --wait` goes on with them""",
+  stop         docker compose --profile "*" down   the data stay; `docker compose up -d --wait` goes on with them""",
     )
 
 

@@ -104,6 +104,8 @@ def _airflow_options(settings: Settings, secrets: Secrets, server: Server) -> di
         ("scheduler", "scheduler_health_check_server_port"): str(settings.scheduler_port),
         # Ten small tasks in a row: 12.4 s with the default of 1 s, 7-10 s with this.
         ("scheduler", "scheduler_idle_sleep_time"): "0.2",
+        # Tasks of a killed scheduler are run again after a minute at most, and not after five.
+        ("scheduler", "orphaned_tasks_check_interval"): "30",
         # A worker that has missed the end of its task's process looks again after this time: with the default of 5 s
         # every fifth task kept its worker 5 s longer than it ran, and others waited for a free one.
         ("workers", "min_heartbeat_interval"): "1",
