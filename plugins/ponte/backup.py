@@ -311,7 +311,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except sa.exc.DBAPIError as error:
         print(f"\nthe database refused: {error.orig}", file=sys.stderr)
     except KeyboardInterrupt:
-        print("\nInterrupted; the database is as it was.", file=sys.stderr)
+        print("\nInterrupted.", file=sys.stderr)
         return 130
     else:
         return 0

@@ -5,10 +5,13 @@ Rows that steer (batches, events) go through SQLAlchemy; rows by the million go 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
@@ -22,6 +25,12 @@ if TYPE_CHECKING:
 #: The server looks every ten seconds whether the client of a running statement is still there: the statement of a task
 #: that was killed must not hold its locks against the retry until it ends by itself.
 SESSION = {"options": "-c TimeZone=UTC -c client_connection_check_interval=10s", "application_name": "ponte"}
+
+#: How often something is tried that lets go when it has waited too long for a lock.
+LOCK_TRIES = 5
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 #: Schema of the tables that hold rows of one batch: frozen inputs and staged predictions.
 DATA_SCHEMA = "ponte_data"
@@ -150,3 +159,16 @@ def is_transient(error: BaseException) -> bool:
 def limit_lock_waits(connection: sa.Connection, timeout: str) -> None:
     """Let the caller's transaction wait for a lock no longer than `timeout` ('2s'): others queue behind a waiter."""
     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{timeout}'")
+
+
+def with_lock_retries(action: Callable[[], T]) -> T:
+    """Return what `action` returns; it is tried again while it meets passing faults, a lock time-out among them."""
+    for attempt in range(1, LOCK_TRIES + 1):
+        try:
+            return action()
+        except sa.exc.DBAPIError as error:
+            if attempt == LOCK_TRIES or not is_transient(error):
+                raise
+            log.info("waits for a lock, try %d of %d", attempt, LOCK_TRIES)
+            time.sleep(random.uniform(0.2, 1.0) * attempt)  # noqa: S311 - jitter, not a secret
+    raise AssertionError("unreachable")

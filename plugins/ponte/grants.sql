@@ -1,5 +1,5 @@
--- Who may do what in the database `ponte`. Run by its owner after the migrations, each time whole: what is not granted
--- here is not granted. Batches and predictions belong to the scorer, training sets to the trainer, the rest to the owner.
+-- Who may do what in the database `ponte`. Run by its owner after the migrations, each time whole: in the schema `ponte`
+-- what is not granted here is not granted. Batches and predictions belong to the scorer, training sets to the trainer, the rest to the owner.
 
 -- ---------------------------------------------------------------- nothing, to begin with
 
@@ -22,9 +22,15 @@ REVOKE ALL ON ALL TABLES IN SCHEMA ponte
 
 GRANT USAGE ON SCHEMA ponte TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_viewer, ponte_analyst;
 GRANT SELECT ON ALL TABLES IN SCHEMA ponte TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_viewer;
+-- The rows that were set aside are rows of a source. The scorer needs them, to find out what became of each.
+REVOKE SELECT ON ponte.quarantine FROM ponte_trainer, ponte_promoter, ponte_viewer;
+GRANT SELECT (quarantine_id, batch_id, snapshot_id, shard, key, closed_at, closed_by, resolution) ON ponte.quarantine
+    TO ponte_trainer, ponte_promoter, ponte_viewer;
 GRANT SELECT ON ponte.batch_overview, ponte.champion, ponte.gate_rule, ponte.version_overview TO ponte_analyst;
 
-GRANT INSERT, UPDATE ON ponte.snapshot TO ponte_trainer;
+-- Not the SQL: that of a version in use is run as the scorer.
+GRANT INSERT, UPDATE (status, why, windows, frozen_table, columns, row_count, path, sha256, byte_count)
+    ON ponte.snapshot TO ponte_trainer;
 GRANT INSERT ON ponte.version, ponte.quarantine, ponte.receipt TO ponte_trainer;
 GRANT INSERT, DELETE ON ponte.check_result, ponte.metric TO ponte_trainer;
 
@@ -56,11 +62,12 @@ BEGIN
     FOR found IN
         SELECT c.oid::regclass AS name, w.role
         FROM pg_class c CROSS JOIN LATERAL (
-            SELECT CASE WHEN c.relname IN (SELECT frozen_table FROM ponte.snapshot) THEN 'ponte_trainer'
+            SELECT CASE WHEN c.relnamespace = 'ponte_data'::regnamespace
+                             AND c.relname IN (SELECT frozen_table FROM ponte.snapshot) THEN 'ponte_trainer'
                         ELSE 'ponte_scorer' END AS role
         ) w
         WHERE c.relnamespace IN ('ponte_data'::regnamespace, 'predictions'::regnamespace)
-          AND c.relkind IN ('r', 'p', 'v') AND c.relowner <> w.role::regrole
+          AND c.relkind IN ('r', 'p', 'v') AND c.relowner = (SELECT datdba FROM pg_database WHERE datname = current_database())
     LOOP
         EXECUTE format('ALTER TABLE %s OWNER TO %I', found.name, found.role);
     END LOOP;

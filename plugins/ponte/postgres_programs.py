@@ -50,11 +50,10 @@ SELECT pg_get_userbyid(datdba) AS owner, pg_encoding_to_char(encoding) AS encodi
 FROM pg_database d WHERE datname = current_database()
 """
 
-#: Without those of extensions, which bring their own; of the views those that people read.
+#: Without those of extensions, which bring their own.
 _RELATIONS = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = ANY (:kinds) AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-  AND (c.relkind <> 'v' OR n.nspname = 'predictions')
   AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
 ORDER BY 1, 2
 """
@@ -74,7 +73,7 @@ class Dump:
     schema_revision: str
     #: Owner, encoding, locale, rights, settings and comment of the database itself, and every role that is named in it.
     properties: dict[str, Any]
-    #: Of every table with rows of its own, and of the views that people read: `<schema>.<name>` → rows.
+    #: Of every table with rows of its own: `<schema>.<name>` → rows. Not of views: their functions would run as us.
     row_counts: dict[str, int]
     #: Files that it names, below the artifact root → SHA-256: the manifest of each version, and the training sets.
     artifacts: dict[str, str]
@@ -172,11 +171,8 @@ def _dump(connection: sa.Connection, url: sa.URL, folder: Path, *, jobs: int) ->
 def row_counts(connection: sa.Connection) -> dict[str, int]:
     """Return `Dump.row_counts` as the transaction sees it."""
     counts = {}
-    for name in _relations(connection, "rv"):
-        # A view over all weeks locks each of them, with its indexes; a savepoint gives that back.
-        savepoint = connection.begin_nested()
+    for name in _relations(connection, "r"):
         counts[name.replace('"', "")] = int(connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one())
-        savepoint.rollback()
     return counts
 
 

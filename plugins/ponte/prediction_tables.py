@@ -81,6 +81,7 @@ def create_prediction_table(db: Database, batch: Batch, version: Version) -> Non
                 connection, "TABLE", parent, columns, f"All predictions of {batch.model}, published or not any more."
             )
         else:
+            _require_ours(connection, batch, parent)
             _require_columns(connection, batch, columns)
         _create_views(connection, batch.model, columns, version.signature)
     with db.begin() as connection:
@@ -90,6 +91,7 @@ def create_prediction_table(db: Database, batch: Batch, version: Version) -> Non
         columns["batch_id"] += f" DEFAULT {batch.batch_id:d}"
         columns["window_start"] += f" DEFAULT DATE '{batch.window_start.isoformat()}'"
         connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {own} ({_body(columns)})")
+        _require_ours(connection, batch, own)
 
 
 def _body(columns: dict[str, str]) -> str:
@@ -164,6 +166,18 @@ def _comment(connection: sa.Connection, kind: str, relation: str, columns: dict[
     for name in columns:
         about = _COMMENTS.get(name, "Key of the entity; see the model card.")
         connection.exec_driver_sql(f"COMMENT ON COLUMN {relation}.{quote(name)} IS '{about}'")
+
+
+def _require_ours(connection: sa.Connection, batch: Batch, relation: str) -> None:
+    """Raise PonteError unless we own it: other roles may make tables here, with triggers that would run as us."""
+    query = sa.text(
+        "SELECT relowner::regrole::text, pg_has_role(relowner, 'USAGE') FROM pg_class "
+        "WHERE oid = CAST(:name AS regclass)"
+    )
+    owner, ours = connection.execute(query, {"name": relation}).one()
+    if not ours:
+        fix = "find out who made it and why, then drop it"
+        raise PonteError(f"{relation} is somebody else's", where=batch.place, got=f"owner {owner}", fix=fix)
 
 
 def _require_columns(connection: sa.Connection, batch: Batch, columns: dict[str, str]) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import sqlalchemy as sa
 
 from ponte import migrations, roles
-from ponte.database import Database
+from ponte.database import Database, with_lock_retries
 from ponte.errors import PonteError
 
 #: Airflow's own database, and the role that owns it.
@@ -29,10 +29,10 @@ def prepare_server(admin_url: str | sa.URL, passwords: Mapping[str, str]) -> Non
     admin_url : of a superuser, or a role with CREATEDB and CREATEROLE; any database but the two.
     passwords : role -> password, for `airflow` and each of `roles.LOGINS`.
     """
-    engine = sa.create_engine(
-        Database(admin_url).url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool
-    )  # CREATE DATABASE is refused inside a transaction
+    # CREATE DATABASE is refused inside a transaction.
+    engine = sa.create_engine(Database(admin_url).url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with engine.connect() as admin:
+        admin.exec_driver_sql("SELECT pg_advisory_lock(hashtext('ponte.provision'))")  # until the session ends
         roles.ensure_logins(admin, passwords)
         roles.ensure_memberships(admin)
         for database, owner in ((AIRFLOW, AIRFLOW), (PONTE, roles.OWNER)):
@@ -40,10 +40,10 @@ def prepare_server(admin_url: str | sa.URL, passwords: Mapping[str, str]) -> Non
 
 
 def upgrade(owner_url: str | sa.URL) -> None:
-    """Bring Ponte's schema up to date, and the rights of all roles with it."""
+    """Bring Ponte's schema up to date, and the rights of all roles with it; waits for no reader longer than seconds."""
     db = Database(owner_url)
-    migrations.upgrade(db.url.render_as_string(hide_password=False))
-    roles.grant(db)
+    with_lock_retries(lambda: migrations.upgrade(db.url.render_as_string(hide_password=False)))
+    with_lock_retries(lambda: roles.grant(db))
 
 
 def passwords_of(environ: Mapping[str, str]) -> dict[str, str]:
@@ -80,8 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PonteError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
-    except sa.exc.OperationalError as error:
-        print(f"\nPostgreSQL does not let us in: {error.orig}", file=sys.stderr)
+    except sa.exc.DBAPIError as error:
+        # Only what the server says: the statement may hold what it keeps of a password.
+        print(f"\nPostgreSQL refused: {error.orig}", file=sys.stderr)
         return 1
     print(f"PostgreSQL is ready for Ponte ({time.monotonic() - started:.1f} s).")
     return 0

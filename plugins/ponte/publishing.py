@@ -7,18 +7,15 @@ event. A batch that was replaced stays where it is, so that the way back is one 
 from __future__ import annotations
 
 import logging
-import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import sqlalchemy as sa
 
 from ponte import batches, guards, quarantine, registry
 from ponte.batches import Batch
 from ponte.catalog import ModelFolder
-from ponte.database import Database, is_transient, limit_lock_waits, quote
+from ponte.database import Database, limit_lock_waits, quote, with_lock_retries
 from ponte.errors import BatchRejected, Fenced, PonteError, RowsLost, VersionMarkedBad
 from ponte.prediction_tables import attach_prediction_table, finish_prediction_table
 from ponte.receipts import Receipt, measured
@@ -27,9 +24,6 @@ log = logging.getLogger(__name__)
 
 #: Publishing waits this long for a lock before it lets go and tries again; readers queue behind a waiting lock.
 LOCK_TIMEOUT = "2s"
-LOCK_TRIES = 5
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -282,19 +276,6 @@ def show(
         },
     )
     return Publication(batch_id=batch.batch_id, previous_batch_id=previous, row_count=rows)
-
-
-def with_lock_retries(action: Callable[[], T]) -> T:
-    """Return what `action` returns; it is tried again while it meets passing faults, a lock time-out among them."""
-    for attempt in range(1, LOCK_TRIES + 1):
-        try:
-            return action()
-        except sa.exc.DBAPIError as error:
-            if attempt == LOCK_TRIES or not is_transient(error):
-                raise
-            log.info("publishing waits for a lock, try %d of %d", attempt, LOCK_TRIES)
-            time.sleep(random.uniform(0.2, 1.0) * attempt)  # noqa: S311 - jitter, not a secret
-    raise AssertionError("unreachable")
 
 
 def _scored_rows(db: Database, batch: Batch) -> int:

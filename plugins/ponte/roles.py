@@ -19,7 +19,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from ponte.database import Database, quote
+from ponte.database import Database, limit_lock_waits, quote
 from ponte.errors import PonteError
 
 OWNER = "ponte_owner"
@@ -32,8 +32,10 @@ READER = "ponte_reader"
 
 #: Every role that logs in to the database `ponte`.
 LOGINS = (OWNER, TRAINER, SCORER, PROMOTER, VIEWER, ANALYST)
-#: Name of the owner, and of everything's only role, before there were others.
+#: Name of the owner, and of everything's only role, before there were others; its database is called the same.
 _FORMER_OWNER = "ponte"
+#: Readers queue behind a change that waits for a lock on what they read.
+LOCK_TIMEOUT = "5s"
 
 
 def ensure_logins(admin: sa.Connection, passwords: Mapping[str, str]) -> None:
@@ -42,11 +44,13 @@ def ensure_logins(admin: sa.Connection, passwords: Mapping[str, str]) -> None:
     admin : a connection in autocommit of a superuser, or of a role with CREATEROLE. The server is sent no new password,
     only what it keeps of one (SCRAM), so none can reach its log. Writes nothing when all is as it should be.
     """
-    if OWNER in passwords and not _exists(admin, OWNER) and _exists(admin, _FORMER_OWNER):
+    if OWNER in passwords and not _exists(admin, OWNER) and _owns_database(admin, _FORMER_OWNER):
         admin.exec_driver_sql(f"ALTER ROLE {_FORMER_OWNER} RENAME TO {OWNER}")
     for role, password in passwords.items():
         if not _exists(admin, role):
             admin.exec_driver_sql(f"CREATE ROLE {quote(role)}")
+            if not _is_superuser(admin):  # who has made a role may administer it, but not make a database for it
+                admin.exec_driver_sql(f"GRANT {quote(role)} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE")
         elif _can_log_in(admin.engine.url.set(username=role, password=password)):
             continue
         admin.exec_driver_sql(f"ALTER ROLE {quote(role)} LOGIN PASSWORD '{_scram(admin, role, password)}'")
@@ -61,14 +65,24 @@ def ensure_memberships(admin: sa.Connection) -> None:
 
 
 def ensure_database(admin: sa.Connection, name: str, owner: str) -> None:
-    """Create a database for its owner alone, unless it exists; what PUBLIC may do there by default is taken away."""
-    query = sa.text("SELECT datacl IS NOT NULL FROM pg_database WHERE datname = :name")
-    closed = admin.execute(query, {"name": name}).scalar_one_or_none()
-    if closed is None:
+    """Create a database for its owner alone, unless it exists; what PUBLIC may do there is taken away.
+
+    Raises PonteError when it belongs to another role.
+    """
+    query = sa.text(
+        "SELECT datdba::regrole::text AS owner, EXISTS (SELECT FROM "
+        "aclexplode(coalesce(datacl, acldefault('d', datdba))) AS acl WHERE acl.grantee = 0) AS open "
+        "FROM pg_database WHERE datname = :name"
+    )
+    found = admin.execute(query, {"name": name}).one_or_none()
+    if found is None:
         # Sorted the same way on every machine: an index outlives the C library of the image that built it.
         locale = "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'"
         admin.exec_driver_sql(f"CREATE DATABASE {quote(name)} OWNER {quote(owner)} {locale}")
-    if not closed:
+    elif found.owner != owner:
+        fix = f"ALTER DATABASE {name} OWNER TO {owner}, or move it out of the way"
+        raise PonteError(f"the database {name} is somebody else's", got=found.owner, expected=owner, fix=fix)
+    if found is None or found.open:
         admin.exec_driver_sql(f"REVOKE ALL ON DATABASE {quote(name)} FROM PUBLIC")
 
 
@@ -85,8 +99,8 @@ def grant(db: Database) -> None:
             raise PonteError("database roles are missing", got=", ".join(missing), fix=fix)
         # Two at once would change the same rows of the catalog.
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('ponte.migrations'))"))
-        cursor = connection.connection.cursor()
-        cursor.execute(statements)
+        limit_lock_waits(connection, LOCK_TIMEOUT)
+        connection.execution_options(no_parameters=True).exec_driver_sql(statements)  # a percent sign means itself
 
 
 def open_source(admin: sa.Connection, schema: str) -> None:
@@ -95,6 +109,15 @@ def open_source(admin: sa.Connection, schema: str) -> None:
     admin.exec_driver_sql(f"GRANT USAGE ON SCHEMA {name} TO {READER}")
     admin.exec_driver_sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA {name} TO {READER}")
     admin.exec_driver_sql(f"ALTER DEFAULT PRIVILEGES IN SCHEMA {name} GRANT SELECT ON TABLES TO {READER}")
+
+
+def _owns_database(admin: sa.Connection, role: str) -> bool:
+    query = sa.text("SELECT EXISTS (SELECT FROM pg_database WHERE datname = :name AND datdba = to_regrole(:name))")
+    return bool(admin.execute(query, {"name": role}).scalar_one())
+
+
+def _is_superuser(connection: sa.Connection) -> bool:
+    return bool(connection.exec_driver_sql("SELECT current_setting('is_superuser') = 'on'").scalar_one())
 
 
 def _exists(connection: sa.Connection, role: str) -> bool:

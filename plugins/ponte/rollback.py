@@ -18,10 +18,10 @@ from ponte import batches, checks, freezing, publishing, registry, scoring
 from ponte.artifacts import ArtifactStore
 from ponte.batches import Batch
 from ponte.catalog import ModelFolder
-from ponte.database import Database, limit_lock_waits
+from ponte.database import Database, limit_lock_waits, with_lock_retries
 from ponte.errors import AliasMoved, Fenced, NoChampion
 from ponte.promotion import append_mark, require_not_bad
-from ponte.publishing import LOCK_TIMEOUT, show, with_lock_retries
+from ponte.publishing import LOCK_TIMEOUT, show
 from ponte.version_choice import choose_named
 from ponte.versions import load_version
 from ponte.windows import Window, require_past, window_starting

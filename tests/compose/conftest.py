@@ -67,8 +67,8 @@ class Compose:
     def kill(self, service: str) -> str:
         """Kill the first process of a service's container with SIGKILL, as the kernel would; return its container."""
         [container, *_] = self.containers(service)
-        # As root on the machine of the engine. Not `docker kill`: that is taken for somebody's wish, and the engine does
-        # not start the container again.
+        # As root on the machine of the engine. Not `docker kill`: that is taken for somebody's wish, and no restart
+        # policy follows it.
         os.kill(container["State"]["Pid"], 9)
         return str(container["Id"])
 

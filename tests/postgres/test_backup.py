@@ -46,6 +46,9 @@ FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema)'
 UNION ALL SELECT 'function ' || p.oid::regprocedure, proowner::regrole::text, ARRAY(
     SELECT a::text FROM unnest(coalesce(proacl, acldefault('f', proowner))) a ORDER BY 1)
 FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace WHERE n.nspname !~ '^(pg_|information_schema)'
+UNION ALL SELECT 'default ' || defaclobjtype::text || ' ' || defaclnamespace::regnamespace, defaclrole::regrole::text,
+    ARRAY(SELECT a::text FROM unnest(defaclacl) a ORDER BY 1)
+FROM pg_default_acl
 UNION ALL SELECT 'database', datdba::regrole::text, ARRAY[
     ARRAY(SELECT a::text FROM unnest(datacl) a ORDER BY 1)::text, datcollate, datctype, datlocale,
     datlocprovider::text, encoding::text, datconnlimit::text, shobj_description(oid, 'pg_database')]
@@ -180,7 +183,7 @@ def test_what_is_put_back_is_what_was_there(
     assert len(before["partitions"]) > 2
     manifest = pair.create(tmp_path / "backup")
     assert manifest.dump.row_counts["ponte.version"] == 1
-    assert manifest.dump.row_counts["predictions.visits"] > 500
+    assert manifest.dump.row_counts["ponte_data.visits__prediction_1"] > 300
     assert backup.verify(tmp_path / "backup") == manifest
     assert elsewhere.restore(tmp_path / "backup") is None
     assert elsewhere.content() == before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import os
 import secrets as generator
@@ -15,9 +16,6 @@ from typing import Any
 from ponte import roles
 from ponte.artifacts import sync_folder
 from ponte.local.settings import StackError
-
-#: Passwords that a file of an earlier release lacks.
-_ADDED = frozenset({"trainer_password", "scorer_password", "promoter_password", "viewer_password", "analyst_password"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,8 +82,7 @@ def generate() -> Secrets:
 def load_or_create(path: Path) -> Secrets:
     """Return the secrets in the file `path`, which is written first if it does not exist.
 
-    A file of an earlier release is completed by what has been added since; nothing in it ever changes. Raises
-    StackError if others may read the file, or if it is damaged.
+    Raises StackError if others may read the file, or if it is damaged; it is never overwritten.
     """
     try:
         mode = path.stat().st_mode
@@ -102,7 +99,7 @@ def load_or_create(path: Path) -> Secrets:
 
 
 def _parse(path: Path) -> Secrets:
-    """Return the secrets in an existing file, completed if it is old; raise StackError that says what is wrong."""
+    """Return the secrets in an existing file, or raise StackError that says what is wrong with it."""
     advice = (
         "Restore the file from a backup; without it the existing database cannot be opened. "
         "To start afresh and lose all local data: make clean."
@@ -113,14 +110,20 @@ def _parse(path: Path) -> Secrets:
         raise StackError(f"Cannot read the secrets in {path}: {error}. {advice}") from error
     expected = {item.name for item in fields(Secrets)}
     found = content if isinstance(content, dict) else {}
-    added = {name: value for name, value in asdict(generate()).items() if name in _ADDED - found.keys()}
-    found = {**found, **added}
+    found = {**_derived(found.get("ponte_password")), **found}
     missing = sorted(name for name in expected if not isinstance(found.get(name), str) or not found[name])
     if missing:
         raise StackError(f"{path} lacks: {', '.join(missing)} (expected a non-empty text for each). {advice}")
-    if added:
-        write_private_json(path, found)
     return Secrets(**{name: found[name] for name in expected})
+
+
+def _derived(owner_password: object) -> dict[str, str]:
+    """Return the passwords that a file of an earlier release lacks; always the same, so nothing has to be written."""
+    if not isinstance(owner_password, str):
+        return {}
+    names = ("trainer_password", "scorer_password", "promoter_password", "viewer_password", "analyst_password")
+    key = owner_password.encode()
+    return {name: hmac.digest(key, name.encode(), "sha256").hex()[:48] for name in names}
 
 
 def write_private_json(path: Path, content: Mapping[str, Any]) -> None:

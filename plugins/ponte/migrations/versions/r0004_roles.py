@@ -11,5 +11,4 @@ down_revision = "0003"
 def upgrade() -> None:
     """Run the SQL beside this file, untouched by any parameter syntax."""
     sql = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    cursor = op.get_bind().connection.cursor()
-    cursor.execute(sql)
+    op.get_bind().execution_options(no_parameters=True).exec_driver_sql(sql)

@@ -18,3 +18,7 @@ END $$;
 ALTER FUNCTION ponte.is_bad(text, integer) SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 ALTER FUNCTION ponte.champion_at(text, timestamptz) SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 ALTER FUNCTION ponte.published_at(text, timestamptz) SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+
+-- What a version was trained on, and the SQL that it is scored with, stand for good once they are written.
+CREATE TRIGGER written_is_final BEFORE UPDATE ON ponte.snapshot
+    FOR EACH ROW WHEN (OLD.status = 'written') EXECUTE FUNCTION ponte.refuse_change();
