@@ -21,7 +21,8 @@ def healthy(what: str) -> bool:
     if what.startswith(":"):
         # Not by a proxy that the environment may name. Airflow answers with 200 even when its database is down.
         with build_opener(ProxyHandler({})).open(f"http://localhost{what}", timeout=8) as answer:
-            return json.load(answer).get("metadatabase", {}).get("status", "healthy") == "healthy"
+            report = json.load(answer) if answer.headers.get_content_type() == "application/json" else {}
+            return report.get("metadatabase", {}).get("status", "healthy") == "healthy"
     if what == "celery":
         from celery import Celery
 
