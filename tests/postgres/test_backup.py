@@ -424,6 +424,8 @@ def command(pair: Pair, *arguments: str | Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=environment(pair),
+        # A shell starts what runs in the background deaf to SIGINT, and so would be what that starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - there are no threads yet
     )
 
 
@@ -443,7 +445,7 @@ def test_a_backup_that_is_killed_is_none(pair: Pair, tmp_path: Path, how: signal
     time.sleep(0.5)
     assert [p.suffix for p in backups.iterdir()] == [".partial"]
     process.send_signal(how)
-    process.communicate()
+    process.communicate(timeout=60)
     (pair.root / "zz_pipe").unlink()
     assert not (backups / "backup").exists()
     if how is not signal.SIGKILL:
