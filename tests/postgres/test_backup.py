@@ -425,7 +425,7 @@ def command(pair: Pair, *arguments: str | Path) -> subprocess.Popen[str]:
         text=True,
         env=environment(pair),
         # A shell starts what runs in the background deaf to SIGINT, and so would be what that starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - there are no threads yet
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one system call
     )
 
 
