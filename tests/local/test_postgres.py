@@ -88,13 +88,7 @@ def test_a_replaced_password_is_set_again(server: postgres.Server, secrets: Secr
 
 def test_the_only_role_of_an_earlier_release_becomes_the_owner(server: postgres.Server, secrets: Secrets) -> None:
     superuser = ("postgres", "postgres", secrets.postgres_password)
-    ask(server, "REASSIGN OWNED BY ponte_owner TO postgres; DROP OWNED BY ponte_owner; SELECT 1", *superuser)
-    ask(
-        server,
-        f"DROP ROLE ponte_owner; CREATE ROLE ponte LOGIN PASSWORD '{secrets.ponte_password}'; SELECT 1",
-        *superuser,
-    )
-    ask(server, "ALTER DATABASE ponte OWNER TO ponte; SELECT 1", *superuser)
+    ask(server, "ALTER ROLE ponte_owner RENAME TO ponte; SELECT 1", *superuser)
     postgres.ensure_databases(server, secrets)
     owner = "SELECT datdba::regrole::text FROM pg_database WHERE datname = 'ponte'"
     assert ask(server, owner, "ponte", "ponte_owner", secrets.ponte_password) == "ponte_owner"
