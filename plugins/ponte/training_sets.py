@@ -169,7 +169,8 @@ def write_snapshot(db: Database, store: ArtifactStore, snapshot_id: int) -> Trai
             )
         receipt.row_count, receipt.byte_count = rows, file.byte_count
         with db.begin() as connection:
-            lock_training_set(connection, snapshot_id)
+            if lock_training_set(connection, snapshot_id).status == "written":
+                return get_training_set(db, snapshot_id)  # a twin was faster
             connection.execute(
                 sa.text(
                     "UPDATE ponte.snapshot SET status = 'written', path = :path, sha256 = :sha256, "

@@ -143,6 +143,7 @@ def test_predictions_do_not_depend_on_the_chunk_when_whole_numbers_become_text(w
     one = world.with_model(chunk_rows=65_536, **settings)
     if rule == 1:  # as a training set of before
         written = one.snapshot(run_id="t")
+        world.execute("ALTER TABLE ponte.snapshot DISABLE TRIGGER written_is_final")
         world.execute("UPDATE ponte.snapshot SET columns = columns - 'types'")
         version = one.fit(written.snapshot_id, run_id="t")
         one.set_champion(version.version)

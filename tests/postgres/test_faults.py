@@ -219,7 +219,7 @@ def holding(world: World, statement: str) -> Iterator[None]:
 
 def short_waits(monkeypatch: pytest.MonkeyPatch, timeout: str) -> None:
     monkeypatch.setattr(publishing, "limit_lock_waits", lambda connection, _: limit_lock_waits(connection, timeout))
-    monkeypatch.setattr(publishing.time, "sleep", lambda _: None)
+    monkeypatch.setattr("ponte.database.time.sleep", lambda _: None)
 
 
 LOCKS: dict[str, tuple[str, str]] = {

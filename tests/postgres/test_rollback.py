@@ -932,7 +932,7 @@ def test_killed_before_any_statement_or_the_commit_nothing_has_moved(
     planned_world: Callable[[], Any], planned: Planned, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Every statement and the COMMIT of the transaction, one after the other, in one world: it never changes."""
-    monkeypatch.setattr(publishing, "LOCK_TRIES", 1)
+    monkeypatch.setattr("ponte.database.LOCK_TRIES", 1)
     said: dict[str, Any] = {"run_id": "back", "actor": "a person", "reason": "test", "mark_bad": True}
     with planned_world() as world:
         before, readers = tables(world), tuple(world.rows(SEEN))
@@ -954,7 +954,7 @@ def test_whoever_was_killed_anywhere_ends_as_undisturbed_by_trying_again(
     planned_world: Callable[[], Any], planned: Planned, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Also when it was killed after the commit, while it cleaned up. A world of its own for each point."""
-    monkeypatch.setattr(publishing, "LOCK_TRIES", 1)
+    monkeypatch.setattr("ponte.database.LOCK_TRIES", 1)
     moved = set()
     for number in itertools.count(random.randint(1, 2 * STRIDE), 2 * STRIDE):  # noqa: S311
         with planned_world() as world:
@@ -999,7 +999,7 @@ def test_a_commit_that_nobody_heard_of_is_found_by_the_next_try(
 def test_a_session_that_ends_in_the_middle_heals_by_itself(
     planned_world: Callable[[], Any], planned: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing.time, "sleep", lambda _: None)
+    monkeypatch.setattr("ponte.database.time.sleep", lambda _: None)
     with planned_world() as world:
         with at_statement(world.db, random.randint(2, 40), end_session):  # noqa: S311
             finish(world, planned.plan)
@@ -1010,7 +1010,7 @@ def test_a_lock_that_is_held_for_too_long_moves_nothing(
     planned_world: Callable[[], Any], planned: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Readers queue behind a waiting lock, so the rollback lets go; the next try finds everything as it was."""
-    monkeypatch.setattr(publishing, "LOCK_TRIES", 1)
+    monkeypatch.setattr("ponte.database.LOCK_TRIES", 1)
     monkeypatch.setattr(rollback, "LOCK_TIMEOUT", "100ms")
     with planned_world() as world:
         with Database(world.db.url).begin() as other:
