@@ -21,6 +21,22 @@ def test_the_second_call_returns_the_same(tmp_path: Path) -> None:
     assert path.stat().st_mtime_ns == written
 
 
+def test_a_file_of_before_there_were_roles_gives_every_reader_the_same_and_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.json"
+    before = load_or_create(path)
+    roles = ("trainer_password", "scorer_password", "promoter_password", "viewer_password", "analyst_password")
+    kept = {name: value for name, value in asdict(before).items() if name not in roles}
+    write_private_json(path, kept)
+    text = path.read_text(encoding="utf-8")
+
+    first = load_or_create(path)
+    assert load_or_create(path) == first
+    assert path.read_text(encoding="utf-8") == text
+    assert {name: value for name, value in asdict(first).items() if name not in roles} == kept
+    assert len(set(asdict(first).values())) == len(asdict(first)), "no password is that of another role"
+    assert re.fullmatch(r"[0-9a-f]{48}", first.analyst_password)
+
+
 def test_only_the_owner_can_read_the_file_whatever_the_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ponte.artifacts import ArtifactStore
     from ponte.database import Database
 
-#: Airflow connections, one per database role that tasks work as; each has the name of its role.
+#: Airflow connections, one per database role that tasks work as; each has the name of its role in `ponte.roles`, which
+#: is not imported here because a DAG file would then load SQLAlchemy.
 TRAINER = "ponte_trainer"
 SCORER = "ponte_scorer"
 PROMOTER = "ponte_promoter"
