@@ -483,7 +483,10 @@ def test_a_backup_of_a_database_at_work_is_of_one_moment(
                 as_airflow_does(lambda week=week, number=number: world.run(run_id=f"run {number}", week=week))
                 if number % 4 == 0:
                     as_of = AS_OF + dt.timedelta(days=7 * (number // 4))
-                    as_airflow_does(lambda as_of=as_of, number=number: world.train(run_id=f"t {number}", as_of=as_of))
+                    # Not champions: they may know how the weeks ended that are scored here.
+                    as_airflow_does(
+                        lambda as_of=as_of, number=number: world.train(run_id=f"t {number}", as_of=as_of, promote=False)
+                    )
         except Exception as error:  # noqa: BLE001 - shown by the test
             faults.append(error)
 
