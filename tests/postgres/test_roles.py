@@ -6,6 +6,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -326,14 +327,23 @@ def _rows(url: str, query: str) -> list[Any]:
 # ---------------------------------------------------------------- provisioning
 
 
+@contextmanager
+def new_server() -> Iterator[str]:
+    """Yield the URL of the superuser of a server on which nothing has been made yet."""
+    folder = Path(tempfile.mkdtemp(prefix="ponte-fresh-"))
+    try:
+        server = postgres.start(folder / "data", superuser_password="pw", options={"fsync": "off"})  # noqa: S106
+        yield server.url("postgres", "postgres", "pw")
+    finally:
+        postgres.stop(folder / "data", mode="immediate")
+        shutil.rmtree(folder)
+
+
 @pytest.fixture(scope="module")
 def fresh() -> Iterator[str]:
-    """URL of the superuser of a server on which nothing has been made yet."""
-    folder = Path(tempfile.mkdtemp(prefix="ponte-fresh-"))
-    server = postgres.start(folder / "data", superuser_password="pw", options={"fsync": "off"})  # noqa: S106
-    yield server.url("postgres", "postgres", "pw")
-    postgres.stop(folder / "data", mode="immediate")
-    shutil.rmtree(folder)
+    """URL of the superuser of a server of this module's own."""
+    with new_server() as url:
+        yield url
 
 
 def environment(admin_url: str, **changes: str) -> dict[str, str]:
@@ -383,17 +393,12 @@ def test_a_changed_password_counts_from_the_next_run_on(fresh: str, monkeypatch:
 
 def test_an_administrator_need_not_be_a_superuser(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a managed server: it may create databases and roles, and nothing else."""
-    folder = Path(tempfile.mkdtemp(prefix="ponte-managed-"))
-    try:
-        server = postgres.start(folder / "data", superuser_password="pw", options={"fsync": "off"})  # noqa: S106
-        with sa.create_engine(server.url("postgres", "postgres", "pw", "psycopg2")).begin() as connection:
+    with new_server() as url:
+        with sa.create_engine(Database(url).url, poolclass=sa.NullPool).begin() as connection:
             connection.exec_driver_sql("CREATE ROLE manager LOGIN CREATEDB CREATEROLE PASSWORD 'pw'")
-        environ = environment(server.url("postgres", "manager", "pw"))
+        environ = environment(sa.make_url(url).set(username="manager").render_as_string(hide_password=False))
         assert provisioned(monkeypatch, environ) == 0
         assert provisioned(monkeypatch, environ) == 0, "and again"
-    finally:
-        postgres.stop(folder / "data", mode="immediate")
-        shutil.rmtree(folder)
 
 
 def test_a_database_that_was_open_to_all_is_closed_and_one_of_somebody_else_is_refused(
@@ -426,18 +431,13 @@ def test_no_password_and_nothing_made_of_one_is_printed_when_the_server_refuses(
 
 
 def test_two_provisions_at_once_both_succeed(monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="ponte-twice-"))
-    try:
-        server = postgres.start(folder / "data", superuser_password="pw", options={"fsync": "off"})  # noqa: S106
-        for name, value in environment(server.url("postgres", "postgres", "pw")).items():
+    with new_server() as url:
+        for name, value in environment(url).items():
             monkeypatch.setenv(name, value)
         processes = [process_of(provision.main, []) for _ in range(3)]
         for process in processes:
             process.join()
         assert [process.exitcode for process in processes] == [0] * 3
-    finally:
-        postgres.stop(folder / "data", mode="immediate")
-        shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize(
