@@ -29,7 +29,7 @@ from ponte.signature import differences
 from ponte.spec import ModelSpec
 from ponte.training_parts import Part, split
 from ponte.training_sets import get_training_set, lock_training_set, read_snapshot
-from ponte.versions import METRICS_FILE, load_files, load_version, read_files
+from ponte.versions import METRICS_FILE, load_files, load_registered, read_files
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +89,7 @@ def _beside_champion(
     too_few = rows < spec.training.minimum_holdout_rows or unit_count(spec, holdout) < MINIMUM_UNITS
     if said is None or too_few:
         return [readable]
-    allowed = registry.allows_other_libraries(db, candidate)
-    own = load_version(store, candidate, other_libraries_allowed=allowed).predict(holdout.rows)
+    own = load_registered(db, store, candidate).predict(holdout.rows)
     found = compare(spec, candidate.output, holdout, {CANDIDATE: own, subject: said})
     return [readable, *(m for m in found if m.subject in (subject, difference_subject(subject)))]
 

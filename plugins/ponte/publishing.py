@@ -22,6 +22,8 @@ from ponte.receipts import Receipt, measured
 
 log = logging.getLogger(__name__)
 
+_Accept = Callable[[sa.Connection, Batch], None]
+
 #: Publishing waits this long for a lock before it lets go and tries again; readers queue behind a waiting lock.
 LOCK_TIMEOUT = "2s"
 
@@ -135,10 +137,7 @@ def publish(db: Database, batch_id: int, *, actor: str, reason: str) -> Publicat
     """
     batch = batches.get_batch(db, batch_id)
     batches.require(batch, "staged")
-    with measured(db, Receipt(model=batch.model, step="publish", batch_id=batch_id, version=batch.version)) as receipt:
-        publication = with_lock_retries(lambda: _flip(db, batch_id, actor=actor, reason=reason))
-        receipt.row_count = publication.row_count
-    return publication
+    return _publish(db, batch, actor=actor, reason=reason)
 
 
 def prepare_publication(db: Database, batch_id: int, *, model: str) -> None:
@@ -182,21 +181,18 @@ def publish_anyway(db: Database, batch_id: int, *, model: str, run_id: str, acto
         connection.execute(sa.text(insert), values)
         batches.accept(connection, batch_id)
 
-    batch = _batch_of(db, batch_id, model)
-    with measured(db, Receipt(model=batch.model, step="publish", batch_id=batch_id, version=batch.version)) as receipt:
-        done = with_lock_retries(lambda: _flip(db, batch_id, actor=actor, reason=reason, accept=accept))
+    return _publish(db, _batch_of(db, batch_id, model), actor=actor, reason=reason, accept=accept)
+
+
+def _publish(db: Database, batch: Batch, *, actor: str, reason: str, accept: _Accept | None = None) -> Publication:
+    started = Receipt(model=batch.model, step="publish", batch_id=batch.batch_id, version=batch.version)
+    with measured(db, started) as receipt:
+        done = with_lock_retries(lambda: _flip(db, batch.batch_id, actor=actor, reason=reason, accept=accept))
         receipt.row_count = done.row_count
     return done
 
 
-def _flip(
-    db: Database,
-    batch_id: int,
-    *,
-    actor: str,
-    reason: str,
-    accept: Callable[[sa.Connection, Batch], None] | None = None,
-) -> Publication:
+def _flip(db: Database, batch_id: int, *, actor: str, reason: str, accept: _Accept | None) -> Publication:
     """Show the batch behind the fence; `accept` may first let a rejected one go on, in the same transaction."""
     with db.begin() as connection:
         limit_lock_waits(connection, LOCK_TIMEOUT)

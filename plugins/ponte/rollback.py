@@ -23,7 +23,7 @@ from ponte.errors import AliasMoved, Fenced, NoChampion
 from ponte.promotion import append_mark, require_not_bad
 from ponte.publishing import LOCK_TIMEOUT, show
 from ponte.version_choice import choose_named
-from ponte.versions import load_version
+from ponte.versions import load_registered
 from ponte.windows import Window, require_past, window_starting
 
 
@@ -89,7 +89,7 @@ def plan_rollback(
         kept = {w: _kept_batch(connection, folder.name, version, w, allow_hindsight) for w in sorted(wanted)}
     for window in kept:
         require_past(window.as_of, now, f"window {window}")
-    load_version(store, target, other_libraries_allowed=registry.allows_other_libraries(db, target))
+    load_registered(db, store, target)
     for window, batch_id in kept.items():
         if batch_id is None:
             choose_named(target, window, allow_hindsight=allow_hindsight)

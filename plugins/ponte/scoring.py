@@ -32,7 +32,7 @@ from ponte.quarantine import Unscored
 from ponte.receipts import Receipt, measured
 from ponte.signature import require_same, select_list
 from ponte.streaming import Ahead
-from ponte.versions import LoadedVersion, load_version
+from ponte.versions import LoadedVersion, load_registered
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -148,8 +148,7 @@ def score_shard(
     keep_freed_memory()
     with measured(db, Receipt(model=batch.model, step="score", batch_id=batch_id, version=batch.version)) as receipt:
         version = registry.get_version(db, batch.model, batch.version)
-        allowed = registry.allows_other_libraries(db, version)
-        loaded = load_version(store, version, other_libraries_allowed=allowed)
+        loaded = load_registered(db, store, version)
         stream = _Stream(loaded, batch, shard, folder.spec.scoring.chunk_rows, threads, now, _budget(db, folder, batch))
         try:
             receipt.row_count = stream.run(db)

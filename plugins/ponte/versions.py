@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from importlib.metadata import version as library_version
 from typing import TYPE_CHECKING, Any
 
-from ponte import estimators
+from ponte import estimators, registry
 from ponte.artifacts import ArtifactStore
+from ponte.database import Database
 from ponte.errors import ArtifactRefused
 from ponte.predictions import Output, Predictions, as_labels, predict, score_column
 from ponte.registry import Version
@@ -68,6 +69,15 @@ def read_files(store: ArtifactStore, version: Version) -> dict[str, bytes]:
 def current_libraries() -> dict[str, str]:
     """Return the exact versions of Python and of LIBRARIES that run now."""
     return {"python": platform.python_version(), **{name: library_version(name) for name in LIBRARIES}}
+
+
+def load_registered(db: Database, store: ArtifactStore, version: Version) -> LoadedVersion:
+    """Return the version ready to predict, with other libraries than those that trained it if a person has allowed it.
+
+    Raises what `load_version` raises.
+    """
+    allowed = registry.allows_other_libraries(db, version)
+    return load_version(store, version, other_libraries_allowed=allowed)
 
 
 def load_version(store: ArtifactStore, version: Version, *, other_libraries_allowed: bool = False) -> LoadedVersion:

@@ -210,7 +210,7 @@ class Real:
 
     def plan(self, version: int, weeks: tuple[dt.date, ...], every_window: bool, allow_bad: bool) -> Outcome:
         # No version of this history has files; what becomes of damaged ones is tested with those that have.
-        with patch.object(rollback, "load_version"):
+        with patch.object(rollback, "load_registered"):
             plan = rollback.plan_rollback(
                 self.db,
                 None,  # type: ignore[arg-type]

@@ -18,12 +18,12 @@ class SetChampionOperator(PonteOperator):
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
         from ponte.promotion import set_champion
-        from ponte.registry import allows_other_libraries, get_version
-        from ponte.versions import load_version
+        from ponte.registry import get_version
+        from ponte.versions import load_registered
 
         form = context["params"]
         version = get_version(runtime.db, self.model, form["version"])
-        load_version(runtime.store, version, other_libraries_allowed=allows_other_libraries(runtime.db, version))
+        load_registered(runtime.db, runtime.store, version)
         alias = set_champion(
             runtime.db,
             version,
