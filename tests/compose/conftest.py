@@ -46,6 +46,8 @@ class Compose:
     db_port: int
     #: Compose files, in their order.
     files: list[Path]
+    #: TCP ports of this machine that something listened on before the stack came up.
+    busy_before: frozenset[int]
 
     def __call__(self, *arguments: str, check: bool = True, stdin: str | None = None) -> str:
         """Run `docker compose` in the project; return what it prints."""
@@ -97,6 +99,13 @@ def _free_port() -> int:
         return int(candidate.getsockname()[1])
 
 
+def _listening() -> frozenset[int]:
+    sockets = [
+        line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]
+    ]
+    return frozenset(int(fields[1].rsplit(":", 1)[1], 16) for fields in sockets if fields[3] == "0A")
+
+
 @pytest.fixture(scope="session")
 def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     """The stack as an operator starts it, with one more model that has many rows to score; healthy."""
@@ -114,7 +123,14 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
         line.split("=", 1) for line in (folder / ".env").read_text().splitlines() if "=" in line and line[0] != "#"
     )
     files = [ROOT / "docker-compose.yaml", folder / "override.yaml"]
-    compose = Compose(folder=folder, secrets=secrets, ui_port=_free_port(), db_port=_free_port(), files=files)
+    compose = Compose(
+        folder=folder,
+        secrets=secrets,
+        ui_port=_free_port(),
+        db_port=_free_port(),
+        files=files,
+        busy_before=_listening(),
+    )
     with (folder / ".env").open("a") as file:
         file.write(
             f"PONTE_UI_PORT={compose.ui_port}\nPONTE_BACKUPS={folder}/backups\nPONTE_CODE_REVISION=tested\nPONTE_TAG=test\n"
