@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
     from tests.sample_model import World
 
     from ponte.artifacts import ArtifactStore
@@ -55,12 +56,9 @@ class Cluster:
         return self._postgres.start(self._data, superuser_password=_PASSWORD, options=_OPTIONS)
 
     def _make_roles(self) -> None:
-        import sqlalchemy as sa
-
         from ponte import roles
 
-        engine = sa.create_engine(self.url(), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-        with engine.connect() as admin:
+        with self._admin() as admin:
             roles.ensure_logins(admin, dict.fromkeys(roles.LOGINS, _PASSWORD))
             roles.ensure_memberships(admin)
 
@@ -70,22 +68,28 @@ class Cluster:
 
     def execute(self, statement: str, database: str = _SUPERUSER) -> None:
         """Run one statement as superuser, outside any transaction."""
+        with self._admin(database) as admin:
+            admin.exec_driver_sql(statement)
+
+    def _admin(self, database: str = _SUPERUSER) -> sa.Connection:
         import sqlalchemy as sa
 
         engine = sa.create_engine(self.url(database), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-        with engine.connect() as connection:
-            connection.exec_driver_sql(statement)
+        return engine.connect()
 
     @contextmanager
     def database(self, template: str | None = None) -> Iterator[tuple[str, str]]:
         """Make a database, a copy of `template` if given; yield its name and its owner's URL; drop it."""
-        from ponte.roles import OWNER
+        from ponte import roles
 
         name = f"test_{next(self._numbers)}"
         source = f"TEMPLATE {template} STRATEGY file_copy" if template else ""
-        self.execute(f"CREATE DATABASE {name} OWNER {OWNER} {source}")
+        self.execute(f"CREATE DATABASE {name} OWNER {roles.OWNER} {source}")
         try:
-            yield name, self.url(name, OWNER)
+            if not template:
+                with self._admin(name) as admin:
+                    roles.close_to_public(admin)
+            yield name, self.url(name, roles.OWNER)
         finally:
             self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 

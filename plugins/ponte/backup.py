@@ -320,7 +320,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> str:
     """Do what the arguments say and return what to print."""
-    folder: Path = arguments.folder.absolute()
+    folder: Path = arguments.folder.expanduser().absolute()  # not every shell does it within FOLDER=~/backups
     if arguments.command == "verify":
         return f"{folder} is whole: {verify(folder).summary}"
     settings = Settings.from_environment(os.environ)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import secrets
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -19,6 +21,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ponte import roles
 from ponte.database import Database, quote
 from ponte.errors import PonteError
 from ponte.local.programs import binaries
@@ -209,19 +212,59 @@ def require_room(url: sa.URL, dump: Dump, *, replace: bool) -> None:
 def restored(url: sa.URL, dump: Dump, folder: Path) -> Iterator[str]:
     """Yield the name of a new database that holds the dump, counted; it is dropped unless it is renamed meanwhile."""
     fresh = f"{url.database}_restored_{_stamp()}"
-    try:
+    with _dropped_afterwards(url, f"DATABASE IF EXISTS {quote(fresh)} WITH (FORCE)"):
         with _maintenance(url) as admin:
             _create(admin, fresh, dump.properties)
-        run_program("pg_restore", ["--format=directory", "--exit-on-error", "--jobs=2", str(folder)], _at(url, fresh))
+        with _loader(_at(url, fresh)) as loader:
+            for section, login in (("pre-data", _at(url, fresh)), ("data", loader), ("post-data", _at(url, fresh))):
+                options = ["--format=directory", "--exit-on-error", "--jobs=2", f"--section={section}"]
+                run_program("pg_restore", [*options, str(folder)], login)
         with _begin(_at(url, fresh)) as connection:
+            roles.close_to_public(connection)  # pg_dump leaves the language sql out
             connection.exec_driver_sql("ANALYZE")
             _require_counts(row_counts(connection), dump.row_counts)
         with _maintenance(url) as admin:
             _configure(admin, fresh, dump.properties)
         yield fresh
-    finally:
-        with _maintenance(url) as admin:
-            admin.exec_driver_sql(f"DROP DATABASE IF EXISTS {quote(fresh)} WITH (FORCE)")
+
+
+@contextmanager
+def _loader(fresh: sa.URL) -> Iterator[sa.URL]:
+    """Yield the login of a role that may write rows to every table there, and nothing else; it is dropped afterwards.
+
+    A row that is loaded is checked by whatever the owner of its table has made a CHECK of, as the role that loads it.
+    Owners are trainer and scorer too, so that must not be the superuser.
+    """
+    role, password = str(fresh.database), secrets.token_hex(24)
+    with _dropped_afterwards(fresh, f"ROLE IF EXISTS {quote(role)}"):
+        with _maintenance(fresh) as admin:
+            roles.ensure_logins(admin, {role: password})
+            admin.exec_driver_sql(f"GRANT pg_write_all_data TO {quote(role)}")
+            # Not when everybody may: the rights of the database shall be those of the dump, to the letter.
+            query = sa.text("SELECT NOT has_database_privilege(:name, :name, 'CONNECT')")
+            closed = admin.execute(query, {"name": role}).scalar_one()
+            if closed:
+                admin.exec_driver_sql(f"GRANT CONNECT ON DATABASE {quote(role)} TO {quote(role)}")
+        yield fresh.set(username=role, password=password)
+        with _maintenance(fresh) as admin:
+            if closed:
+                admin.exec_driver_sql(f"REVOKE CONNECT ON DATABASE {quote(role)} FROM {quote(role)}")
+
+
+@contextmanager
+def _dropped_afterwards(url: sa.URL, what: str) -> Iterator[None]:
+    """Drop something at the end. When the server cannot any more, that does not hide why the work before it failed."""
+    try:
+        yield
+    except BaseException:
+        try:
+            with _maintenance(url) as admin:
+                admin.exec_driver_sql(f"DROP {what}")
+        except sa.exc.DBAPIError:
+            print(f"left behind, drop it as superuser: DROP {what}", file=sys.stderr)
+        raise
+    with _maintenance(url) as admin:
+        admin.exec_driver_sql(f"DROP {what}")
 
 
 def take_name(url: sa.URL, fresh: str, *, replace: bool) -> str | None:
@@ -247,10 +290,15 @@ def take_name(url: sa.URL, fresh: str, *, replace: bool) -> str | None:
             # Somebody was quick enough to come in between.
             if left == 0 or not replace or _state(error) != _IN_USE:
                 raise
-    if not exists or _tables_with_rows(_at(url, before)):
-        return before if exists else None
-    with _maintenance(url) as admin:
-        admin.exec_driver_sql(f"DROP DATABASE {quote(before)} WITH (FORCE)")
+    if not exists:
+        return None
+    try:  # it is done; that somebody sits in the empty one must not look as if it were not
+        if _tables_with_rows(_at(url, before)):
+            return before
+        with _maintenance(url) as admin:
+            admin.exec_driver_sql(f"DROP DATABASE {quote(before)} WITH (FORCE)")
+    except sa.exc.DBAPIError:
+        return before
     return None
 
 

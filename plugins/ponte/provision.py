@@ -30,13 +30,18 @@ def prepare_server(admin_url: str | sa.URL, passwords: Mapping[str, str]) -> Non
     passwords : role -> password, for `airflow` and each of `roles.LOGINS`.
     """
     # CREATE DATABASE is refused inside a transaction.
-    engine = sa.create_engine(Database(admin_url).url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    url = Database(admin_url).url
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    inside = sa.create_engine(url.set(database=PONTE), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with engine.connect() as admin:
         admin.exec_driver_sql("SELECT pg_advisory_lock(hashtext('ponte.provision'))")  # until the session ends
         roles.ensure_logins(admin, passwords)
         roles.ensure_memberships(admin)
         for database, owner in ((AIRFLOW, AIRFLOW), (PONTE, roles.OWNER)):
             roles.ensure_database(admin, database, owner)
+        if roles.is_superuser(admin):
+            with inside.connect() as admin_inside:
+                roles.close_to_public(admin_inside)
 
 
 def upgrade(owner_url: str | sa.URL) -> None:

@@ -14,6 +14,7 @@ Nobody works as the owner. Each step of a pipeline connects as the role that has
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,15 +44,20 @@ def ensure_logins(admin: sa.Connection, passwords: Mapping[str, str]) -> None:
 
     admin : a connection in autocommit of a superuser, or of a role with CREATEROLE. The server is sent no new password,
     only what it keeps of one (SCRAM), so none can reach its log. Writes nothing when all is as it should be.
+
+    Raises PonteError when a role has one of the names, another password, and Ponte has never been here: it is not ours.
     """
-    if OWNER in passwords and not _exists(admin, OWNER) and _owns_database(admin, _FORMER_OWNER):
-        admin.exec_driver_sql(f"ALTER ROLE {_FORMER_OWNER} RENAME TO {OWNER}")
+    if OWNER in passwords and not _exists(admin, OWNER):
+        if _owns_database(admin, _FORMER_OWNER):
+            admin.exec_driver_sql(f"ALTER ROLE {_FORMER_OWNER} RENAME TO {OWNER}")
+        else:
+            _require_no_strangers(admin, passwords)
     for role, password in passwords.items():
         if not _exists(admin, role):
             admin.exec_driver_sql(f"CREATE ROLE {quote(role)}")
-            if not _is_superuser(admin):  # who has made a role may administer it, but not make a database for it
+            if not is_superuser(admin):  # who has made a role may administer it, but not make a database for it
                 admin.exec_driver_sql(f"GRANT {quote(role)} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE")
-        elif _can_log_in(admin.engine.url.set(username=role, password=password)):
+        elif _takes_password(admin, role, password):
             continue
         admin.exec_driver_sql(f"ALTER ROLE {quote(role)} LOGIN PASSWORD '{_scram(admin, role, password)}'")
 
@@ -62,6 +68,8 @@ def ensure_memberships(admin: sa.Connection) -> None:
         admin.exec_driver_sql(f"CREATE ROLE {READER} NOLOGIN")
     admin.exec_driver_sql(f"GRANT {READER} TO {TRAINER}, {SCORER}")
     admin.exec_driver_sql(f"GRANT {TRAINER}, {SCORER} TO {OWNER}")
+    # A policy on a table of the scorer's would be evaluated as the promoter, who counts rows there: an error instead.
+    admin.exec_driver_sql(f"ALTER ROLE {PROMOTER} SET row_security = off")
 
 
 def ensure_database(admin: sa.Connection, name: str, owner: str) -> None:
@@ -84,6 +92,24 @@ def ensure_database(admin: sa.Connection, name: str, owner: str) -> None:
         raise PonteError(f"the database {name} is somebody else's", got=found.owner, expected=owner, fix=fix)
     if found is None or found.open:
         admin.exec_driver_sql(f"REVOKE ALL ON DATABASE {quote(name)} FROM PUBLIC")
+
+
+def is_superuser(connection: sa.Connection) -> bool:
+    """Say whether the role that is connected may do everything."""
+    return bool(connection.exec_driver_sql("SELECT current_setting('is_superuser') = 'on'").scalar_one())
+
+
+def close_to_public(admin: sa.Connection) -> None:
+    """Take from PUBLIC, in the database of the connection, what every new one lets everybody do.
+
+    Functions: whoever could write one would get it run by others, by a CHECK or a policy on a table of theirs. Large
+    objects: they belong to no schema, so no right on one keeps anybody from filling the disk with them.
+    admin : of a superuser; nobody else may.
+    """
+    admin.exec_driver_sql("REVOKE USAGE ON LANGUAGE sql, plpgsql FROM PUBLIC")
+    admin.exec_driver_sql(f"GRANT USAGE ON LANGUAGE sql, plpgsql TO {OWNER}")
+    makers = "lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea)"
+    admin.exec_driver_sql(f"REVOKE EXECUTE ON FUNCTION {makers} FROM PUBLIC")
 
 
 def grant(db: Database) -> None:
@@ -116,13 +142,27 @@ def _owns_database(admin: sa.Connection, role: str) -> bool:
     return bool(admin.execute(query, {"name": role}).scalar_one())
 
 
-def _is_superuser(connection: sa.Connection) -> bool:
-    return bool(connection.exec_driver_sql("SELECT current_setting('is_superuser') = 'on'").scalar_one())
-
-
 def _exists(connection: sa.Connection, role: str) -> bool:
     query = sa.text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :role)")
     return bool(connection.execute(query, {"role": role}).scalar_one())
+
+
+def _require_no_strangers(admin: sa.Connection, passwords: Mapping[str, str]) -> None:
+    url = admin.engine.url
+    strangers = [
+        role
+        for role, password in passwords.items()
+        if _exists(admin, role) and not _can_log_in(url.set(username=role, password=password))
+    ]
+    if strangers:
+        where, fix = str(url.host), "give Ponte a server without them, or the passwords that they have"
+        raise PonteError("the server has roles of others", where=where, got=", ".join(strangers), fix=fix)
+
+
+def _takes_password(admin: sa.Connection, role: str, password: str) -> bool:
+    """Say whether the role can log in with this password, and with no other: some servers ask nobody who is near."""
+    url = admin.engine.url.set(username=role)
+    return _can_log_in(url.set(password=password)) and not _can_log_in(url.set(password=secrets.token_hex()))
 
 
 def _can_log_in(url: sa.URL) -> bool:

@@ -35,7 +35,7 @@ THIRD_WEEK = NEXT_WEEK + dt.timedelta(days=7)
 ROLE = "ponte_test_backup"
 
 #: Owner and rights of everything that has them, whether written down or there by default.
-RIGHTS = """
+RIGHTS = r"""
 SELECT 'relation ' || c.oid::regclass, c.relowner::regrole::text, ARRAY(
     SELECT a::text FROM unnest(coalesce(
         c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner))) a ORDER BY 1)
@@ -46,6 +46,10 @@ FROM pg_namespace WHERE nspname !~ '^(pg_|information_schema)'
 UNION ALL SELECT 'function ' || p.oid::regprocedure, proowner::regrole::text, ARRAY(
     SELECT a::text FROM unnest(coalesce(proacl, acldefault('f', proowner))) a ORDER BY 1)
 FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace WHERE n.nspname !~ '^(pg_|information_schema)'
+UNION ALL SELECT 'language ' || lanname, lanowner::regrole::text, ARRAY(SELECT a::text FROM unnest(lanacl) a ORDER BY 1)
+FROM pg_language
+UNION ALL SELECT 'function ' || oid::regprocedure, '', ARRAY(SELECT a::text FROM unnest(proacl) a ORDER BY 1)
+FROM pg_proc WHERE proname LIKE 'lo\_%'
 UNION ALL SELECT 'default ' || defaclobjtype::text || ' ' || defaclnamespace::regnamespace, defaclrole::regrole::text,
     ARRAY(SELECT a::text FROM unnest(defaclacl) a ORDER BY 1)
 FROM pg_default_acl
@@ -327,6 +331,43 @@ def test_a_restore_that_fails_half_way_leaves_the_old_database(
     assert pair.databases() == [pair.name]
     assert pair.content() == before
     assert pair.files() == files
+
+
+def test_rows_are_loaded_by_somebody_who_may_do_nothing_else(
+    pair: Pair, elsewhere: Pair, world: World, tmp_path: Path
+) -> None:
+    """A CHECK of the trainer's is evaluated by whoever loads the rows: a superuser would do there what it says."""
+    trainer = Database(world.db.url.set(username="ponte_trainer"))
+    check = "current_setting('is_superuser') = 'off' AND set_config('role', 'none', false) IS NOT NULL"
+    with trainer.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE ponte_data.mine AS SELECT 1 AS n")
+        connection.exec_driver_sql(f"ALTER TABLE ponte_data.mine ADD CHECK ({check})")
+    pair.create(tmp_path / "b")
+    elsewhere.restore(tmp_path / "b")
+    assert elsewhere.content() == pair.content()
+    assert pair.rows("SELECT rolname FROM pg_roles WHERE rolname LIKE '%restored%'") == []
+
+
+def test_a_server_that_dies_in_a_restore_does_not_hide_why(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair.create(tmp_path / "b")
+    gone = sa.make_url("postgresql+psycopg2://postgres@/postgres").update_query_dict({"host": str(tmp_path)})
+
+    def fill_the_disk(program: str, arguments: object, url: object) -> None:
+        monkeypatch.setattr(postgres_programs, "_maintenance", lambda _: Database(gone).begin())
+        raise PonteError(f"{program} failed", got="No space left on device")
+
+    monkeypatch.setattr(postgres_programs, "run_program", fill_the_disk)
+    with pytest.raises(PonteError, match="No space left"):
+        pair.restore(tmp_path / "b", replace=True)
+    monkeypatch.undo()
+    said = capsys.readouterr().err
+    left = [line.partition("superuser: ")[2] for line in said.splitlines() if line.startswith("left behind")]
+    assert len(left) == 2, "the database and the role that loads it"
+    for statement in reversed(left):
+        pair.server.execute(statement)
+    assert pair.databases() == [pair.name]
 
 
 def test_a_lost_race_for_the_name_leaves_the_old_database(

@@ -139,6 +139,9 @@ def test_an_analyst_reads_predictions_and_the_views(worked: World) -> None:
         assert analyst.rows(f"SELECT * FROM ponte.{view}")
 
 
+_COPY_OF_A_CHECK = """(batch_id, snapshot_id, position, expectation, arguments, on_failure, outcome)
+    SELECT batch_id, snapshot_id, 99, 'mine', '{}', 'warn', 'passed' FROM ponte.check_result WHERE"""
+
 #: What each role must not be able to do, beside what `EVERYBODY` must not.
 REFUSED: dict[str, list[str]] = {
     roles.TRAINER: [
@@ -152,6 +155,9 @@ REFUSED: dict[str, list[str]] = {
         "UPDATE ponte.version SET path = 'elsewhere'",
         "UPDATE ponte.snapshot SET features_sql = 'SELECT 1'",
         "SELECT content FROM ponte.quarantine",
+        "INSERT INTO ponte.quarantine (batch_id, key, reasons, content) VALUES (1, '{}', '[]', '{}')",
+        "DELETE FROM ponte.check_result WHERE batch_id IS NOT NULL",
+        f"INSERT INTO ponte.check_result {_COPY_OF_A_CHECK} batch_id IS NOT NULL",
         "SELECT * FROM predictions.visits",
         "SELECT * FROM ponte_data.prediction_visits",
         "CREATE TABLE predictions.mine (n int)",
@@ -167,6 +173,9 @@ REFUSED: dict[str, list[str]] = {
         "UPDATE ponte.snapshot SET status = 'written'",
         "DELETE FROM ponte.batch",
         "DELETE FROM ponte.quarantine",
+        "INSERT INTO ponte.quarantine (snapshot_id, key, reasons, content) VALUES (1, '{}', '[]', '{}')",
+        "DELETE FROM ponte.check_result WHERE snapshot_id IS NOT NULL",
+        f"INSERT INTO ponte.check_result {_COPY_OF_A_CHECK} snapshot_id IS NOT NULL",
     ],
     roles.PROMOTER: [
         "SELECT * FROM shop.visit",
@@ -208,6 +217,9 @@ EVERYBODY = [
     "CREATE DATABASE mine",
     "COPY (SELECT 1) TO PROGRAM 'true'",
     "SELECT pg_read_file('PG_VERSION')",
+    "SELECT lo_creat(-1)",
+    "SELECT lo_create(0)",
+    "SELECT lo_from_bytea(0, 'x')",
 ]
 #: Nobody but the owner.
 OWNERS = [
@@ -220,6 +232,9 @@ OWNERS = [
     "CREATE TABLE public.mine (n int)",
     "GRANT ponte_scorer TO CURRENT_USER",
     "SET ROLE ponte_owner",
+    "DO $$ BEGIN END $$",
+    "CREATE FUNCTION ponte_data.mine() RETURNS int LANGUAGE sql RETURN 1",
+    "CREATE FUNCTION pg_temp.mine() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'",
 ]
 
 
@@ -251,6 +266,19 @@ def _refusal(db: Database, statement: str) -> str:
         except sa.exc.DBAPIError as error:
             return str(error.orig)
         return "done"
+
+
+def test_the_promoter_runs_nothing_that_the_scorer_has_written(worked: World) -> None:
+    scorer, promoter = as_role(worked, roles.SCORER), as_role(worked, roles.PROMOTER)
+    table = scorer.ask(
+        "SELECT 'ponte_data.' || prediction_table FROM ponte.batch JOIN ponte.published USING (batch_id) LIMIT 1"
+    )
+    count = f"SELECT count(*) FROM {table}"
+    assert promoter.ask(count) > 0
+    scorer.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    scorer.execute(f"CREATE POLICY mine ON {table} USING (pg_backend_pid() > 0)")
+    with pytest.raises(sa.exc.DBAPIError, match="would be affected by row-level security"):
+        promoter.ask(count)
 
 
 def test_what_a_version_is_scored_with_stands_for_good_once_it_is_written(worked: World) -> None:
@@ -391,6 +419,40 @@ def test_a_changed_password_counts_from_the_next_run_on(fresh: str, monkeypatch:
         _rows(url.set(password=environment(fresh)["PONTE_ANALYST_PASSWORD"]), "SELECT 1")
 
 
+def test_a_password_is_set_where_the_server_asks_nobody_who_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any password works there, so that one works says nothing; other machines are asked."""
+    with new_server() as url:
+        with sa.create_engine(
+            Database(url).url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool
+        ).connect() as admin:
+            file = Path(admin.exec_driver_sql("SHOW hba_file").scalar_one())
+            asking = file.read_text()
+            file.write_text("local all all trust\nhost all all all trust\n")
+            admin.exec_driver_sql("SELECT pg_reload_conf()")
+        assert provisioned(monkeypatch, environment(url)) == 0
+        assert provisioned(monkeypatch, environment(url, PONTE_ANALYST_PASSWORD="another")) == 0  # noqa: S106
+        file.write_text(asking)
+        _rows(url, "SELECT pg_reload_conf()")
+        analyst = sa.make_url(url).set(database="ponte", username=roles.ANALYST, password="another")  # noqa: S106
+        assert _rows(analyst, "SELECT 1") == [(1,)]
+
+
+def test_a_role_of_somebody_else_keeps_its_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with new_server() as url:
+        with sa.create_engine(
+            Database(url).url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool
+        ).connect() as admin:
+            admin.exec_driver_sql("CREATE ROLE airflow LOGIN PASSWORD 'of another airflow'")
+        assert provisioned(monkeypatch, environment(url)) == 1
+        assert "the server has roles of others" in capsys.readouterr().err
+        other = sa.make_url(url).set(username="airflow", password="of another airflow")  # noqa: S106
+        assert _rows(other, "SELECT 1") == [(1,)]
+        environ = environment(url, AIRFLOW_DB_PASSWORD="of another airflow")  # noqa: S106
+        assert provisioned(monkeypatch, environ) == 0, "with its password it is taken for ours"
+
+
 def test_an_administrator_need_not_be_a_superuser(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a managed server: it may create databases and roles, and nothing else."""
     with new_server() as url:
@@ -482,6 +544,7 @@ def of_revision_3(world: World) -> None:
     for function in ("is_bad(text, integer)", "champion_at(text, timestamptz)", "published_at(text, timestamptz)"):
         world.execute(f"ALTER FUNCTION ponte.{function} SECURITY INVOKER RESET ALL")
     world.execute("DROP TRIGGER written_is_final ON ponte.snapshot")
+    world.execute("DROP FUNCTION ponte.refuse_row() CASCADE")
     world.execute("UPDATE ponte.schema_version SET version_num = '0003'")
     for kind, schema in (("TABLES", "ponte"), ("TABLES", "ponte_data"), ("TABLES", "predictions")):
         world.execute(f"REVOKE ALL ON ALL {kind} IN SCHEMA {schema} FROM {others}")

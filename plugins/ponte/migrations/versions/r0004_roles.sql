@@ -22,3 +22,25 @@ ALTER FUNCTION ponte.published_at(text, timestamptz) SECURITY DEFINER SET search
 -- What a version was trained on, and the SQL that it is scored with, stand for good once they are written.
 CREATE TRIGGER written_is_final BEFORE UPDATE ON ponte.snapshot
     FOR EACH ROW WHEN (OLD.status = 'written') EXECUTE FUNCTION ponte.refuse_change();
+
+-- Evidence about training sets is the trainer's, evidence about batches the scorer's, in the same tables. Who could set
+-- a row of another's batch aside could keep it from being published for good.
+CREATE FUNCTION ponte.refuse_row() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'permission denied for this row of ponte.%: % of %', TG_TABLE_NAME, TG_OP, current_user
+        USING ERRCODE = 'insufficient_privilege';
+END $$;
+COMMENT ON FUNCTION ponte.refuse_row() IS 'Trigger of tables that several roles write to: each its own rows.';
+
+CREATE TRIGGER own_rows_only BEFORE INSERT ON ponte.quarantine FOR EACH ROW
+    WHEN (NEW.batch_id IS NOT NULL AND current_user = 'ponte_trainer'
+          OR NEW.snapshot_id IS NOT NULL AND current_user = 'ponte_scorer')
+    EXECUTE FUNCTION ponte.refuse_row();
+CREATE TRIGGER own_rows_only BEFORE INSERT ON ponte.check_result FOR EACH ROW
+    WHEN (NEW.batch_id IS NOT NULL AND current_user = 'ponte_trainer'
+          OR NEW.snapshot_id IS NOT NULL AND current_user = 'ponte_scorer')
+    EXECUTE FUNCTION ponte.refuse_row();
+CREATE TRIGGER others_rows_stay BEFORE DELETE ON ponte.check_result FOR EACH ROW
+    WHEN (OLD.batch_id IS NOT NULL AND current_user = 'ponte_trainer'
+          OR OLD.snapshot_id IS NOT NULL AND current_user = 'ponte_scorer')
+    EXECUTE FUNCTION ponte.refuse_row();
