@@ -33,9 +33,8 @@ from upath import UPath
 from ponte import postgres_programs
 from ponte.artifacts import MANIFEST, sync_folder
 from ponte.errors import PonteError
-from ponte.local import postgres
-from ponte.local.secrets import load_or_create
 from ponte.local.settings import Settings
+from ponte.local.stack import admin_database
 from ponte.postgres_programs import Dump
 
 #: Raised when the layout of a backup changes.
@@ -323,27 +322,15 @@ def _run(arguments: argparse.Namespace) -> str:
     folder: Path = arguments.folder.expanduser().absolute()  # not every shell does it within FOLDER=~/backups
     if arguments.command == "verify":
         return f"{folder} is whole: {verify(folder).summary}"
-    settings = Settings.from_environment(os.environ)
-    database = _database(arguments.database, settings)
-    artifacts = arguments.artifacts or os.environ.get("PONTE_ARTIFACTS") or (settings.home / "artifacts").as_uri()
+    database = sa.make_url(arguments.database) if arguments.database else admin_database(os.environ)
+    artifacts = arguments.artifacts or os.environ.get("PONTE_ARTIFACTS")
+    if not artifacts:
+        artifacts = (Settings.from_environment(os.environ).home / "artifacts").as_uri()
     if arguments.command == "create":
         return f"{folder}: {create(folder, database, artifacts).summary}"
     manifest, kept = restore(folder, database, artifacts, replace=arguments.replace)
     old = f"\nThe database that was there is now {kept}." if kept else ""
     return f"{folder} is restored as database {database.database}: {manifest.summary}{old}"
-
-
-def _database(given: str | None, settings: Settings) -> sa.URL:
-    """Return the URL of the database; raises PonteError when nothing says which."""
-    if given:
-        return sa.make_url(given)
-    if os.environ.get("PONTE_ADMIN_URL"):
-        return sa.make_url(os.environ["PONTE_ADMIN_URL"]).set(database="ponte")
-    if not (settings.secrets_file.exists() and postgres.is_running(settings.data_dir)):
-        fix = "PONTE_ADMIN_URL=postgresql://postgres:...@host:5432/postgres, or make up"
-        raise PonteError("which database?", where="environment", expected="PONTE_ADMIN_URL or a local stack", fix=fix)
-    password = load_or_create(settings.secrets_file).postgres_password
-    return sa.make_url(postgres.describe(settings.data_dir).url("ponte", postgres.SUPERUSER, password))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 -- Who may do what in the database `ponte`. Run by its owner after the migrations, each time whole: in the schema `ponte`
--- what is not granted here is not granted. Batches and predictions belong to the scorer, training sets to the trainer, the rest to the owner.
+-- what is not granted here is not granted. Batches and predictions belong to the scorer, training sets to the trainer, the
+-- rest to the owner.
 
 -- ---------------------------------------------------------------- nothing, to begin with
 
@@ -73,19 +74,21 @@ BEGIN
     END LOOP;
 END $$;
 
--- The promoter counts the predictions that it shows.
-ALTER DEFAULT PRIVILEGES FOR ROLE ponte_scorer IN SCHEMA ponte_data GRANT SELECT ON TABLES TO ponte_promoter;
 ALTER DEFAULT PRIVILEGES FOR ROLE ponte_scorer IN SCHEMA predictions GRANT SELECT ON TABLES TO ponte_analyst;
 DO $$
 DECLARE
     found record;
 BEGIN
     FOR found IN
-        SELECT c.oid::regclass AS name,
-               CASE WHEN c.relkind = 'v' THEN 'ponte_analyst' ELSE 'ponte_promoter' END AS role
+        SELECT c.oid::regclass AS name, 'ponte_analyst' AS role
         FROM pg_class c
-        WHERE c.relnamespace IN ('ponte_data'::regnamespace, 'predictions'::regnamespace)
-          AND c.relkind IN ('r', 'p', 'v') AND c.relowner = 'ponte_scorer'::regrole
+        WHERE c.relnamespace = 'predictions'::regnamespace AND c.relkind = 'v' AND c.relowner = 'ponte_scorer'::regrole
+        UNION ALL
+        -- As in create_prediction_table: the promoter counts the predictions that it shows, and reads no frozen row.
+        SELECT c.oid::regclass, 'ponte_promoter'
+        FROM pg_class c
+        WHERE c.relnamespace = 'ponte_data'::regnamespace AND c.relkind = 'r' AND c.relowner = 'ponte_scorer'::regrole
+          AND c.relname IN (SELECT prediction_table FROM ponte.batch)
     LOOP
         IF NOT has_table_privilege(found.role, found.name, 'SELECT') THEN
             EXECUTE format('GRANT SELECT ON %s TO %I', found.name, found.role);

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -190,9 +191,13 @@ def _relations(connection: sa.Connection, kinds: str) -> list[str]:
 def require_room(url: sa.URL, dump: Dump, *, replace: bool) -> None:
     """Raise PonteError unless the dump could be restored under the name that `url` has: before anything is done."""
     with _maintenance(url) as admin:
+        version = str(admin.exec_driver_sql("SHOW server_version").scalar_one())
         known = set(admin.exec_driver_sql("SELECT rolname FROM pg_roles").scalars())
         sessions = _sessions(admin, url)
         exists = _exists(admin, url)
+    if _major(version) < _major(dump.server_version):
+        expected, fix = f"{_major(dump.server_version)} or newer", "restore on a server of that version"
+        raise PonteError("the server is older than the backup's", got=version, expected=expected, fix=fix)
     missing = sorted(set(dump.properties["roles"]) - known)
     if missing:
         fix = "python -m ponte.provision creates the roles; then restore again"
@@ -342,6 +347,11 @@ def _tables_with_rows(url: sa.URL) -> list[str]:
     with _begin(url) as connection:
         names = [name for name in _relations(connection, "r") if name != quote("ponte", "schema_version")]
         return [n for n in names if connection.exec_driver_sql(f"SELECT EXISTS (SELECT FROM {n})").scalar_one()]
+
+
+def _major(version: str) -> int:
+    """Return the major version: 18 of `18.1 (Debian 18.1-1)`, 19 of `19beta1`."""
+    return int(re.split(r"\D", version)[0])
 
 
 def _sessions(admin: sa.Connection, url: sa.URL) -> list[str]:

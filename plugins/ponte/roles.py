@@ -20,7 +20,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from ponte.database import Database, limit_lock_waits, quote
+from ponte import migrations
+from ponte.database import Database, quote
 from ponte.errors import PonteError
 
 OWNER = "ponte_owner"
@@ -35,8 +36,6 @@ READER = "ponte_reader"
 LOGINS = (OWNER, TRAINER, SCORER, PROMOTER, VIEWER, ANALYST)
 #: Name of the owner, and of everything's only role, before there were others; its database is called the same.
 _FORMER_OWNER = "ponte"
-#: Readers queue behind a change that waits for a lock on what they read.
-LOCK_TIMEOUT = "5s"
 
 
 def ensure_logins(admin: sa.Connection, passwords: Mapping[str, str]) -> None:
@@ -123,9 +122,7 @@ def grant(db: Database) -> None:
         if missing:
             fix = "PONTE_ADMIN_URL=... python -m ponte.provision makes them"
             raise PonteError("database roles are missing", got=", ".join(missing), fix=fix)
-        # Two at once would change the same rows of the catalog.
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('ponte.migrations'))"))
-        limit_lock_waits(connection, LOCK_TIMEOUT)
+        migrations.lock(connection)
         connection.execution_options(no_parameters=True).exec_driver_sql(statements)  # a percent sign means itself
 
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tests.sample_model import AS_OF, WEEK, World
 from upath import UPath
 
-from ponte import migrations
+from ponte import migrations, roles
 from ponte.artifacts import ArtifactStore
 from ponte.catalog import get_folder
 from ponte.database import Database
@@ -173,7 +173,9 @@ def private_server() -> Iterator[Server]:
         folder = Path(name)
         folder.chmod(0o755)  # as root, PostgreSQL runs as another user
         try:
-            yield Server(folder=folder, _server=postgres.start(folder / "data", superuser_password=_PASSWORD))
+            server = Server(folder=folder, _server=postgres.start(folder / "data", superuser_password=_PASSWORD))
+            server.execute(f"CREATE ROLE {roles.PROMOTER}")  # whom the scorer lets count
+            yield server
         finally:
             postgres.stop(folder / "data", mode="immediate")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,10 +192,13 @@ def test_what_is_put_back_is_what_was_there(
     assert manifest.dump.row_counts["ponte.version"] == 1
     assert manifest.dump.row_counts["ponte_data.visits__prediction_1"] > 300
     assert backup.verify(tmp_path / "backup") == manifest
+    assert (tmp_path / "backup").stat().st_mode & 0o777 == 0o700, "it holds everything"
     assert elsewhere.restore(tmp_path / "backup") is None
     assert elsewhere.content() == before
     assert elsewhere.files() == files
     assert pair.content() == before
+    analyzed = "SELECT 1 FROM pg_stats WHERE tablename = 'visits__prediction_1' AND attname = 'score'"
+    assert elsewhere.rows(analyzed) == [(1,)], "or its first queries are planned blindly"
 
 
 def test_scoring_goes_on_where_it_stood(pair: Pair, elsewhere: Pair, world: World, tmp_path: Path) -> None:
@@ -248,6 +254,24 @@ def test_artifacts_may_be_in_object_storage(pair: Pair, elsewhere: Pair, tmp_pat
     assert second.dump == backup.verify(tmp_path / "backup").dump
 
 
+def test_files_that_are_still_being_written_are_left_out(pair: Pair, tmp_path: Path) -> None:
+    files = pair.files()
+    for hidden in (".x.partial/a", "v/.tmp", "v/.x/a"):
+        (pair.root / hidden).parent.mkdir(parents=True, exist_ok=True)
+        (pair.root / hidden).write_text("half")
+    assert backup.list_artifacts(UPath(pair.root.as_uri())).keys() == files.keys()
+    manifest = pair.create(tmp_path / "backup")
+    assert {name for name in manifest.files if name.startswith("artifacts/")} == {f"artifacts/{n}" for n in files}
+
+
+@pytest.mark.parametrize("where", ["file", "memory"])
+def test_a_file_that_changes_while_it_is_copied_is_not_kept(where: str, tmp_path: Path) -> None:
+    root = UPath(tmp_path.as_uri() if where == "file" else f"memory://{tmp_path.name}")
+    with pytest.raises(PonteError, match="changed while it was copied"):
+        backup.write_stored(io.BytesIO(b"right"), root / "v" / "a", backup.Digest("0" * 64, 5))
+    assert root.fs.find(root.path) == []
+
+
 # ---------------------------------------------------------------- a backup that is not one
 
 
@@ -261,6 +285,20 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the manifest as if the backup had been written so."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def forget(folder: Path, pattern: str) -> None:
+    """Remove an artifact as if the backup had never held it."""
+    file = largest(folder, pattern)
+    file.unlink()
+    rewrite(folder, lambda manifest: manifest["files"].pop(file.relative_to(folder).as_posix()))
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "tampered artifact": (lambda f: flip(largest(f, "*.joblib")), "changed file artifacts/"),
     "tampered dump": (lambda f: flip(largest(f, "*.dat.gz")), "changed file database/"),
@@ -268,6 +306,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing file": (lambda f: largest(f, "*.parquet").unlink(), "missing file artifacts/"),
     "missing part of the dump": (lambda f: largest(f, "*.dat.gz").unlink(), "missing file database/"),
     "extra file": (lambda f: (f / "artifacts" / "more").write_text("x"), "extra file artifacts/more"),
+    "forgotten part of a version": (lambda f: forget(f, "*.joblib"), "the database names artifacts that are not there"),
+    "forgotten training set": (lambda f: forget(f, "*.parquet"), "the database names artifacts that are not there"),
     "no manifest": (lambda f: (f / "manifest.json").unlink(), "this is no backup"),
     "half a manifest": (lambda f: os.truncate(f / "manifest.json", 1000), "manifest.json is damaged"),
     "another format": (lambda f: (f / "manifest.json").write_text('{"format": 99}'), "unknown format"),
@@ -287,13 +327,6 @@ def test_a_damaged_backup_is_refused_before_anything_is_done(
         elsewhere.restore(tmp_path / "backup")
     assert elsewhere.databases() == []
     assert not elsewhere.root.exists()
-
-
-def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change the manifest as if the backup had been written so."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    change(manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def break_the_data(folder: Path) -> str:
@@ -384,6 +417,28 @@ def test_a_lost_race_for_the_name_leaves_the_old_database(
     assert pair.content() == before
 
 
+def test_a_session_that_enters_before_the_name_is_taken_means_another_attempt(
+    pair: Pair, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh, entered, quote = f"{pair.name}_restored", [], postgres_programs.quote
+    pair.server.execute(f"CREATE DATABASE {fresh}")
+    pair.server.execute("CREATE TABLE restored AS SELECT 1 AS n", fresh)
+
+    def enter(*names: str) -> str:
+        """Others were sent away; the rename comes next."""
+        if names == (pair.name,) and not entered:
+            entered.append(world.db.engine.connect())
+        return quote(*names)
+
+    monkeypatch.setattr(postgres_programs, "quote", enter)
+    kept = postgres_programs.take_name(pair.url, fresh, replace=True)
+    [session] = entered
+    with pytest.raises(sa.exc.OperationalError, match=r"closed|terminating"):
+        session.exec_driver_sql("SELECT 1")
+    assert pair.databases() == [pair.name, kept]
+    assert pair.rows("SELECT n FROM restored") == [(1,)]
+
+
 # ---------------------------------------------------------------- refusals
 
 
@@ -450,6 +505,19 @@ def test_a_role_that_is_missing_is_named(pair: Pair, elsewhere: Pair, tmp_path: 
     assert elsewhere.databases() == []
 
 
+def test_an_older_server_is_refused(pair: Pair, elsewhere: Pair, tmp_path: Path) -> None:
+    dump = pair.create(tmp_path / "backup").dump
+    got = dump.server_version
+    rewrite(tmp_path / "backup", lambda manifest: manifest["dump"].update(server_version="100.1 (Debian 100.1-1)"))
+    with pytest.raises(PonteError, match=rf"older(.|\n)*got: {re.escape(got)}\n *expected: 100 or newer"):
+        elsewhere.restore(tmp_path / "backup")
+    assert elsewhere.databases() == []
+    major = int(got.partition(".")[0])
+    for version, fine in ((f"{major + 1}beta1", False), (f"{major}.99", True), ("9.6.24", True)):
+        with nullcontext() if fine else pytest.raises(PonteError, match="older"):
+            postgres_programs.require_room(elsewhere.url, replace(dump, server_version=version), replace=False)
+
+
 # ---------------------------------------------------------------- while others work, and when it is killed
 
 
@@ -458,13 +526,13 @@ def environment(pair: Pair) -> dict[str, str]:
     return {**found, "PYTHONPATH": "plugins", "PONTE_ARTIFACTS": pair.root.as_uri()}
 
 
-def command(pair: Pair, *arguments: str | Path) -> subprocess.Popen[str]:
+def command(pair: Pair, *arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "ponte.backup", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=environment(pair),
+        env={**environment(pair), **variables},
         # A shell starts what runs in the background deaf to SIGINT, and so would be what that starts.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one system call
     )
@@ -582,6 +650,23 @@ def test_a_table_that_is_gone_when_it_would_be_locked_means_another_attempt(
     backup.verify(tmp_path / "backup")
 
 
+def test_a_table_that_is_locked_means_another_attempt(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses = []
+    with Database(pair.url).engine.connect() as other:
+        other.exec_driver_sql("LOCK TABLE shop.visit IN ACCESS EXCLUSIVE MODE")
+
+        def let_go(seconds: float) -> None:
+            pauses.append(seconds)
+            other.rollback()
+
+        monkeypatch.setattr(postgres_programs.time, "sleep", let_go)
+        pair.create(tmp_path / "backup")
+    assert pauses == [1]
+    backup.verify(tmp_path / "backup")
+
+
 # ---------------------------------------------------------------- the command line
 
 
@@ -608,6 +693,31 @@ def test_the_commands_work_together_and_never_show_the_password(pair: Pair, tmp_
     assert "authentication failed" in why
     assert "secret" not in said + why
     assert not any("sesame" in file.read_text(errors="replace") for file in folder.rglob("*.json"))
+
+
+def test_without_an_argument_it_is_the_database_ponte_of_the_administrator(pair: Pair, tmp_path: Path) -> None:
+    there = replace(pair, name="ponte")
+    admin = replace(pair, name="postgres").url.render_as_string(False)
+    pair.create(tmp_path / "backup")
+    try:
+        # A shell leaves the tilde of `make restore FOLDER=~/backup` alone.
+        process = command(pair, "restore", "~/backup", HOME=str(tmp_path), PONTE_ADMIN_URL=admin)
+        said, why = process.communicate()
+        assert process.returncode == 0, why
+        assert said.startswith(f"{tmp_path / 'backup'} is restored as database ponte: ")
+        assert there.content() == pair.content()
+    finally:
+        pair.server.execute("DROP DATABASE IF EXISTS ponte WITH (FORCE)")
+
+
+def test_without_a_database_the_commands_ask_which(pair: Pair, tmp_path: Path) -> None:
+    for name in ("create", "restore"):
+        process = command(pair, name, tmp_path / "backup", PONTE_HOME=str(tmp_path / "home"))
+        said, why = process.communicate()
+        assert (process.returncode, said) == (1, "")
+        assert "which database?" in why
+    assert not (tmp_path / "backup").exists()
+    assert not (tmp_path / "home").exists()
 
 
 def test_no_program_is_given_the_password_as_an_argument(

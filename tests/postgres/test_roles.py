@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ from ponte import (
     evaluation,
     freezing,
     housekeeping,
+    migrations,
     promotion,
     provision,
     publishing,
@@ -242,8 +245,6 @@ def test_no_role_can_do_what_is_not_its_work(worked: World, server: Cluster) -> 
     """Each attempt in a transaction that is rolled back: whatever succeeds is a hole, and is named."""
     server.execute("ALTER SCHEMA shop OWNER TO postgres", str(worked.db.url.database))
     server.execute("ALTER TABLE shop.visit OWNER TO postgres", str(worked.db.url.database))
-    server.execute("GRANT USAGE ON SCHEMA shop TO ponte_reader", str(worked.db.url.database))
-    server.execute("GRANT SELECT ON shop.visit TO ponte_reader", str(worked.db.url.database))
     allowed = []
     for role, statements in REFUSED.items():
         db = as_role(worked, role).db
@@ -268,6 +269,74 @@ def _refusal(db: Database, statement: str) -> str:
         return "done"
 
 
+#: Beside SELECT, which each of them has on the whole schema but for the content of ponte.quarantine.
+MAY_WRITE = {
+    roles.TRAINER: {
+        "check_result": "INSERT DELETE",
+        "metric": "INSERT DELETE",
+        "quarantine": "INSERT",
+        "receipt": "INSERT",
+        "snapshot": "INSERT UPDATE",
+        "version": "INSERT",
+    },
+    roles.SCORER: {
+        "batch": "INSERT UPDATE",
+        "batch_profile": "INSERT",
+        "check_result": "INSERT DELETE",
+        "claim": "INSERT UPDATE",
+        "guard_result": "INSERT",
+        "publication_event": "INSERT",
+        "published": "INSERT UPDATE DELETE",
+        "quarantine": "INSERT UPDATE",
+        "receipt": "INSERT",
+        "retention_event": "INSERT",
+        "shard": "INSERT",
+    },
+    roles.PROMOTER: {
+        "alias_event": "INSERT",
+        "approval": "INSERT",
+        "batch": "UPDATE",
+        "claim": "INSERT UPDATE",
+        "gate_verdict": "INSERT",
+        "guard_override": "INSERT",
+        "publication_event": "INSERT",
+        "published": "INSERT UPDATE",
+        "quarantine": "UPDATE",
+        "receipt": "INSERT",
+        "rollback": "INSERT",
+        "version_mark": "INSERT",
+    },
+    roles.VIEWER: {},
+    roles.ANALYST: {},
+}
+
+
+@pytest.mark.parametrize("role", MAY_WRITE)
+def test_the_rights_are_these_and_no_others(db: Database, role: str) -> None:
+    """A wider right is a decision: it changes this list."""
+    query = f"""
+        SELECT c.relname::text, string_agg(p, ' ' ORDER BY place) FROM pg_class c
+        CROSS JOIN unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN'])
+                   WITH ORDINALITY AS privilege (p, place)
+        WHERE relnamespace = 'ponte'::regnamespace AND relkind IN ('r', 'v')
+          AND (has_table_privilege('{role}', c.oid, p)
+               OR p IN ('INSERT', 'UPDATE', 'REFERENCES') AND has_any_column_privilege('{role}', c.oid, p))
+        GROUP BY 1"""
+    assert dict(_rows(db.url, query)) == MAY_WRITE[role]
+    readable = f"""
+        SELECT count(*) FILTER (WHERE has_any_column_privilege('{role}', oid, 'SELECT')),
+               count(*) FILTER (WHERE has_any_column_privilege('ponte_owner', oid, 'SELECT'))
+        FROM pg_class WHERE relnamespace = 'ponte'::regnamespace AND relkind IN ('r', 'v')"""
+    [(own, all_)] = _rows(db.url, readable)
+    assert own == (4 if role == roles.ANALYST else all_)
+
+
+def test_a_right_that_somebody_gave_by_hand_ends_with_the_next_upgrade(worked: World) -> None:
+    worked.execute("GRANT DELETE ON ponte.published TO ponte_viewer")
+    provision.upgrade(worked.db.url)
+    assert worked.ask("SELECT has_table_privilege('ponte_viewer', 'ponte.published', 'DELETE')") is False
+
+
 def test_the_promoter_runs_nothing_that_the_scorer_has_written(worked: World) -> None:
     scorer, promoter = as_role(worked, roles.SCORER), as_role(worked, roles.PROMOTER)
     table = scorer.ask(
@@ -279,6 +348,25 @@ def test_the_promoter_runs_nothing_that_the_scorer_has_written(worked: World) ->
     scorer.execute(f"CREATE POLICY mine ON {table} USING (pg_backend_pid() > 0)")
     with pytest.raises(sa.exc.DBAPIError, match="would be affected by row-level security"):
         promoter.ask(count)
+
+
+def test_nobody_who_decides_reads_what_was_frozen(sources: World) -> None:
+    """Before a check has set the bad rows aside, they are all in there."""
+    sources.set_champion(sources.train(run_id="t").version.version)
+    as_role(sources, roles.SCORER).run(run_id="r", until="freeze")
+    [[table]] = sources.rows("SELECT 'ponte_data.' || frozen_table FROM ponte.batch")
+    assert as_role(sources, roles.SCORER).rows(f"SELECT * FROM {table} LIMIT 1")
+    for when in ("before an upgrade", "after it"):
+        if when == "after it":
+            provision.upgrade(sources.db.url)
+        for role in (roles.TRAINER, roles.PROMOTER, roles.VIEWER, roles.ANALYST):
+            with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
+                as_role(sources, role).rows(f"SELECT * FROM {table} LIMIT 1")
+
+
+def test_a_table_that_its_owner_adds_to_a_source_is_open_too(sources: World) -> None:
+    sources.execute("CREATE TABLE shop.later AS SELECT 1 AS n")
+    assert as_role(sources, roles.TRAINER).ask("SELECT n FROM shop.later") == 1
 
 
 def test_what_a_version_is_scored_with_stands_for_good_once_it_is_written(worked: World) -> None:
@@ -319,17 +407,25 @@ def test_a_view_of_somebody_else_among_the_predictions_disturbs_no_upgrade(worke
 
 
 def test_an_upgrade_lets_readers_pass_and_is_tried_again(trained: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes while it waits for a long query queues behind it, so it lets go, and begins anew."""
     trained.run(run_id="published")
     of_revision_3(trained)
-    monkeypatch.setattr(roles, "LOCK_TIMEOUT", "200ms")
-    monkeypatch.setattr("ponte.database.LOCK_TRIES", 2)
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "200ms")
+    revisions = []
     with trained.db.engine.connect() as reader:
-        reader.exec_driver_sql("SELECT count(*) FROM predictions.visits")
-        with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
-            provision.upgrade(trained.db.url)
-        assert trained.ask("SELECT version_num FROM ponte.schema_version") == "0003", "nothing, or all of it"
-    provision.upgrade(trained.db.url)
-    assert trained.ask("SELECT version_num FROM ponte.schema_version") == "0004"
+
+        def read_meanwhile(_: float) -> None:
+            revisions.append(trained.ask("SELECT version_num FROM ponte.schema_version"))
+            assert trained.ask("SELECT count(*) FROM predictions.visits") == 350
+            reader.rollback()
+
+        monkeypatch.setattr("ponte.database.time.sleep", read_meanwhile)
+        reader.exec_driver_sql("SELECT count(*) FROM predictions.visits")  # in the way of the migration
+        provision.upgrade(trained.db.url)
+        trained.execute("ALTER VIEW predictions.visits OWNER TO ponte_owner")
+        reader.exec_driver_sql("SELECT count(*) FROM predictions.visits")  # in the way of the grants
+        provision.upgrade(trained.db.url)
+    assert revisions == ["0003", "0004"]
 
 
 def test_no_two_of_the_working_roles_can_act_for_one_another(server: Cluster, migrated: str) -> None:
@@ -492,14 +588,17 @@ def test_no_password_and_nothing_made_of_one_is_printed_when_the_server_refuses(
     assert "secret of" not in said
 
 
-def test_two_provisions_at_once_both_succeed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_provisions_at_once_all_succeed() -> None:
     with new_server() as url:
-        for name, value in environment(url).items():
-            monkeypatch.setenv(name, value)
-        processes = [process_of(provision.main, []) for _ in range(3)]
+        processes = [process_of(_provision, environment(url)) for _ in range(6)]
         for process in processes:
             process.join()
-        assert [process.exitcode for process in processes] == [0] * 3
+        assert [process.exitcode for process in processes] == [0] * 6
+
+
+def _provision(environ: dict[str, str]) -> None:
+    os.environ.update(environ)
+    sys.exit(provision.main([]))
 
 
 @pytest.mark.parametrize(
@@ -549,6 +648,9 @@ def of_revision_3(world: World) -> None:
     for kind, schema in (("TABLES", "ponte"), ("TABLES", "ponte_data"), ("TABLES", "predictions")):
         world.execute(f"REVOKE ALL ON ALL {kind} IN SCHEMA {schema} FROM {others}")
     world.execute(f"REVOKE ALL ON SCHEMA ponte, ponte_data, predictions FROM {others}")
+    world.execute(f"REVOKE ALL ON DATABASE {world.db.url.database} FROM {others}")
+    defaults = "ALTER DEFAULT PRIVILEGES FOR ROLE ponte_scorer IN SCHEMA predictions"
+    world.execute(f"{defaults} REVOKE SELECT ON TABLES FROM ponte_analyst")
 
 
 @pytest.mark.parametrize("under_way", ["freeze", "check", "score", "guard"])
@@ -559,13 +661,18 @@ def test_a_database_of_revision_0003_is_split_between_the_roles_in_the_middle_of
     batch = trained.run(run_id="under way", week=NEXT_WEEK, until=under_way)
     unfinished = freezing.freeze_training_set(trained.db, trained.folder, trained.windows(), as_of=AS_OF, run_id="t")
     seen = trained.published_checksum()
+    defaults = "SELECT defaclnamespace, defaclacl FROM pg_default_acl WHERE defaclrole = 'ponte_scorer'::regrole"
+    given = trained.rows(defaults)
+    assert given
     of_revision_3(trained)
-    with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
+    assert trained.rows(defaults) == []
+    with pytest.raises(sa.exc.DBAPIError, match="permission denied"):
         as_role(trained, roles.SCORER).ask("SELECT count(*) FROM predictions.visits")
     with trained.db.begin() as connection:
         roles.open_source(connection, "shop")
 
     provision.upgrade(trained.db.url)
+    assert trained.rows(defaults) == given
     trainer, scorer, promoter, analyst = (
         as_role(trained, role) for role in (roles.TRAINER, roles.SCORER, roles.PROMOTER, roles.ANALYST)
     )

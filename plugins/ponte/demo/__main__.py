@@ -22,11 +22,10 @@ from ponte import roles
 from ponte.database import Database
 from ponte.demo import flights
 from ponte.errors import PonteError
-from ponte.local import postgres
 from ponte.local.airflow_api import AirflowApi, connect
 from ponte.local.secrets import load_or_create
 from ponte.local.settings import Settings
-from ponte.local.stack import as_running
+from ponte.local.stack import admin_database, as_running
 
 MODEL = "flight_delay"
 TRAIN_AS_OF = "2013-09-30"
@@ -43,8 +42,6 @@ class Target:
 
     ui_url: str
     admin_password: str = field(repr=False)
-    #: The database `ponte` as the superuser: the sources belong to somebody else than Ponte's roles.
-    database_url: sa.URL
     #: What to do next, for the last lines.
     hints: str
 
@@ -53,8 +50,9 @@ def main() -> int:
     """Run the demo; return 0, 1 when a run failed, 130 when interrupted."""
     started = time.monotonic()
     try:
+        # As the superuser: the sources belong to somebody else than Ponte's roles.
+        db = Database(admin_database(os.environ))
         target = _compose(os.environ) if os.environ.get("PONTE_ADMIN_URL") else _local()
-        db = Database(target.database_url)
         _say("Loading the demo data: the flights out of New York in 2013")
         print(f"    {flights.load(db.url.render_as_string(hide_password=False))}")
         with db.begin() as connection:
@@ -75,12 +73,9 @@ def main() -> int:
 
 def _local() -> Target:
     settings = as_running(Settings.from_environment(os.environ))
-    secrets = load_or_create(settings.secrets_file)
-    server = postgres.describe(settings.data_dir)
     return Target(
         ui_url=settings.ui_url,
-        admin_password=secrets.admin_password,
-        database_url=sa.make_url(server.url("ponte", postgres.SUPERUSER, secrets.postgres_password)),
+        admin_password=load_or_create(settings.secrets_file).admin_password,
         hints=f"""\
   Airflow UI   {settings.ui_url}   user admin; `make password` shows the password
   report       {settings.ui_url}/ponte/report/{MODEL}/1   of version 1, after the login
@@ -96,7 +91,6 @@ def _compose(environ: Mapping[str, str]) -> Target:
     return Target(
         ui_url=environ["PONTE_UI_URL"],
         admin_password=environ["AIRFLOW_ADMIN_PASSWORD"],
-        database_url=sa.make_url(environ["PONTE_ADMIN_URL"]).set(database="ponte"),
         hints=f"""\
   Airflow UI   the port that docker compose publishes, by default http://localhost:8080; user admin, password in .env
   report       /ponte/report/{MODEL}/1 there   of version 1, after the login

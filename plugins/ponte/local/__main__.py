@@ -115,8 +115,7 @@ def _psql(settings: Settings, role: str, arguments: Sequence[str]) -> None:
     secrets = _secrets(settings)
     passwords = {**secrets.database_passwords, postgres.SUPERUSER: secrets.postgres_password}
     if role not in passwords:
-        fix = did_you_mean(role, passwords) or "choose one of these"
-        raise StackError("no such role", where="PONTE_ROLE", got=role, expected=", ".join(passwords), fix=fix)
+        raise StackError("no such role", where="PONTE_ROLE", got=role, fix=did_you_mean(role, passwords))
     environment = postgres.client_environment(_running_server(settings), "ponte", role, passwords[role])
     program = str(postgres.psql_path())
     os.execve(program, [program, *arguments], environment)  # noqa: S606 - becoming psql is the point

@@ -14,6 +14,8 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
+import sqlalchemy as sa
+
 from ponte import roles
 from ponte.errors import PonteError
 from ponte.local import cluster, postgres, processes, readiness
@@ -120,14 +122,12 @@ def _migrate_airflow(
 
 def _airflow_schema(server: postgres.Server, secrets: Secrets) -> dict[str, Any] | None:
     """Return what identifies a migrated metadata database, or None if it is not migrated at all."""
-    import sqlalchemy
-
-    engine = sqlalchemy.create_engine(server.url("airflow", "airflow", secrets.airflow_password, "psycopg2"))
+    engine = sa.create_engine(server.url("airflow", "airflow", secrets.airflow_password, "psycopg2"))
     try:
         with engine.connect() as connection:
-            revision = connection.scalar(sqlalchemy.text("SELECT version_num FROM alembic_version"))
-            system = connection.scalar(sqlalchemy.text("SELECT system_identifier::text FROM pg_control_system()"))
-    except sqlalchemy.exc.ProgrammingError:
+            revision = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+            system = connection.scalar(sa.text("SELECT system_identifier::text FROM pg_control_system()"))
+    except sa.exc.ProgrammingError:
         return None
     finally:
         engine.dispose()
@@ -258,6 +258,21 @@ def as_running(settings: Settings, *, strict: bool = False) -> Settings:
             + "\nStop it first (make down), or leave the settings as they are."
         )
     return replace(settings, **{name: value for name, value in remembered.items() if name in _REMEMBERED})
+
+
+def admin_database(environ: Mapping[str, str]) -> sa.URL:
+    """Return the database `ponte` as superuser: of PONTE_ADMIN_URL, else of the local stack.
+
+    Raises StackError when there is neither.
+    """
+    if environ.get("PONTE_ADMIN_URL"):
+        return sa.make_url(environ["PONTE_ADMIN_URL"]).set(database="ponte")
+    settings = Settings.from_environment(environ)
+    if not (settings.secrets_file.exists() and postgres.is_running(settings.data_dir)):
+        fix = "PONTE_ADMIN_URL=postgresql://postgres:...@host:5432/postgres, or make up"
+        raise StackError("which database?", where="environment", expected="PONTE_ADMIN_URL or a local stack", fix=fix)
+    password = load_or_create(settings.secrets_file).postgres_password
+    return sa.make_url(postgres.describe(settings.data_dir).url("ponte", postgres.SUPERUSER, password))
 
 
 @contextmanager
