@@ -250,10 +250,10 @@ def rejected(known: World) -> tuple[World, int]:
     return known, batch.batch_id
 
 
-def publish_anyway(world: World, batch_id: int, *, run_id: str = "p", model: str = "visits") -> publishing.Publication:
-    publishing.prepare_publication(world.db, batch_id, model=model)
+def publish_anyway(world: World, batch_id: int, *, run_id: str = "p") -> publishing.Publication:
+    publishing.prepare_publication(world.db, batch_id, model="visits")
     return publishing.publish_anyway(
-        world.db, batch_id, model=model, run_id=run_id, actor="somebody", reason="a holiday"
+        world.db, batch_id, model="visits", run_id=run_id, actor="somebody", reason="a holiday"
     )
 
 
@@ -342,10 +342,15 @@ def test_a_person_cannot_publish_what_must_not_be_seen_for_another_reason(
 def test_a_batch_is_published_by_the_model_that_it_is_of(rejected: tuple[World, int]) -> None:
     world, batch_id = rejected
     before = everything(world)
-    with pytest.raises(PonteError, match="the batch is another model's"):
-        publish_anyway(world, batch_id, model="other")
-    with pytest.raises(PonteError, match="no such batch"):
-        publish_anyway(world, 999)
+    said: dict[str, Any] = {"run_id": "p", "actor": "somebody", "reason": "a holiday"}
+    for number, model, problem in (
+        (batch_id, "other", "the batch is another model's"),
+        (999, "visits", "no such batch"),
+    ):
+        with pytest.raises(PonteError, match=problem):
+            publishing.prepare_publication(world.db, number, model=model)
+        with pytest.raises(PonteError, match=problem):
+            publishing.publish_anyway(world.db, number, model=model, **said)
     assert everything(world) == before
 
 

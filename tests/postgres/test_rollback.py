@@ -23,7 +23,7 @@ from tests.postgres.test_fence import at_once
 from tests.sample_model import EMPTY_WEEK, LATER, NEXT_WEEK, NOW, STEPS, WEEK, World, midnight
 from upath import UPath
 
-from ponte import batches, publishing, registry, rollback
+from ponte import batches, housekeeping, publishing, registry, rollback
 from ponte.artifacts import ArtifactStore
 from ponte.catalog import get_folder
 from ponte.database import Database, is_transient
@@ -923,8 +923,10 @@ def planned_world(server: Cluster, served_template: Served, planned: Planned) ->
 
 
 def finish(world: World, plan: Plan) -> Rollback:
-    """Carry the planned rollback out, with everything that one may do."""
-    return carry_out(world, plan, run_id="back", mark_bad=True)
+    """Carry the planned rollback out, with everything that one may do, and clean up as the task after it does."""
+    done = carry_out(world, plan, run_id="back", mark_bad=True)
+    housekeeping.tidy(world.db, world.folder, retention=False)
+    return done
 
 
 @pytest.mark.parametrize("how", CRASHES)
