@@ -1,6 +1,16 @@
 #!/bin/sh
 # Makes databases, users and the pool what the settings say; every step can be repeated.
 set -eu
+# They become part of URLs and JSON, which would fail later, with a message about something else.
+for name in AIRFLOW_DB PONTE_OWNER PONTE_TRAINER PONTE_SCORER PONTE_PROMOTER PONTE_VIEWER PONTE_ANALYST \
+    AIRFLOW_ADMIN; do
+    eval "value=\${${name}_PASSWORD-}"
+    case $value in *[!A-Za-z0-9._~=-]*)
+        echo "init.sh: ${name}_PASSWORD may have letters, digits and . _ ~ = - only; change it in .env" >&2
+        exit 1
+        ;;
+    esac
+done
 export AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING # at INFO each of a hundred permissions of the UI is a line
 python -m ponte.provision
 airflow db migrate

@@ -118,6 +118,8 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
         if path.stat().st_uid == os.getuid() and path != Path("/"):
             path.chmod(path.stat().st_mode | 0o011 if path != folder else 0o755)
     _run("chmod", "-R", "a+rX", str(models))
+    # With a password of its own the script does not look for a stack of the machine: there may be one.
+    (folder / ".env").write_text(f"POSTGRES_PASSWORD={os.urandom(24).hex()}\n")
     subprocess.run([ROOT / "ponte-secrets"], cwd=folder, check=True, capture_output=True)
     secrets = dict(
         line.split("=", 1) for line in (folder / ".env").read_text().splitlines() if "=" in line and line[0] != "#"

@@ -87,7 +87,7 @@ async def main():
     print(json.dumps([reached for reached in found if reached]))
 asyncio.run(main())
 """
-    run = ("run", "--rm", "--ulimit", "nofile=8192", "--network", network, "ponte:test", "python", "-c", program)
+    run = ("run", "--rm", "--ulimit", "nofile=8192", "--network", network, "ponte-test:test", "python", "-c", program)
     return {(address, port) for address, port in json.loads(_docker(*run))}
 
 

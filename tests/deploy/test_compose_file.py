@@ -1,6 +1,8 @@
 """docker-compose.yaml keeps its promises: little is published, little is allowed, and secrets reach few."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,9 @@ EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
 LONG_RUNNING = {name for name, service in SERVICES.items() if service["restart"] != "no"}
 
+#: With the project's name: two stacks on a machine do not overwrite each other's image.
+IMAGE = "${COMPOSE_PROJECT_NAME:-ponte}:${PONTE_TAG:-local}"
+
 LAWS = {
     "it is restarted": lambda service: service["restart"] == "unless-stopped",
     "its health is checked": lambda service: bool(service["healthcheck"]["test"]),
@@ -27,7 +32,7 @@ LAWS_FOR_ALL = {
     "it has no capabilities": lambda service: service["cap_drop"] == ["ALL"],
     "it gains no privileges": lambda service: service["security_opt"] == ["no-new-privileges:true"],
     "something reaps its children": lambda service: service["init"] is True,
-    "its image has a tag": lambda service: re.fullmatch(r"[a-z]+:(\d+|\$\{PONTE_TAG:-local})", service["image"]),
+    "its image has a tag": lambda service: service["image"] == IMAGE or re.fullmatch(r"[a-z]+:\d+", service["image"]),
 }
 
 #: Who gets a secret. Each is needed there; another service in a line is a decision, not an accident.
@@ -94,7 +99,7 @@ def test_database_and_broker_have_no_way_out() -> None:
 
 def test_the_override_for_developers_mounts_code_read_only() -> None:
     override = yaml.safe_load((ROOT / "docker-compose.dev.yaml").read_text(encoding="utf-8"))["services"]
-    assert set(override) == {name for name, service in SERVICES.items() if service["image"].startswith("ponte:")}
+    assert set(override) == {name for name, service in SERVICES.items() if service["image"] == IMAGE}
     for service in override.values():
         assert all(re.fullmatch(r"\./(\w+):/opt/ponte/\1:ro", volume) for volume in service["volumes"])
 
@@ -111,12 +116,44 @@ def test_secrets_are_required_generated_and_documented() -> None:
     assert required == documented == set(READERS)
 
 
+def start(**passwords: str) -> "subprocess.CompletedProcess[str]":
+    """Run docker/init.sh where none of its programs are: it comes as far as the first one, status 127."""
+    command = ["/bin/sh", str(ROOT / "docker" / "init.sh")]
+    return subprocess.run(command, env={"PATH": os.devnull} | passwords, check=False, capture_output=True, text=True)
+
+
+CHECKED = sorted(
+    name for name in READERS if name.endswith("_PASSWORD") and name not in ("POSTGRES_PASSWORD", "REDIS_PASSWORD")
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "character"),
+    [*((name, "@") for name in CHECKED), *(("PONTE_TRAINER_PASSWORD", character) for character in '/#%"$: \\\n')],
+)
+def test_a_password_that_breaks_a_url_is_refused_before_anything_begins(name: str, character: str) -> None:
+    passwords = dict.fromkeys(CHECKED, "aZ09._~=-")
+    assert start(**passwords).returncode == 127
+    result = start(**passwords | {name: f"abc{character}def"})
+    assert result.returncode == 1
+    assert name in result.stderr
+    assert "abc" not in result.stdout + result.stderr
+
+
+def test_the_example_says_which_characters_a_password_may_have() -> None:
+    [script] = re.findall(r"own='(\[[^]]*\])'", (ROOT / "ponte-secrets").read_text(encoding="utf-8"))
+    [init] = re.findall(r"\*(\[![^]]*\])\*", (ROOT / "docker" / "init.sh").read_text(encoding="utf-8"))
+    assert init == script.replace("[", "[!") == "[!A-Za-z0-9._~=-]"
+    assert "letters, digits and . _ ~ = -" in EXAMPLE
+
+
 def test_settings_have_the_documented_default() -> None:
     files = [ROOT / name for name in ("docker-compose.yaml", "docker-compose.analysts.yaml")]
     text = "".join(path.read_text(encoding="utf-8") for path in files)
     # The default of one setting is made of another one.
     text = text.replace("localhost:${PONTE_UI_PORT:-8080}", "localhost:8080")
-    documented = set(re.findall(r"^# (PONTE_\w+)=(.*)$", EXAMPLE, flags=re.MULTILINE))
+    documented = set(re.findall(r"^# (PONTE_\w+|COMPOSE_PROJECT_NAME)=(.*)$", EXAMPLE, flags=re.MULTILINE))
+    assert ("COMPOSE_PROJECT_NAME", yaml.safe_load(TEXT)["name"]) in documented
     assert documented == set(re.findall(r"\$\{(\w+):-([^}]*)\}", text))
 
 

@@ -1,8 +1,11 @@
 """./ponte-secrets: secrets are made once, kept for ever, and shown to nobody."""
 
 import base64
+import os
 import re
 import subprocess
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -25,10 +28,25 @@ EXPECTED = {
 }  # fmt: skip
 
 
-def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run the script in `folder`, under a umask that gives everything to everybody."""
+def run(
+    folder: Path, *arguments: str, docker: str = "exit 1", project: str | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run the script in `folder`, under a umask that gives everything to everybody.
+
+    docker : what a stand-in for `docker` does, of which the script asks for the exit status only; else the outcome
+        would depend on the stacks of the machine.
+    project : COMPOSE_PROJECT_NAME of the environment.
+    """
     command = ["sh", "-c", 'umask 000; exec "$@"', "sh", str(ROOT / "ponte-secrets"), *arguments]
-    return subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    environ = {name: value for name, value in os.environ.items() if name != "COMPOSE_PROJECT_NAME"}
+    if project is not None:
+        environ["COMPOSE_PROJECT_NAME"] = project
+    with tempfile.TemporaryDirectory() as programs:
+        stand_in = Path(programs, "docker")
+        stand_in.write_text(f"#!/bin/sh\n{docker}\n", encoding="utf-8")
+        stand_in.chmod(0o755)
+        environ["PATH"] = f"{programs}:{environ['PATH']}"
+        return subprocess.run(command, cwd=folder, env=environ, check=False, capture_output=True, text=True)
 
 
 def values(folder: Path) -> dict[str, str]:
@@ -134,3 +152,164 @@ def test_an_unknown_argument_is_refused(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "--help" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------- what counts as a value
+
+#: Where compose finds no value. A comment needs a space before it.
+EMPTY = ["", '""', "''", " ", "\r", " # comment", '"" # comment', " ''", "\t# comment"]
+
+
+@pytest.mark.parametrize("form", ["{}=", "export {}=", " export  {} = "])
+@pytest.mark.parametrize("empty", EMPTY)
+@pytest.mark.parametrize("name", ["POSTGRES_PASSWORD", "AIRFLOW_FERNET_KEY"])
+def test_what_compose_calls_missing_is_replaced(tmp_path: Path, name: str, empty: str, form: str) -> None:
+    (tmp_path / ".env").write_text(f"A=1\n{form.format(name)}{empty}\nB=2\n", encoding="utf-8", newline="")
+    assert name in run(tmp_path).stdout
+    assert re.fullmatch(EXPECTED[name], values(tmp_path)[name])
+    text = (tmp_path / ".env").read_text(encoding="utf-8")
+    assert len(re.findall(name, text)) == 1
+    assert text.startswith("A=1\nB=2\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{}=mine",
+        "export {}=mine",
+        "\texport\t{}=mine",
+        "  {} = mine",
+        "{}: mine",
+        '{}="mine"',
+        "{}='mine' # old",
+        "{}=mine\r",
+    ],
+)
+@pytest.mark.parametrize("name", ["POSTGRES_PASSWORD", "AIRFLOW_FERNET_KEY"])
+def test_what_compose_calls_a_value_stays(tmp_path: Path, name: str, line: str) -> None:
+    (tmp_path / ".env").write_text(f"{line.format(name)}\n", encoding="utf-8", newline="")
+    assert name not in run(tmp_path).stdout
+    text = (tmp_path / ".env").read_bytes().decode()
+    assert text.startswith(f"{line.format(name)}\n")
+    assert len(re.findall(name, text)) == 1
+
+
+def test_a_value_counts_although_an_empty_line_hides_it(tmp_path: Path) -> None:
+    """As when somebody appends .env.example; compose takes the last line."""
+    (tmp_path / ".env").write_text("POSTGRES_PASSWORD=mine\nPOSTGRES_PASSWORD=\n", encoding="utf-8")
+    assert run(tmp_path).returncode == 0
+    assert [name for name, value in values(tmp_path).items() if value == "mine"] == ["POSTGRES_PASSWORD"]
+
+
+def test_a_symbolic_link_is_refused(tmp_path: Path) -> None:
+    """To replace it would leave two files that both look like the one that counts."""
+    (tmp_path / "target").write_text("A=1\n", encoding="utf-8")
+    (tmp_path / "target").chmod(0o644)
+    (tmp_path / ".env").symlink_to("target")
+    result = run(tmp_path)
+    assert result.returncode == 1
+    assert "symbolic link to target" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".env", "target"]
+    assert (tmp_path / ".env").is_symlink()
+    assert (tmp_path / "target").read_text(encoding="utf-8") == "A=1\n"
+    assert (tmp_path / "target").stat().st_mode & 0o777 == 0o644
+
+
+# ---------------------------------------------------------------- passwords of one's own
+
+PASSWORDS = [name for name in EXPECTED if name.endswith("_PASSWORD")]
+
+
+@pytest.mark.parametrize(
+    ("name", "character"),
+    [*((name, "@") for name in PASSWORDS), *(("REDIS_PASSWORD", character) for character in '/#%"$: \\{&+é')],
+)
+def test_a_password_that_would_have_to_be_quoted_somewhere_is_refused(
+    tmp_path: Path, name: str, character: str
+) -> None:
+    line = f"{name}='abc{character}def'\n"
+    (tmp_path / ".env").write_text(line, encoding="utf-8")
+    (tmp_path / ".env").chmod(0o600)
+    result = run(tmp_path)
+    assert result.returncode == 1
+    assert name in result.stderr
+    assert not re.search("abc|def\\b", result.stdout + result.stderr)
+    assert [path.name for path in tmp_path.iterdir()] == [".env"]
+    assert (tmp_path / ".env").read_text(encoding="utf-8") == line
+
+
+@pytest.mark.parametrize("value", ["a@b", '"abc', "abc'", "'a'b", "a b", "#abc", "a@b # c"])
+def test_every_way_to_write_such_a_password_is_refused(tmp_path: Path, value: str) -> None:
+    (tmp_path / ".env").write_text(f"export REDIS_PASSWORD={value}\n", encoding="utf-8")
+    result = run(tmp_path)
+    assert result.returncode == 1
+    assert "REDIS_PASSWORD" in result.stderr
+
+
+@pytest.mark.parametrize("quote", ["", "'", '"'])
+def test_a_password_of_harmless_characters_is_accepted(tmp_path: Path, quote: str) -> None:
+    line = f"REDIS_PASSWORD={quote}aZ09._~=-{quote}\n"
+    (tmp_path / ".env").write_text(line, encoding="utf-8")
+    assert run(tmp_path).returncode == 0
+    assert (tmp_path / ".env").read_text(encoding="utf-8").startswith(line)
+
+
+def test_other_passwords_in_the_file_are_not_its_business(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("MAIL_PASSWORD=a@b\n# REDIS_PASSWORD=a@b\n", encoding="utf-8")
+    assert run(tmp_path).returncode == 0
+
+
+# ---------------------------------------------------------------- a second stack on the machine
+
+STACK = '[ "$*" = "volume inspect {}_postgres" ]'
+
+
+@pytest.mark.parametrize("content", [None, "PONTE_UI_PORT=8081\n", "POSTGRES_PASSWORD=\n"])
+def test_passwords_for_a_stack_that_has_others_are_refused(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / ".env").write_text(content, encoding="utf-8")
+        (tmp_path / ".env").chmod(0o644)
+    result = run(tmp_path, docker=STACK.format("ponte"))
+    assert result.returncode == 1
+    assert "ponte_postgres" in result.stderr
+    assert "COMPOSE_PROJECT_NAME=" in result.stderr
+    if content is None:
+        assert not list(tmp_path.iterdir())
+    else:
+        assert [path.name for path in tmp_path.iterdir()] == [".env"]
+        assert (tmp_path / ".env").read_text(encoding="utf-8") == content
+        assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(
+    ("content", "project", "name"),
+    [
+        ("COMPOSE_PROJECT_NAME=second", None, "second"),
+        ("export COMPOSE_PROJECT_NAME='second' # mine", None, "second"),
+        ("COMPOSE_PROJECT_NAME=first\nCOMPOSE_PROJECT_NAME=second", None, "second"),
+        ("# COMPOSE_PROJECT_NAME=second", None, "ponte"),
+        ("COMPOSE_PROJECT_NAME=", None, "ponte"),
+        ("", "second", "second"),
+        ("COMPOSE_PROJECT_NAME=first", "second", "second"),
+        ("COMPOSE_PROJECT_NAME=first", "", "ponte"),
+    ],
+)
+def test_the_stack_is_the_one_that_compose_would_start(
+    tmp_path: Path, content: str, project: str | None, name: str
+) -> None:
+    (tmp_path / ".env").write_text(f"{content}\n", encoding="utf-8")
+    assert run(tmp_path, docker=STACK.format(name), project=project).returncode == 1
+    assert run(tmp_path, docker=f"! {STACK.format(name)}", project=project).returncode == 0
+
+
+def test_the_stack_of_this_file_is_no_second_one(folder: Path) -> None:
+    text = "".join(f"{name}={value}\n" for name, value in values(folder).items() if name != "REDIS_PASSWORD")
+    (folder / ".env").write_text(text, encoding="utf-8")
+    assert "Added to .env: REDIS_PASSWORD\n" in run(folder, docker="exit 0").stdout
+
+
+def test_a_docker_that_does_not_answer_holds_nothing_up(tmp_path: Path) -> None:
+    started = time.monotonic()
+    assert run(tmp_path, docker="exec sleep 60").returncode == 0
+    assert time.monotonic() - started < 30
+    assert set(values(tmp_path)) == set(EXPECTED)
