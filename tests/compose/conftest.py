@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
+SHARD_ROWS = 500_000
 WANTED = bool(os.environ.get("PONTE_COMPOSE_TEST"))
 collect_ignore_glob = [] if WANTED else ["test_*.py"]
 
@@ -113,7 +114,7 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     models = folder / "models"
     shutil.copytree(ROOT / "include" / "models", models)
     more = 'schedule = { score = "on demand", train = "on demand" }\n'
-    scoring_cases.write_folder(models / "big", "logistic", shard_rows=500_000, more=more)
+    scoring_cases.write_folder(models / "big", "logistic", shard_rows=SHARD_ROWS, more=more)
     for path in (folder, *folder.parents):
         if path.stat().st_uid == os.getuid() and path != Path("/"):
             path.chmod(path.stat().st_mode | 0o011 if path != folder else 0o755)

@@ -16,7 +16,7 @@ import psycopg2
 import pytest
 import sqlalchemy as sa
 from tests.bench import scoring_cases
-from tests.compose.conftest import ROOT, Compose
+from tests.compose.conftest import ROOT, SHARD_ROWS, Compose
 from tests.sample_model import AS_OF, WEEK
 
 from ponte.errors import PonteError
@@ -31,40 +31,54 @@ CHECKSUM = "count(*), count(DISTINCT event_id), bit_xor(hashint8extended(event_i
 
 
 def test_every_service_is_healthy_and_none_is_root(compose: Compose) -> None:
-    found = {c["Config"]["Labels"]["com.docker.compose.service"]: c for c in compose.containers()}
-    assert set(found) == SERVICES
-    assert {name: c["State"]["Health"]["Status"] for name, c in found.items()} == dict.fromkeys(SERVICES, "healthy")
-    for name, container in found.items():
-        assert compose("exec", "-T", name, "id", "-u").strip() != "0", name
+    require_confined(compose, SERVICES)
+    [init] = json.loads(_docker("inspect", *compose("ps", "-aq", "airflow-init").split()))
+    assert (init["State"]["Status"], init["State"]["ExitCode"]) == ("exited", 0)
+    assert compose("run", "--rm", "-T", "ops", "id", "-u").strip() == "50000"
+
+
+def require_confined(compose: Compose, services: set[str]) -> None:
+    """Require that these services run, healthy, and that none of their containers can do more than its work."""
+    found = compose.containers()
+    names = [c["Config"]["Labels"]["com.docker.compose.service"] for c in found]
+    assert set(names) == services
+    for name, container in zip(names, found, strict=True):
+        assert container["State"]["Health"]["Status"] == "healthy", name
+        assert _docker("exec", container["Id"], "id", "-u").strip() != "0", name
         host = container["HostConfig"]
         assert host["ReadonlyRootfs"], name
         assert host["Memory"] > 0, name
         assert host["CapDrop"] == ["ALL"], name
         assert not host["CapAdd"], name
-    [init] = json.loads(_docker("inspect", *compose("ps", "-aq", "airflow-init").split()))
-    assert (init["State"]["Status"], init["State"]["ExitCode"]) == ("exited", 0)
 
 
 def test_only_the_ui_is_published_and_no_other_network_reaches_a_service(compose: Compose) -> None:
-    published = {
+    require_closed(compose, published={("8080/tcp", "127.0.0.1", compose.ui_port)})
+    assert httpx.get(f"http://127.0.0.1:{compose.ui_port}/api/v2/monitor/health", trust_env=False).status_code == 200
+
+
+def require_closed(compose: Compose, *, published: set[tuple[str, str, int]]) -> None:
+    """Require that only these (port, address of the host, its port) are published, and nothing else can be reached.
+
+    Every port of every container and of the engine's host is tried, from a container of another network.
+    """
+    found = {
         (port, binding["HostIp"], int(binding["HostPort"]))
         for container in compose.containers()
         for port, bindings in (container["NetworkSettings"]["Ports"] or {}).items()
         for binding in bindings or ()
     }
-    assert published == {("8080/tcp", "127.0.0.1", compose.ui_port)}
+    assert found == published
     addresses = [
         network["IPAddress"]
         for container in compose.containers()
         for network in container["NetworkSettings"]["Networks"].values()
     ]
-    # Every port of every container and of the engine's host, from a container of another network.
     host = json.loads(_docker("network", "inspect", "bridge"))[0]["IPAM"]["Config"][0].get("Gateway", "172.17.0.1")
     reached = reachable(compose, "bridge", [*addresses, host], range(1, 65536))
     assert reached - {(host, port) for port in compose.busy_before} == set()
     inside = reachable(compose, "ponte-test_inside", addresses, [5432])
     assert {port for _, port in inside} == {5432}, "from the inside the same probe finds what is there"
-    assert httpx.get(f"http://127.0.0.1:{compose.ui_port}/api/v2/monitor/health", trust_env=False).status_code == 200
 
 
 def reachable(compose: Compose, network: str, addresses: Sequence[str], ports: Sequence[int]) -> set[tuple[str, int]]:
@@ -115,6 +129,19 @@ def test_the_demo_runs_and_an_analyst_reads_it_from_outside(compose: Compose) ->
     assert compose.sql("SELECT DISTINCT code_revision FROM ponte.version") == [["tested"]]
 
 
+def test_a_backup_is_made_and_put_back_with_the_documented_commands(compose: Compose) -> None:
+    predictions = "SELECT count(*), sum(score) FROM predictions.flight_delay"
+    before = compose.sql(predictions)
+    backup = ("run", "--rm", "-T", "ops", "python", "-m", "ponte.backup")
+    compose(*backup, "create", "/backups/one")
+    compose.sql("DELETE FROM ponte.published")
+    assert compose.sql(predictions) != before
+    compose(*backup, "verify", "/backups/one")
+    compose(*backup, "restore", "/backups/one", "--replace")
+    assert compose.sql(predictions) == before
+    assert compose.sql("SELECT count(*) FROM pg_database WHERE datname ~ '^ponte_before_'") == [["1"]]
+
+
 # ---------------------------------------------------------------- five million rows, and kills
 
 
@@ -149,9 +176,10 @@ def wait_until_scoring(compose: Compose, run_id: str, *, shards: int) -> None:
     """Wait until so many shards of the run are committed and others are under way."""
     query = f"SELECT count(*) FROM ponte.shard JOIN ponte.batch USING (batch_id) WHERE run_id = '{run_id}'"
     deadline = time.monotonic() + MINUTES_15
-    while int(compose.sql(query)[0][0]) < shards:
+    while (committed := int(compose.sql(query)[0][0])) < shards:
         assert time.monotonic() < deadline
         time.sleep(0.2)
+    assert committed < ROWS // SHARD_ROWS
 
 
 def outcome(compose: Compose, run_id: str) -> str:
@@ -232,6 +260,11 @@ def test_with_the_profile_celery_shards_spread_over_the_workers(big: Compose, wo
     require_complete(big)
     assert len(spread) == workers
     assert all("worker" in name for name in spread)
+
+
+def test_the_services_of_celery_are_confined_too(big: Compose) -> None:
+    require_confined(big, SERVICES | {"worker", "redis"})
+    require_closed(big, published={("8080/tcp", "127.0.0.1", big.ui_port), ("5432/tcp", "127.0.0.1", big.db_port)})
 
 
 @pytest.mark.parametrize("service", ["worker", "redis"])
