@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import sqlalchemy
 from sqlalchemy.exc import OperationalError
 
 from ponte.local import cluster, postgres
-from ponte.local.secrets import Secrets, generate
+from ponte.local.secrets import Secrets, generate, write_private_json
 from ponte.local.settings import StackError
+from ponte.local.stack import admin_database
 
 OPTIONS = {"fsync": "off", "shared_buffers": "32MB"}
 #: Of servers that one test starts; full of what URLs and shells treat specially.
@@ -26,7 +28,7 @@ def secrets() -> Secrets:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, secrets: Secrets) -> Iterator[postgres.Server]:
     """A running server with both databases; each test leaves it running."""
-    data_dir = tmp_path_factory.mktemp("postgres") / "data"
+    data_dir = tmp_path_factory.mktemp("home") / "postgres"
     server = postgres.start(data_dir, superuser_password=secrets.postgres_password, options=OPTIONS)
     try:
         postgres.ensure_databases(server, secrets)
@@ -53,6 +55,17 @@ def restart(server: postgres.Server) -> None:
 def test_each_role_owns_its_database(server: postgres.Server, secrets: Secrets) -> None:
     assert ask(server, "SELECT current_user", "ponte", "ponte_owner", secrets.ponte_password) == "ponte_owner"
     assert ask(server, "SELECT current_user", "airflow", "airflow", secrets.airflow_password) == "airflow"
+
+
+def test_whoever_administers_the_local_stack_finds_its_database(server: postgres.Server, secrets: Secrets) -> None:
+    home = server.data_dir.parent
+    with pytest.raises(StackError, match=r"which database\?"):
+        admin_database({"PONTE_HOME": str(home)})
+    write_private_json(home / "secrets.json", asdict(secrets))
+    found = admin_database({"PONTE_HOME": str(home)})
+    assert found == sqlalchemy.make_url(server.url("ponte", "postgres", secrets.postgres_password))
+    elsewhere = {"PONTE_HOME": str(home), "PONTE_ADMIN_URL": "postgresql://admin:p%40ss@db:5433/postgres"}
+    assert admin_database(elsewhere) == sqlalchemy.make_url("postgresql://admin:p%40ss@db:5433/ponte")
 
 
 def test_a_role_cannot_enter_the_other_database(server: postgres.Server, secrets: Secrets) -> None:
