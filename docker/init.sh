@@ -15,9 +15,10 @@ export AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING # at INFO each of a hundred permi
 python -m ponte.provision
 airflow db migrate
 # Only into an empty list: whoever has renamed or deleted `admin` does not want it back.
+users=$(airflow users list --output plain) # an error is no empty list
 # The password comes twice from standard input, as if typed: arguments can be seen in the list of processes.
 # setsid: without a terminal, where `docker compose run` has one that would be asked instead.
-airflow users list --output plain | grep -q '@' ||
+printf '%s\n' "$users" | grep -q '@' ||
     printf '%s\n' "$AIRFLOW_ADMIN_PASSWORD" "$AIRFLOW_ADMIN_PASSWORD" |
     setsid --wait airflow users create --role Admin --username admin --email admin@localhost \
         --firstname Ponte --lastname Admin

@@ -217,10 +217,10 @@ def require_room(url: sa.URL, dump: Dump, *, replace: bool) -> None:
 def restored(url: sa.URL, dump: Dump, folder: Path) -> Iterator[str]:
     """Yield the name of a new database that holds the dump, counted; it is dropped unless it is renamed meanwhile."""
     fresh = f"{url.database}_restored_{_stamp()}"
-    with _dropped_afterwards(url, f"DATABASE IF EXISTS {quote(fresh)} WITH (FORCE)"):
+    with _undone_afterwards(url, f"DROP DATABASE IF EXISTS {quote(fresh)} WITH (FORCE)"):
         with _maintenance(url) as admin:
             _create(admin, fresh, dump.properties)
-        with _loader(_at(url, fresh)) as loader:
+        with _loader(_at(url, fresh), closed=dump.properties["acl"] is not None) as loader:
             for section, login in (("pre-data", _at(url, fresh)), ("data", loader), ("post-data", _at(url, fresh))):
                 options = ["--format=directory", "--exit-on-error", "--jobs=2", f"--section={section}"]
                 run_program("pg_restore", [*options, str(folder)], login)
@@ -234,42 +234,41 @@ def restored(url: sa.URL, dump: Dump, folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _loader(fresh: sa.URL) -> Iterator[sa.URL]:
+def _loader(fresh: sa.URL, *, closed: bool) -> Iterator[sa.URL]:
     """Yield the login of a role that may write rows to every table there, and nothing else; it is dropped afterwards.
 
     A row that is loaded is checked by whatever the owner of its table has made a CHECK of, as the role that loads it.
     Owners are trainer and scorer too, so that must not be the superuser.
+
+    closed : PUBLIC may not connect. Else nothing is granted: that would show in the rights of the database.
     """
     role, password = str(fresh.database), secrets.token_hex(24)
-    with _dropped_afterwards(fresh, f"ROLE IF EXISTS {quote(role)}"):
+    database, quoted = f"DATABASE {quote(role)}", quote(role)  # they have the same name
+    with _undone_afterwards(fresh, f"REVOKE CONNECT ON {database} FROM {quoted}" * closed, f"DROP ROLE {quoted}"):
         with _maintenance(fresh) as admin:
             roles.ensure_logins(admin, {role: password})
-            admin.exec_driver_sql(f"GRANT pg_write_all_data TO {quote(role)}")
-            # Not when everybody may: the rights of the database shall be those of the dump, to the letter.
-            query = sa.text("SELECT NOT has_database_privilege(:name, :name, 'CONNECT')")
-            closed = admin.execute(query, {"name": role}).scalar_one()
+            admin.exec_driver_sql(f"GRANT pg_write_all_data TO {quoted}")
             if closed:
-                admin.exec_driver_sql(f"GRANT CONNECT ON DATABASE {quote(role)} TO {quote(role)}")
+                admin.exec_driver_sql(f"GRANT CONNECT ON {database} TO {quoted}")
         yield fresh.set(username=role, password=password)
-        with _maintenance(fresh) as admin:
-            if closed:
-                admin.exec_driver_sql(f"REVOKE CONNECT ON DATABASE {quote(role)} FROM {quote(role)}")
 
 
 @contextmanager
-def _dropped_afterwards(url: sa.URL, what: str) -> Iterator[None]:
-    """Drop something at the end. When the server cannot any more, that does not hide why the work before it failed."""
+def _undone_afterwards(url: sa.URL, *statements: str) -> Iterator[None]:
+    """Run statements at the end. When the server cannot any more, that does not hide why the work before it failed."""
+    failed = True
     try:
         yield
-    except BaseException:
-        try:
-            with _maintenance(url) as admin:
-                admin.exec_driver_sql(f"DROP {what}")
-        except sa.exc.DBAPIError:
-            print(f"left behind, drop it as superuser: DROP {what}", file=sys.stderr)
-        raise
-    with _maintenance(url) as admin:
-        admin.exec_driver_sql(f"DROP {what}")
+        failed = False
+    finally:
+        for statement in filter(None, statements):
+            try:
+                with _maintenance(url) as admin:
+                    admin.exec_driver_sql(statement)
+            except sa.exc.DBAPIError:
+                if not failed:
+                    raise
+                print(f"left behind; as superuser: {statement}", file=sys.stderr)
 
 
 def take_name(url: sa.URL, fresh: str, *, replace: bool) -> str | None:

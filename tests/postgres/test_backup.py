@@ -353,6 +353,7 @@ def lose_a_table(folder: Path) -> str:
 def test_a_restore_that_fails_half_way_leaves_the_old_database(
     wrong: Callable[[Path], str], pair: Pair, world: World, tmp_path: Path
 ) -> None:
+    pair.server.execute(f"REVOKE ALL ON DATABASE {pair.name} FROM PUBLIC")  # as it is in production
     pair.create(tmp_path / "backup")
     world.run(run_id="third week", week=THIRD_WEEK)
     before, files = pair.content(), pair.files()
@@ -362,6 +363,7 @@ def test_a_restore_that_fails_half_way_leaves_the_old_database(
             pair.restore(tmp_path / "backup", replace=True)
         session.exec_driver_sql("SELECT 1")
     assert pair.databases() == [pair.name]
+    assert pair.rows("SELECT rolname FROM pg_roles WHERE rolname LIKE '%restored%'") == []
     assert pair.content() == before
     assert pair.files() == files
 
@@ -398,7 +400,7 @@ def test_a_server_that_dies_in_a_restore_does_not_hide_why(
     said = capsys.readouterr().err
     left = [line.partition("superuser: ")[2] for line in said.splitlines() if line.startswith("left behind")]
     assert len(left) == 2, "the database and the role that loads it"
-    for statement in reversed(left):
+    for statement in left:
         pair.server.execute(statement)
     assert pair.databases() == [pair.name]
 

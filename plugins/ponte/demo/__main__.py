@@ -61,7 +61,7 @@ def main() -> int:
             _train(api)
             _score(api)
     except PonteError as error:
-        print(f"\n{error}\n\nThe stack is still running; the same command goes on from here.")
+        print(f"\n{error}\n\nThe same command goes on from here.")
         return 1
     except KeyboardInterrupt:
         print("\nInterrupted. The runs go on in Airflow; the same command picks them up.")
