@@ -19,6 +19,7 @@ from tests.bench import scoring_cases
 from tests.compose.conftest import ROOT, SHARD_ROWS, Compose
 from tests.sample_model import AS_OF, WEEK
 
+from ponte import roles
 from ponte.errors import PonteError
 
 if TYPE_CHECKING:
@@ -152,8 +153,7 @@ def big(compose: Compose) -> Compose:
     url = sa.URL.create("postgresql+psycopg2", "postgres", password, "127.0.0.1", compose.db_port, "ponte")
     with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
         scoring_cases.create_events(connection, ROWS)
-        connection.exec_driver_sql("GRANT USAGE ON SCHEMA bench TO ponte_reader")
-        connection.exec_driver_sql("GRANT SELECT ON bench.event TO ponte_reader")
+        roles.open_source(connection, "bench")
     compose.sql("ANALYZE bench.event")
     with compose.api() as api:
         for dag_id in ("big__train", "big__score"):
