@@ -83,13 +83,6 @@ def test_only_the_ui_is_published_and_on_this_machine_alone() -> None:
     assert published == {"api-server": ["${PONTE_UI_BIND:-127.0.0.1}:${PONTE_UI_PORT:-8080}:8080"]}
 
 
-def test_the_override_publishes_the_database_on_this_machine_alone() -> None:
-    override = yaml.safe_load((ROOT / "docker-compose.analysts.yaml").read_text(encoding="utf-8"))["services"]
-    assert {name: service["ports"] for name, service in override.items()} == {
-        "postgres": ["${PONTE_DB_BIND:-127.0.0.1}:${PONTE_DB_PORT:-5432}:5432"]
-    }
-
-
 def test_database_and_broker_have_no_way_out() -> None:
     assert yaml.safe_load(TEXT)["networks"]["inside"]["internal"] is True
     assert {name for name, service in SERVICES.items() if service["networks"] == ["inside"]} == {
