@@ -2,7 +2,7 @@
 # Makes databases, users and the pool what the settings say; every step can be repeated.
 set -eu
 # They become part of URLs and JSON, which would fail later, with a message about something else.
-for name in AIRFLOW_DB PONTE_OWNER PONTE_TRAINER PONTE_SCORER PONTE_PROMOTER PONTE_VIEWER PONTE_ANALYST \
+for name in POSTGRES AIRFLOW_DB PONTE_OWNER PONTE_TRAINER PONTE_SCORER PONTE_PROMOTER PONTE_VIEWER PONTE_ANALYST \
     AIRFLOW_ADMIN; do
     eval "value=\${${name}_PASSWORD-}"
     case $value in *[!A-Za-z0-9._~=-]*)

@@ -30,7 +30,7 @@ from typing import IO
 import sqlalchemy as sa
 from upath import UPath
 
-from ponte import postgres_programs
+from ponte import postgres_programs, restoring
 from ponte.artifacts import MANIFEST, sync_folder
 from ponte.errors import PonteError
 from ponte.local.settings import Settings
@@ -155,7 +155,7 @@ def restore(folder: Path, database: sa.URL, artifacts: str, *, replace: bool = F
     that differs is overwritten.
     """
     manifest = verify(folder)
-    postgres_programs.require_room(database, manifest.dump, replace=replace)
+    restoring.require_room(database, manifest.dump, replace=replace)
     wanted = {n.removeprefix(f"{ARTIFACTS}/"): d for n, d in manifest.files.items() if n.startswith(f"{ARTIFACTS}/")}
     stored = list_artifacts(UPath(artifacts))
     lacking = wanted.keys() - stored.keys()
@@ -164,14 +164,14 @@ def restore(folder: Path, database: sa.URL, artifacts: str, *, replace: bool = F
     if differ and not replace:
         fix = "--replace overwrites them; look first: they are not what the backup's database registered"
         _require_none([f"changed file {n}" for n in sorted(differ)], "stored files differ", artifacts, fix)
-    with _step("database"), postgres_programs.restored(database, manifest.dump, folder / DATABASE) as fresh:
+    with _step("database"), restoring.restored(database, manifest.dump, folder / DATABASE) as fresh:
         # Before the database is seen, so that whatever it names is there.
         with _step("artifacts") as sizes:
             for name in sorted(lacking | differ):
                 sizes.append(wanted[name].byte_count)
                 with (folder / ARTIFACTS / name).open("rb") as source:
                     write_stored(source, UPath(artifacts) / name, wanted[name])
-        kept = postgres_programs.take_name(database, fresh, replace=replace)
+        kept = restoring.take_name(database, fresh, replace=replace)
     return manifest, kept
 
 

@@ -39,7 +39,7 @@ GRANT INSERT, UPDATE ON ponte.claim, ponte.batch TO ponte_scorer;
 GRANT INSERT ON ponte.shard, ponte.batch_profile, ponte.guard_result, ponte.publication_event, ponte.retention_event,
     ponte.receipt TO ponte_scorer;
 GRANT INSERT, DELETE ON ponte.check_result TO ponte_scorer;
-GRANT INSERT, UPDATE ON ponte.quarantine TO ponte_scorer;
+GRANT INSERT, UPDATE (closed_at, closed_by, resolution) ON ponte.quarantine TO ponte_scorer;
 GRANT INSERT, UPDATE, DELETE ON ponte.published TO ponte_scorer;
 
 GRANT INSERT ON ponte.gate_verdict, ponte.approval, ponte.alias_event, ponte.version_mark, ponte.rollback,

@@ -110,6 +110,11 @@ def require_conservation(connection: sa.Connection, batch: Batch) -> int:
     Raises PonteError when the predictions were dropped.
     """
     own = quote(*batches.prediction_name(batch))
+    # The scorer's, and often it is the promoter who counts: a view of that name would run with the promoter's rights.
+    connection.exec_driver_sql(f"LOCK TABLE ONLY {own} IN ACCESS SHARE MODE")
+    kind = sa.text("SELECT relkind = 'r' FROM pg_class WHERE oid = CAST(:name AS regclass)")
+    if not connection.execute(kind, {"name": own}).scalar_one():
+        raise PonteError("the predictions are no table", where=batch.place, got=own, fix="score the window again")
     present = connection.exec_driver_sql(f"SELECT count(*) FROM {own}").scalar_one()
     committed, quarantined = connection.execute(
         sa.text(

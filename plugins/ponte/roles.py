@@ -42,7 +42,8 @@ def ensure_logins(admin: sa.Connection, passwords: Mapping[str, str]) -> None:
     """Give each role of `passwords` (role -> password) a login with just that password; create those that lack.
 
     admin : a connection in autocommit of a superuser, or of a role with CREATEROLE. The server is sent no new password,
-    only what it keeps of one (SCRAM), so none can reach its log. Writes nothing when all is as it should be.
+    only what it keeps of one (SCRAM), so none can reach its log. Writes nothing when all is as it should be, if the
+    server asks for passwords.
 
     Raises PonteError when a role has one of the names, another password, and Ponte has never been here: it is not ours.
     """
@@ -51,14 +52,16 @@ def ensure_logins(admin: sa.Connection, passwords: Mapping[str, str]) -> None:
             admin.exec_driver_sql(f"ALTER ROLE {_FORMER_OWNER} RENAME TO {OWNER}")
         else:
             _require_no_strangers(admin, passwords)
+    # Where nobody is asked for one, that a password works says nothing.
+    asks = not _can_log_in(admin.engine.url.set(password=secrets.token_hex()))
     for role, password in passwords.items():
+        login = f"{quote(role)} LOGIN PASSWORD '{_scram(admin, role, password)}'"
         if not _exists(admin, role):
-            admin.exec_driver_sql(f"CREATE ROLE {quote(role)}")
+            admin.exec_driver_sql(f"CREATE ROLE {login}")
             if not is_superuser(admin):  # who has made a role may administer it, but not make a database for it
                 admin.exec_driver_sql(f"GRANT {quote(role)} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE")
-        elif _takes_password(admin, role, password):
-            continue
-        admin.exec_driver_sql(f"ALTER ROLE {quote(role)} LOGIN PASSWORD '{_scram(admin, role, password)}'")
+        elif not (asks and _can_log_in(admin.engine.url.set(username=role, password=password))):
+            admin.exec_driver_sql(f"ALTER ROLE {login}")
 
 
 def ensure_memberships(admin: sa.Connection) -> None:
@@ -105,8 +108,10 @@ def close_to_public(admin: sa.Connection) -> None:
     objects: they belong to no schema, so no right on one keeps anybody from filling the disk with them.
     admin : of a superuser; nobody else may.
     """
-    admin.exec_driver_sql("REVOKE USAGE ON LANGUAGE sql, plpgsql FROM PUBLIC")
-    admin.exec_driver_sql(f"GRANT USAGE ON LANGUAGE sql, plpgsql TO {OWNER}")
+    trusted = "SELECT string_agg(quote_ident(lanname), ', ' ORDER BY lanname) FROM pg_language WHERE lanpltrusted"
+    languages = admin.exec_driver_sql(trusted).scalar_one()
+    admin.exec_driver_sql(f"REVOKE USAGE ON LANGUAGE {languages} FROM PUBLIC")
+    admin.exec_driver_sql(f"GRANT USAGE ON LANGUAGE {languages} TO {OWNER}")
     makers = "lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea)"
     admin.exec_driver_sql(f"REVOKE EXECUTE ON FUNCTION {makers} FROM PUBLIC")
 
@@ -152,14 +157,11 @@ def _require_no_strangers(admin: sa.Connection, passwords: Mapping[str, str]) ->
         if _exists(admin, role) and not _can_log_in(url.set(username=role, password=password))
     ]
     if strangers:
-        where, fix = str(url.host), "give Ponte a server without them, or the passwords that they have"
+        where, fix = (
+            str(url.host or url.query.get("host", "")),
+            "give Ponte a server without them, or the passwords that they have",
+        )
         raise PonteError("the server has roles of others", where=where, got=", ".join(strangers), fix=fix)
-
-
-def _takes_password(admin: sa.Connection, role: str, password: str) -> bool:
-    """Say whether the role can log in with this password, and with no other: some servers ask nobody who is near."""
-    url = admin.engine.url.set(username=role)
-    return _can_log_in(url.set(password=password)) and not _can_log_in(url.set(password=secrets.token_hex()))
 
 
 def _can_log_in(url: sa.URL) -> bool:

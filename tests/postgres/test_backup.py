@@ -25,7 +25,7 @@ from tests.postgres.test_quarantine import NO_ITEMS
 from tests.sample_model import AS_OF, NEXT_WEEK, WEEK, World
 from upath import UPath
 
-from ponte import backup, postgres_programs, registry, versions
+from ponte import backup, postgres_programs, registry, restoring, versions
 from ponte.artifacts import ArtifactStore
 from ponte.database import Database, is_transient
 from ponte.errors import DatabaseUnavailable, PonteError
@@ -377,10 +377,38 @@ def test_rows_are_loaded_by_somebody_who_may_do_nothing_else(
     with trainer.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE ponte_data.mine AS SELECT 1 AS n")
         connection.exec_driver_sql(f"ALTER TABLE ponte_data.mine ADD CHECK ({check})")
+    # What is somebody else's is loaded as ever, whatever its checks need.
+    reads = "CREATE FUNCTION shop.known(n int) RETURNS boolean LANGUAGE sql RETURN EXISTS (SELECT FROM shop.visit)"
+    with Database(pair.url).begin() as connection:
+        for statement in (
+            reads,
+            "REVOKE EXECUTE ON FUNCTION shop.known FROM PUBLIC",
+            "CREATE TABLE shop.checked AS SELECT 1 AS n",
+            "ALTER TABLE shop.checked ADD CHECK (shop.known(n))",
+            "SELECT lo_from_bytea(0, 'large')",
+        ):
+            connection.exec_driver_sql(statement)
     pair.create(tmp_path / "b")
     elsewhere.restore(tmp_path / "b")
     assert elsewhere.content() == pair.content()
     assert pair.rows("SELECT rolname FROM pg_roles WHERE rolname LIKE '%restored%'") == []
+
+
+def test_a_constraint_that_would_be_checked_as_superuser_is_refused(
+    pair: Pair, elsewhere: Pair, world: World, tmp_path: Path
+) -> None:
+    """In a circle of dependencies pg_dump adds it at the end, when the rows are there."""
+    with Database(world.db.url.set(username="ponte_trainer")).begin() as connection:
+        for statement in (
+            "CREATE TABLE ponte_data.b (n int)",
+            "CREATE TABLE ponte_data.a (n int)",
+            "ALTER TABLE ponte_data.b ADD COLUMN x ponte_data.a",
+            "ALTER TABLE ponte_data.a ADD CONSTRAINT late CHECK ((NULL::ponte_data.b) IS NULL)",
+        ):
+            connection.exec_driver_sql(statement)
+    pair.create(tmp_path / "b")
+    with pytest.raises(PonteError, match=r"(?s)constraints that Ponte does not make.* late "):
+        elsewhere.restore(tmp_path / "b")
 
 
 def test_a_server_that_dies_in_a_restore_does_not_hide_why(
@@ -389,11 +417,15 @@ def test_a_server_that_dies_in_a_restore_does_not_hide_why(
     pair.create(tmp_path / "b")
     gone = sa.make_url("postgresql+psycopg2://postgres@/postgres").update_query_dict({"host": str(tmp_path)})
 
-    def fill_the_disk(program: str, arguments: object, url: object) -> None:
-        monkeypatch.setattr(postgres_programs, "_maintenance", lambda _: Database(gone).begin())
+    run_program = restoring.run_program
+
+    def fill_the_disk(program: str, arguments: list[str], url: sa.URL) -> None:
+        if "--section=data" not in arguments:
+            return run_program(program, arguments, url)
+        monkeypatch.setattr(restoring, "_maintenance", lambda _: Database(gone).begin())
         raise PonteError(f"{program} failed", got="No space left on device")
 
-    monkeypatch.setattr(postgres_programs, "run_program", fill_the_disk)
+    monkeypatch.setattr(restoring, "run_program", fill_the_disk)
     with pytest.raises(PonteError, match="No space left"):
         pair.restore(tmp_path / "b", replace=True)
     monkeypatch.undo()
@@ -410,7 +442,7 @@ def test_a_lost_race_for_the_name_leaves_the_old_database(
 ) -> None:
     pair.create(tmp_path / "backup")
     before = pair.content()
-    monkeypatch.setattr(postgres_programs, "require_room", lambda *_, **__: None)
+    monkeypatch.setattr(restoring, "require_room", lambda *_, **__: None)
     with world.db.engine.connect() as session:
         session.exec_driver_sql("SELECT 1")
         with pytest.raises(sa.exc.DBAPIError, match="being accessed by other users"):
@@ -422,7 +454,7 @@ def test_a_lost_race_for_the_name_leaves_the_old_database(
 def test_a_session_that_enters_before_the_name_is_taken_means_another_attempt(
     pair: Pair, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fresh, entered, quote = f"{pair.name}_restored", [], postgres_programs.quote
+    fresh, entered, quote = f"{pair.name}_restored", [], restoring.quote
     pair.server.execute(f"CREATE DATABASE {fresh}")
     pair.server.execute("CREATE TABLE restored AS SELECT 1 AS n", fresh)
 
@@ -432,8 +464,8 @@ def test_a_session_that_enters_before_the_name_is_taken_means_another_attempt(
             entered.append(world.db.engine.connect())
         return quote(*names)
 
-    monkeypatch.setattr(postgres_programs, "quote", enter)
-    kept = postgres_programs.take_name(pair.url, fresh, replace=True)
+    monkeypatch.setattr(restoring, "quote", enter)
+    kept = restoring.take_name(pair.url, fresh, replace=True)
     [session] = entered
     with pytest.raises(sa.exc.OperationalError, match=r"closed|terminating"):
         session.exec_driver_sql("SELECT 1")
@@ -517,7 +549,7 @@ def test_an_older_server_is_refused(pair: Pair, elsewhere: Pair, tmp_path: Path)
     major = int(got.partition(".")[0])
     for version, fine in ((f"{major + 1}beta1", False), (f"{major}.99", True), ("9.6.24", True)):
         with nullcontext() if fine else pytest.raises(PonteError, match="older"):
-            postgres_programs.require_room(elsewhere.url, replace(dump, server_version=version), replace=False)
+            restoring.require_room(elsewhere.url, replace(dump, server_version=version), replace=False)
 
 
 # ---------------------------------------------------------------- while others work, and when it is killed
@@ -631,7 +663,7 @@ def test_a_table_that_is_gone_when_it_would_be_locked_means_another_attempt(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pair.server.execute("CREATE TABLE shop.brief AS SELECT 1 AS n", pair.name)
-    attempts, relations, run = [], postgres_programs._relations, postgres_programs.run_program
+    attempts, relations, run = [], postgres_programs.relations, postgres_programs.run_program
 
     def drop_between(connection: sa.Connection, kinds: str) -> list[str]:
         found = relations(connection, kinds)
@@ -645,7 +677,7 @@ def test_a_table_that_is_gone_when_it_would_be_locked_means_another_attempt(
             raise PonteError("could not obtain lock")
 
     monkeypatch.setattr(postgres_programs, "PAUSES", (0, 0, 0))
-    monkeypatch.setattr(postgres_programs, "_relations", drop_between)
+    monkeypatch.setattr(postgres_programs, "relations", drop_between)
     monkeypatch.setattr(postgres_programs, "run_program", fail_in_parallel)
     pair.create(tmp_path / "backup")
     assert attempts == ["--jobs=2", "--jobs=1"]

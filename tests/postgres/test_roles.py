@@ -19,6 +19,7 @@ from tests.postgres.children import process_of
 from tests.sample_model import AS_OF, ESTIMATOR, LATER, NEXT_WEEK, NOW, STEPS, WEEK, World
 
 from ponte import (
+    batches,
     checks,
     decision_log,
     evaluation,
@@ -176,6 +177,8 @@ REFUSED: dict[str, list[str]] = {
         "UPDATE ponte.snapshot SET status = 'written'",
         "DELETE FROM ponte.batch",
         "DELETE FROM ponte.quarantine",
+        "UPDATE ponte.quarantine SET content = '{}'",
+        "UPDATE ponte.quarantine SET snapshot_id = 1, batch_id = NULL",
         "INSERT INTO ponte.quarantine (snapshot_id, key, reasons, content) VALUES (1, '{}', '[]', '{}')",
         "DELETE FROM ponte.check_result WHERE snapshot_id IS NOT NULL",
         f"INSERT INTO ponte.check_result {_COPY_OF_A_CHECK} snapshot_id IS NOT NULL",
@@ -339,15 +342,21 @@ def test_a_right_that_somebody_gave_by_hand_ends_with_the_next_upgrade(worked: W
 
 def test_the_promoter_runs_nothing_that_the_scorer_has_written(worked: World) -> None:
     scorer, promoter = as_role(worked, roles.SCORER), as_role(worked, roles.PROMOTER)
-    table = scorer.ask(
-        "SELECT 'ponte_data.' || prediction_table FROM ponte.batch JOIN ponte.published USING (batch_id) LIMIT 1"
-    )
+    batch = batches.get_batch(promoter.db, promoter.ask("SELECT max(batch_id) FROM ponte.published"))
+    table = ".".join(batches.prediction_name(batch))
     count = f"SELECT count(*) FROM {table}"
     assert promoter.ask(count) > 0
     scorer.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     scorer.execute(f"CREATE POLICY mine ON {table} USING (pg_backend_pid() > 0)")
     with pytest.raises(sa.exc.DBAPIError, match="would be affected by row-level security"):
         promoter.ask(count)
+    scorer.execute(f"DROP POLICY mine ON {table}")
+    scorer.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
+    run_by = "set_config('search_path', 'predictions', false)"
+    scorer.execute(f"CREATE VIEW {table} AS SELECT * FROM ponte_data.elsewhere WHERE {run_by} <> ''")
+    scorer.execute(f"GRANT SELECT ON {table} TO ponte_promoter")
+    with pytest.raises(PonteError, match="the predictions are no table"), promoter.db.begin() as connection:
+        publishing.require_conservation(connection, batch)
 
 
 def test_nobody_who_decides_reads_what_was_frozen(sources: World) -> None:
