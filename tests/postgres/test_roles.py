@@ -597,6 +597,22 @@ def test_no_password_and_nothing_made_of_one_is_printed_when_the_server_refuses(
     assert "secret of" not in said
 
 
+def test_the_documented_statements_close_a_database_as_provisioning_does(server: Cluster, empty_url: str) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "roles.md").read_text(encoding="utf-8")
+    [statements] = re.findall(r"```sql\n(REVOKE USAGE ON LANGUAGE.*?)```", text, flags=re.DOTALL)
+    rights = "SELECT array_agg(lanname || lanacl::text ORDER BY lanname) FROM pg_language UNION ALL "
+    rights += (
+        "SELECT array_agg(oid::regprocedure || proacl::text ORDER BY oid) FROM pg_proc WHERE proname LIKE 'lo\\_%%'"
+    )
+    server.execute("CREATE DATABASE by_hand TEMPLATE template0")
+    try:
+        server.execute(statements, "by_hand")
+        assert _rows(server.url("by_hand"), rights) == _rows(empty_url, rights)
+        assert roles.OWNER in str(_rows(empty_url, rights))
+    finally:
+        server.execute("DROP DATABASE by_hand WITH (FORCE)")
+
+
 def test_provisions_at_once_all_succeed() -> None:
     with new_server() as url:
         processes = [process_of(_provision, environment(url)) for _ in range(6)]
