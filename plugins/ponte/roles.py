@@ -55,13 +55,13 @@ def ensure_logins(admin: sa.Connection, passwords: Mapping[str, str]) -> None:
     # Where nobody is asked for one, that a password works says nothing.
     asks = not _can_log_in(admin.engine.url.set(password=secrets.token_hex()))
     for role, password in passwords.items():
-        login = f"{quote(role)} LOGIN PASSWORD '{_scram(admin, role, password)}'"
-        if not _exists(admin, role):
-            admin.exec_driver_sql(f"CREATE ROLE {login}")
-            if not is_superuser(admin):  # who has made a role may administer it, but not make a database for it
-                admin.exec_driver_sql(f"GRANT {quote(role)} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE")
-        elif not (asks and _can_log_in(admin.engine.url.set(username=role, password=password))):
-            admin.exec_driver_sql(f"ALTER ROLE {login}")
+        exists = _exists(admin, role)
+        if exists and asks and _can_log_in(admin.engine.url.set(username=role, password=password)):
+            continue
+        verifier = _scram(admin, role, password)
+        admin.exec_driver_sql(f"{'ALTER' if exists else 'CREATE'} ROLE {quote(role)} LOGIN PASSWORD '{verifier}'")
+        if not exists and not is_superuser(admin):  # it may administer the role, but not make a database for it
+            admin.exec_driver_sql(f"GRANT {quote(role)} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE")
 
 
 def ensure_memberships(admin: sa.Connection) -> None:
