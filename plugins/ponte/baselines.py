@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.estimators import OF_LABELS
-from ponte.fitting import EVEN_ODDS
+from ponte.figures import BASELINE, CONSTANT
 from ponte.metrics import scorer
-from ponte.predictions import Output, Predictions
-from ponte.spec import ModelSpec
+from ponte.predictions import Output, Predictions, as_predictions
+from ponte.spec import OF_LABELS, ModelSpec
 from ponte.training_parts import Parts
 
 if TYPE_CHECKING:
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-#: Prefix of the subjects.
-BASELINE = "baseline:"
-CONSTANT = f"{BASELINE}constant"
 #: Values of a feature, at most, that are told apart when asking what it reaches alone.
 FEATURE_BINS = 100
 
@@ -86,19 +82,6 @@ def by_group(output: Output, parts: Parts, fitting: Array, holdout: Array) -> Pr
         means = pd.Series(target.astype(float)).groupby(fitting).mean()
         columns.append(pd.Series(holdout).map(means).fillna(target.mean()).to_numpy(dtype="float64"))
     return as_predictions(output, columns[0] if output.task == "regression" else np.column_stack(columns))
-
-
-def as_predictions(output: Output, values: Array) -> Predictions:
-    """Return values, shape (n,), or probabilities, shape (n, n_classes), as predictions, at the version's threshold."""
-    import numpy as np
-
-    if output.task == "regression":
-        return Predictions(np.asarray(values, dtype=float).ravel(), None)
-    labels = np.asarray(output.classes)
-    if output.task == "multiclass":
-        return Predictions(labels[values.argmax(axis=1)], values)
-    threshold = EVEN_ODDS if output.threshold is None else output.threshold
-    return Predictions(labels[(values[:, 1] >= threshold).astype(int)], values[:, 1])
 
 
 def groups(parts: Parts, column: str) -> tuple[Array, Array]:

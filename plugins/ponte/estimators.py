@@ -13,12 +13,10 @@ import types
 from typing import Any
 
 from ponte.errors import ModelFolderError, Problem
-from ponte.spec import METRICS, ModelSpec, Task
+from ponte.spec import METRICS, OF_LABELS, ModelSpec, Task
 
 FILE = "estimator.py"
 SPEC = "model.toml"
-#: Metrics that look at the predicted labels and not at the scores: all there is without probabilities.
-OF_LABELS = frozenset({"accuracy", "balanced_accuracy", "precision", "recall", "f1"})
 
 
 def run_module(text: str, *, model: str) -> types.ModuleType:

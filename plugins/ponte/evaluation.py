@@ -12,16 +12,18 @@ from ponte.artifacts import ArtifactStore
 from ponte.catalog import ModelFolder
 from ponte.database import Database
 from ponte.errors import ArtifactRefused
-from ponte.measurement import (
+from ponte.figures import (
     CANDIDATE,
-    MINIMUM_UNITS,
+    FEATURE,
+    IMPORTANCE,
+    READABLE,
+    Figure,
     Measured,
-    compare,
+    champion_subject,
     difference_subject,
     from_json,
-    unit_count,
 )
-from ponte.metrics import Figure
+from ponte.measurement import MINIMUM_UNITS, compare, unit_count
 from ponte.predictions import Predictions
 from ponte.receipts import Receipt, measured
 from ponte.registry import Version
@@ -32,14 +34,6 @@ from ponte.training_sets import get_training_set, lock_training_set, read_snapsh
 from ponte.versions import METRICS_FILE, load_files, load_registered, read_files
 
 log = logging.getLogger(__name__)
-
-#: Figure of the champion: 1 when it could predict the holdout rows, 0 when it could not.
-READABLE = "readable"
-
-
-def champion_subject(version: int) -> str:
-    """Return the subject under which the champion's figures are stored."""
-    return f"champion:{version}"
 
 
 def evaluate(
@@ -123,7 +117,7 @@ def _summary(figures: Sequence[Measured]) -> dict[str, Mapping[str, float]]:
     """Return the figures of the whole holdout by subject, without those of single features; logged too."""
     found: dict[str, dict[str, float]] = {}
     for m in figures:
-        if not m.slice and not m.subject.startswith(("feature:", "importance:")):
+        if not m.slice and not m.subject.startswith((FEATURE, IMPORTANCE)):
             found.setdefault(m.subject, {})[m.name] = m.figure.value
     for subject, values in found.items():
         log.info("%-30s %s", subject, "  ".join(f"{name} {value:.4f}" for name, value in values.items()))

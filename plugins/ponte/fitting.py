@@ -6,27 +6,14 @@ were fitted on would be too good to be true.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ponte.estimators import seed_estimator
-from ponte.predictions import Output, classes_of
+from ponte.predictions import EVEN_ODDS, Fitted, Output, classes_of
 from ponte.spec import ModelSpec
 
 if TYPE_CHECKING:
     from ponte.training_parts import Part, Parts
-
-
-#: Threshold when no score tells the classes apart.
-EVEN_ODDS = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Fitted:
-    """A fitted estimator and how its probabilities become labels."""
-
-    estimator: Any
-    output: Output
 
 
 def fit(spec: ModelSpec, estimator: Any, parts: Parts) -> Fitted:

@@ -25,7 +25,7 @@ from ponte.inspection import FolderColumns, inspect_features, inspect_folder
 from ponte.receipts import Receipt, measured
 from ponte.registry import Version
 from ponte.signature import Column, Signature, Types, require_same
-from ponte.training_sets import TrainingSet, claim_training_set, get_training_set, lock_training_set, require_unedited
+from ponte.training_sets import TrainingSet, claim_training_set, lock_training_set, require_unedited
 from ponte.version_choice import choose, choose_named
 from ponte.windows import Window
 
@@ -67,7 +67,7 @@ def freeze_batch(
 
     batch = batches.claim(db, folder.name, window, run_id=run_id, choose=choose_version)
     version = registry.get_version(db, folder.name, batch.version)
-    text = get_training_set(db, version.snapshot_id).features_sql
+    text = registry.trained_sql(db, version)
     if batch.status == "freezing":
         with measured(db, Receipt(model=folder.name, step="freeze", batch_id=batch.batch_id)) as receipt:
             receipt.row_count = _freeze_rows(db, batch, text, (*version.signature.key, *version.signature.features))
@@ -80,7 +80,7 @@ def freeze_batch(
 
 def _require_trained_columns(db: Database, folder: ModelFolder, version: Version) -> None:
     """Raise SignatureMismatch unless the folder's query, and the version's own, return the version's columns now."""
-    trained_text = get_training_set(db, version.snapshot_id).features_sql
+    trained_text = registry.trained_sql(db, version)
     texts = dict.fromkeys([folder.text("features.sql"), trained_text])
     if len(texts) > 1:
         log.warning("features.sql was edited since version %d was trained; its own text is used", version.version)

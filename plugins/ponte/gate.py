@@ -15,12 +15,9 @@ from typing import Any, Literal
 
 from tabulate import tabulate
 
-from ponte.baselines import BASELINE, CONSTANT
-from ponte.estimators import OF_LABELS
-from ponte.evaluation import champion_subject
-from ponte.measurement import ALONE, CANDIDATE, Measured, difference_subject
-from ponte.metrics import Figure
-from ponte.spec import METRICS, ModelSpec
+from ponte.figures import BASELINE, CANDIDATE, CONSTANT, FEATURE, Figure, Measured, champion_subject, difference_subject
+from ponte.measurement import ALONE
+from ponte.spec import METRICS, OF_LABELS, ModelSpec
 
 Outcome = Literal["better", "indistinguishable", "worse"]
 #: What is known of the champion at the moment of the verdict.
@@ -250,9 +247,9 @@ def _limit(found: _Figures, name: str, rule: str, expected: str, meets: Any) -> 
 def _leakage(found: _Figures) -> RuleResult:
     name, alarm = ALONE[found.spec.task], found.gate.leakage_alarm
     values = {
-        subject.removeprefix("feature:"): m.figure.value
+        subject.removeprefix(FEATURE): m.figure.value
         for (subject, _, figure), m in found.all.items()
-        if subject.startswith("feature:") and figure == name
+        if subject.startswith(FEATURE) and figure == name
     }
     suspicious = [f for f in values if values[f] >= alarm and f not in found.gate.leakage_allowed]
     best = max(values, key=values.__getitem__, default=None)

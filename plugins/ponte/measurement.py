@@ -7,18 +7,16 @@ version compares with the champion of the day is `ponte.evaluation`.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ponte.baselines import as_predictions, baselines, by_group, groups, value_names
-from ponte.fitting import Fitted
-from ponte.metrics import Figure, Scorer, bootstrap, interval, resampled_weights, scorer
-from ponte.predictions import Output, Predictions, predict, require_labels
+from ponte.baselines import baselines, by_group, groups, value_names
+from ponte.figures import CANDIDATE, FEATURE, IMPORTANCE, Figure, Measured, difference_subject
+from ponte.metrics import Scorer, bootstrap, interval, resampled_weights, scorer
+from ponte.predictions import Fitted, Output, Predictions, as_predictions, predict, require_labels
 from ponte.signature import Signature
 from ponte.spec import METRICS, ModelSpec, Task
 from ponte.training_parts import Part, Parts
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CANDIDATE = "candidate"
 #: Rows, at most, on which permutation importance and the speed of predicting are measured.
 IMPORTANCE_ROWS = 5_000
 IMPORTANCE_REPEATS = 5
@@ -44,45 +41,6 @@ MINIMUM_UNITS = 10
 SLICES = 50
 #: Longer values of a slice are cut, with a digest that keeps them apart.
 LONGEST_VALUE = 100
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
-    """A figure of a subject on the holdout or on a slice of it: a row of `ponte.metric`."""
-
-    subject: str
-    #: `<column>=<value>`, or empty for the whole holdout.
-    slice: str = ""
-    name: str
-    figure: Figure
-    row_count: int
-
-    def as_json(self) -> dict[str, Any]:
-        values = {"value": self.figure.value, "low": self.figure.low, "high": self.figure.high}
-        return {"subject": self.subject, "slice": self.slice, "name": self.name, **values, "rows": self.row_count}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Measured:
-        """Return the figure that `as_json` wrote."""
-        figure = Figure(data["value"], data["low"], data["high"])
-        return cls(
-            subject=data["subject"], slice=data["slice"], name=data["name"], figure=figure, row_count=data["rows"]
-        )
-
-
-def to_json(measured: Sequence[Measured]) -> bytes:
-    """Return the content of `metrics.json`."""
-    return json.dumps({"format": 1, "figures": [m.as_json() for m in measured]}, indent=1).encode()
-
-
-def from_json(content: bytes) -> list[Measured]:
-    """Return the figures that `to_json` wrote."""
-    return [Measured.from_json(m) for m in json.loads(content)["figures"]]
-
-
-def difference_subject(subject: str) -> str:
-    """Return the subject of "candidate minus subject"."""
-    return f"difference:{subject}"
 
 
 def measure(spec: ModelSpec, fitted: Fitted, signature: Signature, parts: Parts) -> tuple[list[Measured], Predictions]:
@@ -217,7 +175,7 @@ def _alone(spec: ModelSpec, output: Output, signature: Signature, parts: Parts) 
         fitting, holdout = groups(parts, column.name)
         reached = _scorer(spec, output, parts.holdout.labels, by_group(output, parts, fitting, holdout)).figures()
         figure = Figure(reached[name])
-        subject = f"feature:{column.name}"
+        subject = f"{FEATURE}{column.name}"
         measured.append(Measured(subject=subject, name=name, figure=figure, row_count=len(holdout)))
     return measured
 
@@ -240,7 +198,7 @@ def _importances(spec: ModelSpec, fitted: Fitted, signature: Signature, part: Pa
     )  # fmt: skip
     return [
         Measured(
-            subject=f"importance:{column.name}",
+            subject=f"{IMPORTANCE}{column.name}",
             name=metric,
             figure=Figure(float(drops.mean()), float(drops.min()), float(drops.max())),
             row_count=len(rows),

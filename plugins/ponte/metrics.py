@@ -8,7 +8,6 @@ figures are those of scikit-learn (`calibration_error` has no counterpart there)
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ponte.predictions import Predictions
@@ -20,15 +19,6 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 CALIBRATION_BINS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A value and its confidence interval; None where none was computed."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
 
 
 class Scorer(Protocol):

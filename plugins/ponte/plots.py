@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ponte.measurement import Measured
+from ponte.figures import IMPORTANCE, Measured
 from ponte.metrics import CALIBRATION_BINS, equal_bins
 from ponte.predictions import Output, Predictions
 from ponte.svg import ACCENT, INK, MUTED, SECOND, SERIES, figure, shown, to_svg
@@ -286,13 +286,13 @@ def _cloud(axes: Axes, x: Array, y: Array) -> None:
 
 
 def _importance(measured: Sequence[Measured]) -> Plot | None:
-    found = [m for m in measured if m.subject.startswith("importance:")]
+    found = [m for m in measured if m.subject.startswith(IMPORTANCE)]
     found = sorted(found, key=lambda m: m.figure.value, reverse=True)[:FEATURES]
     if not found:
         return None
 
     def fill(axes: Axes) -> None:
-        names = [shown(m.subject.removeprefix("importance:")) for m in found]
+        names = [shown(m.subject.removeprefix(IMPORTANCE)) for m in found]
         places = range(len(found))
         values = [m.figure.value for m in found]
         axes.barh(places, values, color=ACCENT, alpha=0.75)

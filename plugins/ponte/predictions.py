@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SUM_TOLERANCE = 1e-5
 #: Two probabilities of at most so many roundings' difference may be equal but for rounding.
 TIE_ROUNDINGS = 100
+#: Threshold when no score tells the classes apart.
+EVEN_ODDS = 0.5
 MATRIX = 2
 
 
@@ -45,6 +47,14 @@ class Output:
     classes: tuple[Any, ...] = ()
     #: Score from which the positive class is predicted; None: the estimator's own predict() decides.
     threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A fitted estimator and how its probabilities become labels."""
+
+    estimator: Any
+    output: Output
 
 
 def predict(estimator: Any, rows: pa.Table | pa.RecordBatch, signature: Signature, output: Output) -> Predictions:
@@ -135,6 +145,19 @@ def classes_of(labels: Sequence[Any] | np.ndarray[Any, Any], task: Task) -> tupl
     import numpy as np
 
     return () if task == "regression" else tuple(np.unique(labels).tolist())
+
+
+def as_predictions(output: Output, values: Array) -> Predictions:
+    """Return values, shape (n,), or probabilities, shape (n, n_classes), as predictions, at the version's threshold."""
+    import numpy as np
+
+    if output.task == "regression":
+        return Predictions(np.asarray(values, dtype=float).ravel(), None)
+    labels = np.asarray(output.classes)
+    if output.task == "multiclass":
+        return Predictions(labels[values.argmax(axis=1)], values)
+    threshold = EVEN_ODDS if output.threshold is None else output.threshold
+    return Predictions(labels[(values[:, 1] >= threshold).astype(int)], values[:, 1])
 
 
 def as_labels(values: np.ndarray[Any, Any], signature: Signature, task: Task) -> pa.Array[Any]:

@@ -12,12 +12,10 @@ import sqlalchemy as sa
 
 from ponte import registry
 from ponte.catalog import ModelFolder
-from ponte.database import Database
+from ponte.database import Database, lock_decisions
 from ponte.errors import AliasMoved, PonteError, VersionMarkedBad
-from ponte.evaluation import READABLE, champion_subject
+from ponte.figures import CANDIDATE, READABLE, Figure, Measured, champion_subject
 from ponte.gate import Champion, RuleResult, Verdict, decide
-from ponte.measurement import CANDIDATE, Measured
-from ponte.metrics import Figure
 
 log = logging.getLogger(__name__)
 
@@ -202,7 +200,7 @@ def mark_version(
     registry.get_version(db, model, version)
     row = {"model": model, "version": version, "mark": mark, "run_id": run_id, "actor": actor, "reason": reason}
     with db.begin() as connection:
-        registry.lock_alias(connection, model)  # who decides about the model or publishes sees the mark, or ends first
+        lock_decisions(connection, model)  # who decides about the model or publishes sees the mark, or ends first
         mark_id = append_mark(connection, row)
     return {"mark_id": mark_id, "mark": mark}
 

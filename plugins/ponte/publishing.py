@@ -249,7 +249,14 @@ def show(
     """
     rows = require_conservation(connection, batch)
     attach_prediction_table(connection, batch)
-    quarantine.settle(connection, batch, registry.read_version(connection, batch.model, batch.version).signature.key)
+    quarantine.settle(
+        connection,
+        batch.batch_id,
+        registry.read_version(connection, batch.model, batch.version).signature.key,
+        model=batch.model,
+        window_start=batch.window_start,
+        predictions=quote(*batches.prediction_name(batch)),
+    )
     values = {"model": batch.model, "window": batch.window_start, "batch": batch.batch_id, "epoch": epoch}
     query = sa.text("SELECT batch_id FROM ponte.published WHERE model = :model AND window_start = :window")
     previous: int | None = connection.execute(query, values).scalar_one_or_none()

@@ -6,6 +6,7 @@ of the two, and whoever reads the frozen table afterwards needs to know nothing 
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import math
 from collections.abc import Sequence
@@ -15,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import array
 
-from ponte.batches import Batch, frozen_name, prediction_name
 from ponte.database import DATA_SCHEMA, quote
 from ponte.signature import SQL_TYPES, Column
 
@@ -108,10 +108,18 @@ def move_rows(
 
 
 def insert_unscored(
-    cursor: Cursor, batch: Batch, key: Sequence[Column], *, shard: int, pages: str, rows: Sequence[Unscored]
+    cursor: Cursor,
+    frozen: str,
+    key: Sequence[Column],
+    *,
+    batch_id: int,
+    shard: int,
+    pages: str,
+    rows: Sequence[Unscored],
 ) -> None:
     """Write the rows of a shard that the estimator could not score, in the transaction of the shard's predictions.
 
+    frozen : the batch's frozen table, quoted.
     pages : the condition on ctid that selects the shard's rows; the frozen table has no index, and needs none for this.
     """
     same = " AND ".join(
@@ -119,9 +127,9 @@ def insert_unscored(
     )
     cursor.execute(
         "INSERT INTO ponte.quarantine (batch_id, shard, key, reasons, content) "
-        f"SELECT {batch.batch_id:d}, {shard:d}, {_key_object('frozen', [c.name for c in key])}, "
+        f"SELECT {batch_id:d}, {shard:d}, {_key_object('frozen', [c.name for c in key])}, "
         "jsonb_build_array(jsonb_build_object('error', bad.value -> 'error')), to_jsonb(frozen) "
-        f"FROM (SELECT * FROM {quote(*frozen_name(batch))} WHERE {pages}) AS frozen "
+        f"FROM (SELECT * FROM {frozen} WHERE {pages}) AS frozen "
         f"JOIN jsonb_array_elements(CAST(CAST($1 AS text) AS jsonb)) AS bad ON {same}",
         parameters=(json.dumps([{"key": row.key, "error": row.error} for row in rows], default=_iso),),
     )
@@ -133,14 +141,24 @@ def count_rows(connection: sa.Connection, batch_id: int) -> int:
     return int(connection.execute(query, {"id": batch_id}).scalar_one())
 
 
-def settle(connection: sa.Connection, batch: Batch, key: Sequence[Column]) -> None:
+def settle(
+    connection: sa.Connection,
+    batch_id: int,
+    key: Sequence[Column],
+    *,
+    model: str,
+    window_start: dt.date,
+    predictions: str,
+) -> None:
     """Let the open entries of a window be those of the batch that is shown now, in the transaction that shows it.
+
+    predictions : the batch's prediction table, quoted.
 
     Entries of the window's other batches are closed and say what became of their key in this one; its own are opened
     again, if it had been replaced before.
     """
     same = " AND ".join(f"p.{quote(c.name)} = CAST(q.key ->> '{c.name}' AS {SQL_TYPES[c.family]})" for c in key)
-    values = {"batch": batch.batch_id, "model": batch.model, "window": batch.window_start}
+    values = {"batch": batch_id, "model": model, "window": window_start}
     connection.execute(
         sa.text(
             "UPDATE ponte.quarantine SET closed_at = NULL, closed_by = NULL, resolution = NULL "
@@ -151,7 +169,7 @@ def settle(connection: sa.Connection, batch: Batch, key: Sequence[Column]) -> No
     connection.execute(
         sa.text(
             "UPDATE ponte.quarantine AS q SET closed_at = clock_timestamp(), closed_by = :batch, resolution = CASE "
-            f"WHEN EXISTS (SELECT FROM {quote(*prediction_name(batch))} AS p "
+            f"WHEN EXISTS (SELECT FROM {predictions} AS p "
             f"WHERE p.batch_id = :batch AND {same}) THEN 'scored' "
             # IN and not EXISTS: without statistics that would look through all entries for every one.
             "WHEN q.key IN (SELECT own.key FROM ponte.quarantine AS own WHERE own.batch_id = :batch) "

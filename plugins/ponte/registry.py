@@ -89,6 +89,13 @@ def find_by_train_key(db: Database, model: str, train_key: str) -> Version | Non
         return _select(connection, "model = :model AND train_key = :key", {"model": model, "key": train_key})
 
 
+def trained_sql(db: Database, version: Version) -> str:
+    """Return the features.sql that the version was trained with, as kept with its snapshot."""
+    query = sa.text("SELECT features_sql FROM ponte.snapshot WHERE snapshot_id = :id")
+    with db.begin() as connection:
+        return str(connection.execute(query, {"id": version.snapshot_id}).scalar_one())
+
+
 def register(db: Database, model: str, train_key: str, write: Callable[[int], Version]) -> Version:
     """Return the version of `train_key`; when it is new, number it, write its artifact, and register it last.
 

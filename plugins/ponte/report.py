@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import PonteError
-from ponte.measurement import ALONE, CANDIDATE, Measured, difference_subject
-from ponte.metrics import Figure
+from ponte.figures import BASELINE, CANDIDATE, FEATURE, IMPORTANCE, Figure, Measured, difference_subject
+from ponte.measurement import ALONE
 from ponte.plots import Plot, draw, metric_name
 from ponte.spec import METRICS, Task
 
@@ -123,7 +123,7 @@ def with_decisions(page: bytes, rules: Sequence[Mapping[str, Any]], decisions: S
 
 
 def _baselines(figures: Mapping[tuple[str, str], Measured]) -> list[Compared]:
-    subjects = dict.fromkeys(subject for subject, _ in figures if subject.startswith("baseline:"))
+    subjects = dict.fromkeys(subject for subject, _ in figures if subject.startswith(BASELINE))
     found = []
     for subject in subjects:
         own, gaps = (
@@ -134,7 +134,7 @@ def _baselines(figures: Mapping[tuple[str, str], Measured]) -> list[Compared]:
 
 
 def _baseline_name(subject: str) -> str:
-    by = subject.removeprefix("baseline:")
+    by = subject.removeprefix(BASELINE)
     return "a constant" if by == "constant" else f"the mean by {by}"
 
 
@@ -148,7 +148,7 @@ def _features(figures: Mapping[tuple[str, str], Measured]) -> list[tuple[str, Me
     """Name, what it reaches alone, and its importance: the most important feature first."""
     alone, importance = (
         {m.subject.removeprefix(kind): m for m in figures.values() if m.subject.startswith(kind)}
-        for kind in ("feature:", "importance:")
+        for kind in (FEATURE, IMPORTANCE)
     )
     names = list(dict.fromkeys([*importance, *alone]))
     names.sort(key=lambda n: (n not in importance, -importance[n].figure.value if n in importance else 0))

@@ -293,7 +293,13 @@ class _Stream:
         log.warning("%d rows of shard %d cannot be scored: %s", len(self.unscored), self.shard.shard, self.unscored[0])
         key, number = self.loaded.version.signature.key, self.shard.shard
         quarantine.insert_unscored(
-            writing, self.batch, key, shard=number, pages=self.shard.condition, rows=self.unscored
+            writing,
+            quote(*batches.frozen_name(self.batch)),
+            key,
+            batch_id=self.batch.batch_id,
+            shard=number,
+            pages=self.shard.condition,
+            rows=self.unscored,
         )
         query = f"SELECT count(*) FROM ponte.quarantine WHERE batch_id = {self.batch.batch_id:d} AND shard = {number:d}"
         writing.execute(query)

@@ -35,6 +35,9 @@ METRICS: dict[Task, dict[str, bool]] = {
     "regression": {"mae": False, "rmse": False, "r2": True, "pinball": False},
 }  # fmt: skip
 
+#: Metrics that look at the predicted labels and not at the scores: all there is without probabilities.
+OF_LABELS = frozenset({"accuracy", "balanced_accuracy", "precision", "recall", "f1"})
+
 #: Columns that Ponte itself adds to training sets and prediction tables.
 RESERVED_COLUMNS = frozenset(
     {"batch_id", "window_start", "label", "labelled_at", "prediction", "score", "scores", "scored_at", "model_version"}

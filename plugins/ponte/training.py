@@ -14,8 +14,10 @@ from ponte.artifacts import ArtifactStore
 from ponte.catalog import ModelFolder
 from ponte.database import Database
 from ponte.errors import ArtifactRefused, TrainingRefused
-from ponte.fitting import Fitted, fit
-from ponte.measurement import MINIMUM_UNITS, Measured, measure, to_json, unit_count
+from ponte.figures import Measured, to_json
+from ponte.fitting import fit
+from ponte.measurement import MINIMUM_UNITS, measure, unit_count
+from ponte.predictions import Fitted
 from ponte.receipts import Receipt, measured
 from ponte.registry import Version
 from ponte.report import ReportFacts, draw, render

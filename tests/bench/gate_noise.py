@@ -47,18 +47,16 @@ from sklearn.metrics import roc_auc_score
 from tabulate import tabulate
 
 from ponte.author_sql import AuthorQuery, prefixed
-from ponte.baselines import as_predictions
 from ponte.catalog import ModelFolder, get_folder, models_root
 from ponte.database import Database
 from ponte.demo import flights
 from ponte.estimators import load_estimator
-from ponte.evaluation import champion_subject
+from ponte.figures import CANDIDATE, Figure, champion_subject, difference_subject
 from ponte.gate import MARGIN_SHARE, Champion, decide, outcome_of
 from ponte.inspection import inspect_folder
 from ponte.local import postgres
-from ponte.measurement import CANDIDATE, compare, difference_subject
-from ponte.metrics import Figure
-from ponte.predictions import Output, Predictions, predict
+from ponte.measurement import compare
+from ponte.predictions import Output, Predictions, as_predictions, predict
 from ponte.signature import Signature, to_frame
 from ponte.spec import Gate, ModelSpec
 from ponte.training_parts import Part

@@ -112,13 +112,13 @@ def test_a_run_in_the_middle_of_a_week_means_the_week_it_is_in_or_the_one_before
     trained_world: World, covers: str, window_start: dt.date
 ) -> None:
     """A run without a data interval: asked for on a Thursday, its tick is that moment."""
-    from ponte.operators.base import Runtime
+    from ponte.operators.base import runtime_of
     from ponte.operators.freeze_batch import FreezeBatchOperator
 
     folder = trained_world.with_model(checks=f'[window]\ncovers = "{covers}"').folder
     thursday = dt.datetime(2024, 2, 15, 12, tzinfo=dt.UTC)
     facts = {"run_id": "r", "clear_number": 0, "data_interval_end": None, "run_after": thursday}
-    runtime = Runtime("ponte_scorer", "visits")
+    runtime = runtime_of("ponte_scorer", "visits")
     runtime.__dict__.update(db=trained_world.db, folder=folder)
     task = FreezeBatchOperator(task_id="freeze_batch", model="visits", window_start="")
 

@@ -13,10 +13,8 @@ import pytest
 
 from ponte import errors, model_toml, spec, windows
 from ponte.author_sql import PARAMETERS
-from ponte.baselines import BASELINE, CONSTANT
-from ponte.evaluation import champion_subject
+from ponte.figures import BASELINE, CANDIDATE, CONSTANT, champion_subject, difference_subject
 from ponte.local.settings import StackError
-from ponte.measurement import CANDIDATE, difference_subject
 from ponte.signature import FAMILIES
 
 ROOT = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ from tests.sample_model import FEATURES_SQL, World
 from ponte import registry, versions
 from ponte.artifacts import ArtifactStore
 from ponte.errors import ArtifactRefused
-from ponte.measurement import from_json
+from ponte.figures import from_json
 from ponte.predictions import Predictions
 from ponte.registry import Version
 from ponte.versions import load_version

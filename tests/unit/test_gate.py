@@ -9,9 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from ponte.figures import Figure, Measured
 from ponte.gate import Champion, RuleResult, Verdict, decide, outcome_of
-from ponte.measurement import Measured
-from ponte.metrics import Figure
 from ponte.model_toml import parse_spec
 from ponte.spec import ModelSpec
 

@@ -17,23 +17,13 @@ from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
 from ponte import measurement
-from ponte.baselines import CONSTANT, baselines
-from ponte.fitting import Fitted
+from ponte.baselines import baselines
+from ponte.figures import CANDIDATE, CONSTANT, Figure, Measured, difference_subject, from_json, to_json
 from ponte.gate import outcome_of
-from ponte.measurement import (
-    CANDIDATE,
-    MINIMUM_UNITS,
-    Measured,
-    compare,
-    difference_subject,
-    from_json,
-    measure,
-    to_json,
-    unit_count,
-)
-from ponte.metrics import Figure, scorer
+from ponte.measurement import MINIMUM_UNITS, compare, measure, unit_count
+from ponte.metrics import scorer
 from ponte.model_toml import parse_spec
-from ponte.predictions import Output, Predictions, predict
+from ponte.predictions import Fitted, Output, Predictions, predict
 from ponte.signature import Column, Family, Signature, to_frame
 from ponte.spec import METRICS, ModelSpec, Task
 from ponte.training_parts import Part, Parts

@@ -16,9 +16,9 @@ import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from ponte.errors import PonteError
+from ponte.figures import CANDIDATE, Figure, Measured
 from ponte.fitting import fit
-from ponte.measurement import CANDIDATE, Measured, measure
-from ponte.metrics import Figure
+from ponte.measurement import measure
 from ponte.plots import CLOUD_POINTS, CURVE_POINTS
 from ponte.predictions import Output, Predictions
 from ponte.report import DECISIONS, Plot, ReportFacts, compared, draw, number, render, with_decisions

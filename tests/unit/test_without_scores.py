@@ -14,15 +14,15 @@ from sklearn.linear_model import LogisticRegression, Perceptron, RidgeClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, precision_score, recall_score
 from sklearn.svm import LinearSVC
 
-from ponte.estimators import OF_LABELS
+from ponte.figures import CANDIDATE, Measured, difference_subject
 from ponte.fitting import fit
 from ponte.gate import Champion, decide
-from ponte.measurement import CANDIDATE, Measured, compare, difference_subject, measure
+from ponte.measurement import compare, measure
 from ponte.metrics import scorer
 from ponte.predictions import Output, Predictions, predict
 from ponte.report import ReportFacts, draw, render
 from ponte.signature import Column, Signature, to_frame
-from ponte.spec import METRICS, ModelSpec, Task
+from ponte.spec import METRICS, OF_LABELS, ModelSpec, Task
 from ponte.training_parts import Part, Parts
 
 COUNTS = {"true_positives", "false_positives", "false_negatives", "true_negatives"}

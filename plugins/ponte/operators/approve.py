@@ -11,7 +11,7 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from ponte.errors import PonteError
-from ponte.operators.base import PROMOTER, Runtime, run_key
+from ponte.operators.base import PROMOTER, run_key, runtime_of
 from ponte.operators.report_link import ReportLink
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class ApproveOperator(ApprovalOperator):
 
         with transient_faults_marked():
             approval_id = record_approval(
-                Runtime(self.connection_id, self.model).db,
+                runtime_of(self.connection_id, self.model).db,
                 int(self.verdict_id),
                 decision,
                 run_id=run_key(context),

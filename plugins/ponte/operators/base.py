@@ -1,23 +1,16 @@
-"""What every Ponte operator shares: the composition root, and what names a run."""
+"""What every Ponte operator shares: where its runtime comes from, and what names a run."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseHook, BaseOperator
 
-from ponte.catalog import ModelFolder, get_folder, models_root
-from ponte.errors import PonteError
-from ponte.revision import code_revision
+from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from ponte.artifacts import ArtifactStore
     from ponte.database import Database
 
 #: Airflow connections, one per database role that tasks work as; each has the name of its role in `ponte.roles`, which
@@ -29,19 +22,13 @@ PROMOTER = "ponte_promoter"
 VIEWER = "ponte_viewer"
 
 
-@dataclass(frozen=True)
-class Runtime:
-    """Everything a task gets from its surroundings; the library below never looks for itself."""
+def runtime_of(connection_id: str, model: str) -> Runtime:
+    """Return the runtime of a task: the database of an Airflow connection, artifacts on Airflow's object storage."""
 
-    connection_id: str
-    model: str
-
-    @cached_property
-    def db(self) -> Database:
-        """The `ponte` database of the Airflow connection."""
+    def connect() -> Database:
         from ponte.database import Database, connection_url
 
-        found = BaseHook.get_connection(self.connection_id)
+        found = BaseHook.get_connection(connection_id)
         url = connection_url(
             host=found.host,
             port=found.port,
@@ -52,28 +39,12 @@ class Runtime:
         )
         return Database(url)
 
-    @cached_property
-    def store(self) -> ArtifactStore:
-        """The artifact store at `$PONTE_ARTIFACTS`, any URL that Airflow's object storage knows."""
+    def open_root(url: str) -> Any:
         from airflow.sdk import ObjectStoragePath
 
-        from ponte.artifacts import ArtifactStore
+        return ObjectStoragePath(url)
 
-        root = os.environ.get("PONTE_ARTIFACTS")
-        if not root:
-            fix = "for example PONTE_ARTIFACTS=file:///var/lib/ponte/artifacts, the same for all workers"
-            raise PonteError("no artifact root", where="environment of the task", expected="PONTE_ARTIFACTS", fix=fix)
-        return ArtifactStore(ObjectStoragePath(root))
-
-    @cached_property
-    def folder(self) -> ModelFolder:
-        """The model folder as it is now."""
-        return get_folder(models_root(), self.model)
-
-    @property
-    def code_revision(self) -> str | None:
-        """Revision of the code that runs: what a deployment says, else that of the checkout at this moment."""
-        return os.environ.get("PONTE_CODE_REVISION") or code_revision(Path(__file__).parents[3]) or None
+    return Runtime(model=model, connect=connect, open_root=open_root)
 
 
 def run_key(context: Context) -> str:
@@ -112,7 +83,7 @@ class PonteOperator(BaseOperator):
         from ponte.database import transient_faults_marked
 
         with transient_faults_marked():
-            return self.run(Runtime(self.connection_id, self.model), context)
+            return self.run(runtime_of(self.connection_id, self.model), context)
 
     def run(self, runtime: Runtime, context: Context) -> Any:
         """Do the stage's work."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PonteOperator, Runtime
+from ponte.operators.base import PonteOperator
+from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

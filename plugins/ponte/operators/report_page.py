@@ -20,9 +20,10 @@ from ponte.artifacts import ArtifactStore
 from ponte.database import Database
 from ponte.decision_log import decisions, newest_rules
 from ponte.errors import PonteError
-from ponte.operators.base import VIEWER, Runtime
+from ponte.operators.base import VIEWER, runtime_of
 from ponte.registry import get_version
 from ponte.report import with_decisions
+from ponte.runtime import Runtime
 from ponte.versions import REPORT, read_files
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def may_read(request: Request, model: str, user: Annotated[object, Depends(get_u
 
 def get_runtime(model: str) -> Runtime:
     """Return the database, as a role that only reads it, and the artifact store of the web server's environment."""
-    return Runtime(VIEWER, model)
+    return runtime_of(VIEWER, model)
 
 
 def show_report(

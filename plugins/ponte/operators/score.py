@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import PonteError
-from ponte.operators.base import PonteOperator, Runtime
+from ponte.operators.base import PonteOperator
+from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

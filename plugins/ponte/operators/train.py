@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import TRAINER, PonteOperator, Runtime, run_key
+from ponte.operators.base import TRAINER, PonteOperator, run_key
+from ponte.runtime import Runtime
 from ponte.operators.report_link import ReportLink
 
 if TYPE_CHECKING:
