@@ -14,7 +14,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from ponte.database import DATA_SCHEMA, Database, lock_decisions
+from ponte.database import DATA_SCHEMA, Database, insert_row, lock_decisions
 from ponte.errors import BatchRejected, Fenced, PonteError
 from ponte.signature import Column
 from ponte.windows import Window
@@ -87,15 +87,8 @@ def claim(db: Database, model: str, window: Window, *, run_id: str, choose: Call
             connection.rollback()
             return known
         pin = choose()
-        values |= {"version": pin.version, "version_reason": pin.reason, "hindsight": pin.hindsight}
-        batch_id = connection.execute(
-            sa.text(
-                "INSERT INTO ponte.batch (model, window_start, window_end, as_of, run_id, epoch, version, "
-                "version_reason, hindsight) VALUES (:model, :window_start, :window_end, :as_of, :run_id, :epoch, "
-                ":version, :version_reason, :hindsight) RETURNING batch_id"
-            ),
-            {**values, "epoch": epoch},
-        ).scalar_one()
+        pinned = {"version": pin.version, "version_reason": pin.reason, "hindsight": pin.hindsight}
+        batch_id = insert_row(connection, "ponte.batch", {**values, **pinned, "epoch": epoch}, returning="batch_id")
         names = {
             "batch_id": batch_id,
             "frozen": f"{model}__frozen_{batch_id}",

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from ponte import batches, quarantine
 from ponte.catalog import ModelFolder
-from ponte.database import DATA_SCHEMA, Database, quote
+from ponte.database import DATA_SCHEMA, Database, insert_rows, or_of_a_twin, quote
 from ponte.errors import PonteError, TrainingRefused
 from ponte.quarantine import Condition, Owner
 from ponte.receipts import Receipt, measured
@@ -23,6 +23,9 @@ from ponte.training_sets import TrainingSet, get_training_set, lock_training_set
 from ponte.validation import CheckResult, Outcome, validate
 
 log = logging.getLogger(__name__)
+
+#: The results of all checks, and the conditions that set rows aside.
+_Found = tuple[list[CheckResult], list[Condition]]
 
 
 def check_batch(db: Database, folder: ModelFolder, batch_id: int) -> list[CheckResult]:
@@ -37,16 +40,14 @@ def check_batch(db: Database, folder: ModelFolder, batch_id: int) -> list[CheckR
     if batch.reached("checked"):
         return []
     table = batches.frozen_name(batch)[1]
+
+    def gone_on() -> _Found | None:
+        seen = batches.get_batch(db, batch_id)
+        batches.require(seen, "frozen")  # fenced off, and its rows swept away?
+        return ([], []) if seen.reached("checked") else None
+
     with measured(db, Receipt(model=folder.name, step="check", batch_id=batch_id, row_count=batch.row_count)):
-        try:
-            results, conditions = validate(db, folder, table)
-        except Exception:
-            # Airflow may run a task twice at once; when the twin went on, its results are the results.
-            seen = batches.get_batch(db, batch_id)
-            if seen.reached("checked"):
-                return []
-            batches.require(seen, "frozen")  # fenced off, and its rows swept away?
-            raise
+        results, conditions = or_of_a_twin(lambda: validate(db, folder, table), gone_on)
         with db.begin() as connection:
             batch = batches.lock(connection, batch_id)
             batches.require(batch, "frozen")
@@ -74,17 +75,17 @@ def check_training_set(db: Database, folder: ModelFolder, snapshot_id: int) -> l
     _require_frozen(training_set)
     table = training_set.frozen_table
     assert table is not None
+
+    def gone_on() -> _Found | None:
+        seen = get_training_set(db, snapshot_id)
+        if seen.status in ("checked", "written"):  # and the table dropped
+            return [], []
+        _require_frozen(seen)
+        return None
+
     receipt = Receipt(model=folder.name, step="check", snapshot_id=snapshot_id, row_count=training_set.row_count)
     with measured(db, receipt):
-        try:
-            results, conditions = validate(db, folder, table)
-        except Exception:
-            # As in check_batch; the twin may even have written the rows and dropped the table.
-            seen = get_training_set(db, snapshot_id)
-            if seen.status in ("checked", "written"):
-                return []
-            _require_frozen(seen)
-            raise
+        results, conditions = or_of_a_twin(lambda: validate(db, folder, table), gone_on)
         with db.begin() as connection:
             training_set = lock_training_set(connection, snapshot_id)
             if training_set.status in ("checked", "written"):
@@ -230,12 +231,10 @@ def _store(
         }
         for r in results
     ]
-    names = list(rows[0])
-    places = ", ".join(f":{name}" for name in names)
     connection.execute(
         sa.text("DELETE FROM ponte.check_result WHERE batch_id = :batch_id OR snapshot_id = :snapshot_id"), owner
     )
-    connection.execute(sa.text(f"INSERT INTO ponte.check_result ({', '.join(names)}) VALUES ({places})"), rows)
+    insert_rows(connection, "ponte.check_result", rows)
 
 
 def describe(results: Sequence[CheckResult]) -> dict[str, int]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -54,7 +54,7 @@ class Database:
         """Engine without a pool: a task opens few connections and must not hold them while it predicts."""
         return sa.create_engine(self.url, poolclass=NullPool, connect_args=SESSION)
 
-    def begin(self) -> Any:
+    def begin(self) -> AbstractContextManager[sa.Connection]:
         """Return a context manager: one transaction, READ COMMITTED, committed at its end, rolled back on error."""
         return self.engine.begin()
 
@@ -88,6 +88,52 @@ def lock_decisions(connection: sa.Connection, model: str) -> None:
     """
     lock = sa.text("SELECT pg_advisory_xact_lock(hashtext('ponte.alias'), hashtext(:model))")
     connection.execute(lock, {"model": model})
+
+
+def insert_row(
+    connection: sa.Connection, table: str, row: Mapping[str, Any], *, unless: str = "", returning: str = ""
+) -> Any:
+    """Insert one row in the caller's transaction; return the value of the column `returning`.
+
+    unless : columns that are unique together, "model, run_id": when such a row is there already, nothing is inserted
+    and None is returned.
+    """
+    text = _insert(table, row)
+    text += f" ON CONFLICT ({unless}) DO NOTHING" if unless else ""
+    result = connection.execute(sa.text(f"{text} RETURNING {returning}" if returning else text), dict(row))
+    return result.scalar_one_or_none() if returning else None
+
+
+def insert_rows(connection: sa.Connection, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows that all have the same columns, in the caller's transaction."""
+    if rows:
+        connection.execute(sa.text(_insert(table, rows[0])), [dict(row) for row in rows])
+
+
+def _insert(table: str, row: Mapping[str, Any]) -> str:
+    return f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)})"
+
+
+def table_exists(connection: sa.Connection, *name: str) -> bool:
+    """Tell whether there is a table or view of this (schema and) name."""
+    query = sa.text("SELECT to_regclass(:name) IS NOT NULL")
+    return bool(connection.execute(query, {"name": quote(*name)}).scalar_one())
+
+
+def or_of_a_twin(work: Callable[[], T], done: Callable[[], T | None]) -> T:
+    """Return what `work` returns; when it fails and a twin has done the same meanwhile, what the twin has left.
+
+    Airflow may run a task twice at once. The slower one then finds its tables gone or its keys taken: no fault.
+
+    done : returns what was left, None when nobody was faster; may raise what explains the failure better.
+    """
+    try:
+        return work()
+    except Exception:
+        found = done()
+        if found is None:
+            raise
+        return found
 
 
 def quote(*parts: str) -> str:

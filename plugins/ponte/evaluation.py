@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from ponte import registry
 from ponte.artifacts import ArtifactStore
 from ponte.catalog import ModelFolder
-from ponte.database import Database
+from ponte.database import Database, insert_rows
 from ponte.errors import ArtifactRefused
 from ponte.figures import (
     CANDIDATE,
@@ -139,7 +139,6 @@ def _store(db: Database, version: Version, snapshot_id: int, figures: Sequence[M
         }
         for m in figures
     ]
-    names = ", ".join(rows[0])
     with db.begin() as connection:
         lock_training_set(connection, snapshot_id)  # two copies of one run take turns
         connection.execute(
@@ -148,5 +147,4 @@ def _store(db: Database, version: Version, snapshot_id: int, figures: Sequence[M
             ),
             place,
         )
-        places = ", ".join(f":{name}" for name in rows[0])
-        connection.execute(sa.text(f"INSERT INTO ponte.metric ({names}) VALUES ({places})"), rows)
+        insert_rows(connection, "ponte.metric", rows)

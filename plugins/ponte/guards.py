@@ -17,7 +17,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from ponte.batches import Batch, frozen_name, prediction_name
-from ponte.database import quote
+from ponte.database import insert_row, quote
 from ponte.registry import Version
 from ponte.spec import Guard
 
@@ -205,9 +205,7 @@ def take_profile(connection: sa.Connection, batch: Batch, version: Version, rule
     )
     values = {name: getattr(profile, name) for name in Profile.__dataclass_fields__}
     values |= {"score_mean": list(profile.score_mean), "score_sd": list(profile.score_sd)}
-    names, places = ", ".join(values), ", ".join(f":{name}" for name in values)
-    insert = sa.text(f"INSERT INTO ponte.batch_profile ({names}) VALUES ({places})")
-    connection.execute(insert, {**values, "class_shares": json.dumps(shares)})
+    insert_row(connection, "ponte.batch_profile", {**values, "class_shares": json.dumps(shares)})
     return profile
 
 
@@ -260,10 +258,7 @@ def earlier_profiles(connection: sa.Connection, batch: Batch, rules: Guard) -> l
 
 def store_results(connection: sa.Connection, batch_id: int, results: Sequence[GuardResult]) -> None:
     """Keep what the guards found, in the caller's transaction."""
-    insert = sa.text(
-        "INSERT INTO ponte.guard_result (batch_id, guard, outcome, got, expected, evidence) "
-        "VALUES (:batch_id, :guard, :outcome, :got, :expected, :evidence)"
-    )
     for result in results:
         row = {name: getattr(result, name) for name in GuardResult.__dataclass_fields__}
-        connection.execute(insert, {**row, "batch_id": batch_id, "evidence": json.dumps(result.evidence)})
+        row |= {"batch_id": batch_id, "evidence": json.dumps(result.evidence)}
+        insert_row(connection, "ponte.guard_result", row)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from ponte import batches
 from ponte.catalog import ModelFolder
-from ponte.database import DATA_SCHEMA, Database, is_transient, limit_lock_waits, lock_decisions, quote
+from ponte.database import DATA_SCHEMA, Database, is_transient, limit_lock_waits, lock_decisions, quote, table_exists
 from ponte.prediction_tables import drop_prediction_table
 from ponte.spec import Retention
 
@@ -119,14 +119,9 @@ def _drop_of_training_set(db: Database, snapshot_id: int) -> int:
 
 def _drop(connection: sa.Connection, name: str) -> int:
     """Return how many tables it dropped: a table gets its name before it is made."""
-    there = _is_there(connection, name)
+    there = table_exists(connection, DATA_SCHEMA, name)
     connection.exec_driver_sql(f"DROP TABLE IF EXISTS {quote(DATA_SCHEMA, name)}")
     return int(there)
-
-
-def _is_there(connection: sa.Connection, name: str) -> bool:
-    query = sa.text("SELECT to_regclass(:name) IS NOT NULL")
-    return bool(connection.execute(query, {"name": quote(DATA_SCHEMA, name)}).scalar_one())
 
 
 def _later(error: sa.exc.DBAPIError, what: str) -> int:
@@ -172,7 +167,7 @@ def retire(db: Database, model: str, rules: Retention) -> int:
             drop_prediction_table(db, model, relation)
         except sa.exc.DBAPIError as error:
             with db.begin() as connection:
-                there = _is_there(connection, relation)
+                there = table_exists(connection, DATA_SCHEMA, relation)
             if there:  # else a twin was faster
                 _later(error, relation)
     return retired

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from ponte import batches
 from ponte.batches import Batch
-from ponte.database import DATA_SCHEMA, Database, limit_lock_waits, quote
+from ponte.database import DATA_SCHEMA, Database, limit_lock_waits, quote, table_exists
 from ponte.errors import PonteError
 from ponte.registry import Version
 from ponte.signature import SQL_TYPES, Signature
@@ -73,7 +73,7 @@ def create_prediction_table(db: Database, batch: Batch, version: Version) -> Non
     parent = quote(DATA_SCHEMA, parent_name(batch.model))
     with db.begin() as connection:
         _lock_model(connection, batch.model)
-        if not _exists(connection, DATA_SCHEMA, parent_name(batch.model)):
+        if not table_exists(connection, DATA_SCHEMA, parent_name(batch.model)):
             connection.exec_driver_sql(
                 f"CREATE TABLE {parent} ({_body(columns)}, PRIMARY KEY ({key})) PARTITION BY LIST (batch_id)"
             )
@@ -131,7 +131,7 @@ def drop_prediction_table(db: Database, model: str, relation: str) -> bool:
         connection.exec_driver_sql("SET lock_timeout = '2s'")
         query = sa.text("SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass(:name)")
         pending = connection.execute(query, {"name": own}).scalar_one_or_none()
-        there = _exists(connection, DATA_SCHEMA, relation)
+        there = table_exists(connection, DATA_SCHEMA, relation)
         if pending is not None:
             how = "FINALIZE" if pending else "CONCURRENTLY"
             connection.exec_driver_sql(f"ALTER TABLE {parent} DETACH PARTITION {own} {how}")
@@ -204,11 +204,6 @@ def _has_column(connection: sa.Connection, relation: str, column: str) -> bool:
         "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(:name) AND attname = :column)"
     )
     return bool(connection.execute(query, {"name": relation, "column": column}).scalar_one())
-
-
-def _exists(connection: sa.Connection, schema: str, name: str) -> bool:
-    query = sa.text("SELECT to_regclass(:name) IS NOT NULL")
-    return bool(connection.execute(query, {"name": quote(schema, name)}).scalar_one())
 
 
 def _lock_model(connection: sa.Connection, model: str) -> None:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from ponte import registry
 from ponte.catalog import ModelFolder
-from ponte.database import Database, lock_decisions
+from ponte.database import Database, insert_row, lock_decisions
 from ponte.errors import AliasMoved, PonteError, VersionMarkedBad
 from ponte.figures import CANDIDATE, READABLE, Figure, Measured, champion_subject
 from ponte.gate import Champion, RuleResult, Verdict, decide
@@ -45,16 +45,12 @@ def judge(db: Database, folder: ModelFolder, version: int, snapshot_id: int, *, 
         "champion_event_id": alias.event_id if alias else None,
         "rules": json.dumps([asdict(rule) for rule in verdict.rules]),
     }
-    insert = sa.text(
-        f"INSERT INTO ponte.gate_verdict ({', '.join(values)}) VALUES ({', '.join(':' + name for name in values)}) "
-        "ON CONFLICT (model, version, run_id) DO NOTHING"
-    )
     query = sa.text(
         "SELECT verdict_id, rules FROM ponte.gate_verdict "
         "WHERE model = :model AND version = :version AND run_id = :run_id"
     )
     with db.begin() as connection:
-        connection.execute(insert, values)
+        insert_row(connection, "ponte.gate_verdict", values, unless="model, version, run_id")
         # A retry gets the verdict of the first try, even if the champion has changed in between.
         verdict_id, rules = connection.execute(query, values).one()
     verdict = Verdict(model=folder.name, version=version, rules=tuple(RuleResult(**rule) for rule in rules))
@@ -111,7 +107,7 @@ def record_approval(
     A run that was killed after an answer asks again; the new answer is a row of its own.
     """
     row = {
-        "verdict": verdict_id,
+        "verdict_id": verdict_id,
         "run_id": run_id,
         "decision": decision,
         "actor": actor,
@@ -119,17 +115,10 @@ def record_approval(
         "answered_at": answered_at,
     }
     with db.begin() as connection:
-        connection.execute(
-            sa.text(
-                "INSERT INTO ponte.approval (verdict_id, run_id, decision, actor, reason, answered_at) "
-                "VALUES (:verdict, :run_id, :decision, :actor, :reason, :answered_at) "
-                "ON CONFLICT (verdict_id, run_id, answered_at) DO NOTHING"
-            ),
-            row,
-        )
+        insert_row(connection, "ponte.approval", row, unless="verdict_id, run_id, answered_at")
         query = sa.text(
             "SELECT approval_id FROM ponte.approval "
-            "WHERE verdict_id = :verdict AND run_id = :run_id AND answered_at = :answered_at"
+            "WHERE verdict_id = :verdict_id AND run_id = :run_id AND answered_at = :answered_at"
         )
         return int(connection.execute(query, row).scalar_one())
 
@@ -207,14 +196,7 @@ def mark_version(
 
 def append_mark(connection: sa.Connection, row: dict[str, Any]) -> int:
     """Append a row of `ponte.version_mark` in the caller's transaction, unless its run has; return its number."""
-    connection.execute(
-        sa.text(
-            "INSERT INTO ponte.version_mark (model, version, mark, run_id, actor, reason) "
-            "VALUES (:model, :version, :mark, :run_id, :actor, :reason) "
-            "ON CONFLICT (model, version, mark, run_id) DO NOTHING"
-        ),
-        row,
-    )
+    insert_row(connection, "ponte.version_mark", row, unless="model, version, mark, run_id")
     query = sa.text(
         "SELECT mark_id FROM ponte.version_mark WHERE model = :model AND version = :version AND mark = :mark "
         "AND run_id = :run_id"

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from ponte import batches, guards, quarantine, registry
 from ponte.batches import Batch
 from ponte.catalog import ModelFolder
-from ponte.database import Database, limit_lock_waits, quote, with_lock_retries
+from ponte.database import Database, insert_row, limit_lock_waits, quote, with_lock_retries
 from ponte.errors import BatchRejected, Fenced, PonteError, RowsLost, VersionMarkedBad
 from ponte.prediction_tables import attach_prediction_table, finish_prediction_table
 from ponte.receipts import Receipt, measured
@@ -170,20 +170,18 @@ def publish_anyway(db: Database, batch_id: int, *, model: str, run_id: str, acto
     The reason is kept. A repetition changes nothing. Raises PonteError when no guard has rejected the batch, and what
     `publish` raises.
     """
-    values = {"batch": batch_id, "run_id": run_id, "actor": actor, "reason": reason}
+    values = {"batch_id": batch_id, "run_id": run_id, "actor": actor, "reason": reason}
 
     def accept(connection: sa.Connection, batch: Batch) -> None:
         query = sa.text(
-            "SELECT EXISTS (SELECT FROM ponte.guard_result WHERE batch_id = :batch AND outcome = 'tripped')"
+            "SELECT EXISTS (SELECT FROM ponte.guard_result WHERE batch_id = :batch_id AND outcome = 'tripped')"
         )
         tripped = connection.execute(query, values).scalar_one()
         if not tripped or not (batch.status == "rejected" or batch.reached("staged")):
             got = f"status {batch.status}" + (f": {batch.why}" if batch.why else "")
             fix = "a batch that its checks rejected has no predictions: mend the source or the rule and score it again"
             raise PonteError("no guard has rejected this batch", where=batch.place, got=got, fix=fix)
-        insert = "INSERT INTO ponte.guard_override (batch_id, run_id, actor, reason) "
-        insert += "VALUES (:batch, :run_id, :actor, :reason) ON CONFLICT (batch_id) DO NOTHING"
-        connection.execute(sa.text(insert), values)
+        insert_row(connection, "ponte.guard_override", values, unless="batch_id")
         batches.accept(connection, batch_id)
 
     return _publish(db, _batch_of(db, batch_id, model), actor=actor, reason=reason, accept=accept)
@@ -268,21 +266,17 @@ def show(
         ),
         values,
     )
-    connection.execute(
-        sa.text(
-            "INSERT INTO ponte.publication_event "
-            "(model, window_start, batch_id, previous_batch_id, row_count, actor, reason, rollback_id) "
-            "VALUES (:model, :window, :batch, :previous, :rows, :actor, :reason, :rollback_id)"
-        ),
-        {
-            **values,
-            "previous": previous,
-            "rows": rows,
-            "actor": actor,
-            "reason": reason,
-            "rollback_id": rollback_id,
-        },
-    )
+    event = {
+        "model": batch.model,
+        "window_start": batch.window_start,
+        "batch_id": batch.batch_id,
+        "previous_batch_id": previous,
+        "row_count": rows,
+        "actor": actor,
+        "reason": reason,
+        "rollback_id": rollback_id,
+    }
+    insert_row(connection, "ponte.publication_event", event)
     return Publication(batch_id=batch.batch_id, previous_batch_id=previous, row_count=rows)
 
 

@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import sqlalchemy as sa
-
-from ponte.database import Database
+from ponte.database import Database, insert_row
 
 
 @dataclass
@@ -38,10 +36,8 @@ def measured(db: Database, receipt: Receipt) -> Iterator[Receipt]:
         "cpu_seconds": time.process_time() - cpu,
         "peak_bytes": peak_bytes(),
     }
-    names = ", ".join(values)
     with db.begin() as connection:
-        places = ", ".join(f":{name}" for name in values)
-        connection.execute(sa.text(f"INSERT INTO ponte.receipt ({names}) VALUES ({places})"), values)
+        insert_row(connection, "ponte.receipt", values)
 
 
 def peak_bytes() -> int:

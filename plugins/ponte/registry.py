@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ponte.database import Database, lock_decisions
+from ponte.database import Database, insert_row, lock_decisions
 from ponte.errors import AliasMoved, NoChampion, PonteError, VersionMarkedBad
 from ponte.predictions import Output
 from ponte.signature import Signature
@@ -114,8 +114,7 @@ def register(db: Database, model: str, train_key: str, write: Callable[[int], Ve
         values = {name: getattr(new, name) for name in Version.__dataclass_fields__}
         values |= {"signature": json.dumps(new.signature.as_json()), "libraries": json.dumps(new.libraries)}
         values["classes"] = json.dumps(new.classes) if new.classes else None
-        columns, places = ", ".join(values), ", ".join(f":{name}" for name in values)
-        connection.execute(sa.text(f"INSERT INTO ponte.version ({columns}) VALUES ({places})"), values)
+        insert_row(connection, "ponte.version", values)
         return new
 
 
@@ -208,11 +207,9 @@ def append_move(
         "reason": reason,
         "evidence": json.dumps(evidence),
     }
-    insert = sa.text(
-        f"INSERT INTO ponte.alias_event ({', '.join(row)}) VALUES ({', '.join(':' + name for name in row)}) "
-        "ON CONFLICT (model, alias, previous_event_id) DO NOTHING RETURNING event_id"
+    event_id = insert_row(
+        connection, "ponte.alias_event", row, unless="model, alias, previous_event_id", returning="event_id"
     )
-    event_id = connection.execute(insert, row).scalar_one_or_none()
     if event_id is not None:
         return Alias(version=version, event_id=event_id)
     successor = connection.execute(

@@ -18,7 +18,7 @@ from ponte import batches, checks, freezing, publishing, registry, scoring
 from ponte.artifacts import ArtifactStore
 from ponte.batches import Batch
 from ponte.catalog import ModelFolder
-from ponte.database import Database, limit_lock_waits, with_lock_retries
+from ponte.database import Database, insert_row, limit_lock_waits, with_lock_retries
 from ponte.errors import AliasMoved, Fenced, NoChampion
 from ponte.promotion import append_mark, require_not_bad
 from ponte.publishing import LOCK_TIMEOUT, show
@@ -308,10 +308,8 @@ def _record(
         "actor": actor,
         "reason": reason,
     }
-    places = ", ".join(f":{name}" for name in row)
-    insert = sa.text(f"INSERT INTO ponte.rollback ({', '.join(row)}) VALUES ({places}) RETURNING rollback_id")
     return Rollback(
-        rollback_id=connection.execute(insert, row).scalar_one(),
+        rollback_id=insert_row(connection, "ponte.rollback", row, returning="rollback_id"),
         from_version=plan.from_version,
         to_version=plan.to_version,
         alias_event_id=alias_event_id,

@@ -91,7 +91,9 @@ def _url_of(environ: Mapping[str, str], name: str) -> Any:
     try:
         found = json.loads(text)
     except ValueError as error:  # without the text, which holds a password
-        raise PonteError("is no JSON", where=f"environment, {name}", expected="a URL, or JSON", got=str(error)) from None
+        raise PonteError(
+            "is no JSON", where=f"environment, {name}", expected="a URL, or JSON", got=str(error)
+        ) from None
     extra = found.get("extra") or {}
     return connection_url(
         host=found.get("host"),

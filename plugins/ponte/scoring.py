@@ -22,7 +22,7 @@ from ponte import batches, quarantine, registry
 from ponte.artifacts import ArtifactStore
 from ponte.batches import Batch
 from ponte.catalog import ModelFolder
-from ponte.database import Database, quote
+from ponte.database import Database, or_of_a_twin, quote
 from ponte.errors import PonteError, RowsLost
 from ponte.isolation import TooManyUnscored, isolate
 from ponte.memory import keep_freed_memory
@@ -144,6 +144,13 @@ def score_shard(
     if done is not None:
         log.info("shard %d was committed before: %d rows", shard.shard, done)
         return done
+
+    def committed() -> int | None:
+        found = _committed_rows(db, batch_id, shard)
+        if found is None:
+            batches.require(batches.get_batch(db, batch_id), "checked")  # fenced off, and its tables swept away?
+        return found
+
     pa.set_cpu_count(threads)
     keep_freed_memory()
     with measured(db, Receipt(model=batch.model, step="score", batch_id=batch_id, version=batch.version)) as receipt:
@@ -151,15 +158,9 @@ def score_shard(
         loaded = load_registered(db, store, version)
         stream = _Stream(loaded, batch, shard, folder.spec.scoring.chunk_rows, threads, now, _budget(db, folder, batch))
         try:
-            receipt.row_count = stream.run(db)
-        except Exception as error:
-            # Airflow may run a task twice at once; when the twin committed first, its rows are the rows.
-            receipt.row_count = _committed_rows(db, batch_id, shard)
-            if receipt.row_count is None:
-                batches.require(batches.get_batch(db, batch_id), "checked")  # fenced off, and its tables swept away?
-                if isinstance(error, TooManyUnscored):
-                    raise batches.reject(db, batch, _too_many(error, batch, folder), at="checked") from error
-                raise
+            receipt.row_count = or_of_a_twin(lambda: stream.run(db), committed)
+        except TooManyUnscored as error:
+            raise batches.reject(db, batch, _too_many(error, batch, folder), at="checked") from error
     return receipt.row_count
 
 

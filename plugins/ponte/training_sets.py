@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from ponte.artifacts import ArtifactStore
 from ponte.catalog import ModelFolder
-from ponte.database import DATA_SCHEMA, Database, quote
+from ponte.database import DATA_SCHEMA, Database, insert_row, or_of_a_twin, quote
 from ponte.errors import PonteError, TrainingRefused
 from ponte.receipts import Receipt, measured
 from ponte.signature import Column, Signature, select_list
@@ -81,21 +81,13 @@ def claim_training_set(
         "as_of": as_of,
         "calibration_from": calibration_from,
         "holdout_from": holdout_from,
-        "features": folder.text("features.sql"),
-        "labels": folder.text("labels.sql"),
-        "digest": folder.digest(),
+        "windows": "[]",
+        "features_sql": folder.text("features.sql"),
+        "labels_sql": folder.text("labels.sql"),
+        "spec_digest": folder.digest(),
     }
     with db.begin() as connection:
-        connection.execute(
-            sa.text(
-                "INSERT INTO ponte.snapshot "
-                "(model, run_id, as_of, calibration_from, holdout_from, windows, features_sql, labels_sql, "
-                "spec_digest) VALUES (:model, :run_id, :as_of, :calibration_from, :holdout_from, '[]', :features, "
-                ":labels, :digest) "
-                "ON CONFLICT (model, run_id) DO NOTHING"
-            ),
-            values,
-        )
+        insert_row(connection, "ponte.snapshot", values, unless="model, run_id")
         snapshot_id = connection.execute(
             sa.text(
                 "UPDATE ponte.snapshot SET frozen_table = model || '__training_' || snapshot_id "
@@ -151,17 +143,20 @@ def write_snapshot(db: Database, store: ArtifactStore, snapshot_id: int) -> Trai
         return training_set
     if training_set.status != "checked":
         raise PonteError("a step came too early", where=training_set.place, got=training_set.status, expected="checked")
+
+    def written() -> TrainingSet | None:
+        found = get_training_set(db, snapshot_id)
+        return found if found.status == "written" else None
+
+    # The twin that finishes first drops the frozen table.
+    return or_of_a_twin(lambda: _write(db, store, training_set), written)
+
+
+def _write(db: Database, store: ArtifactStore, training_set: TrainingSet) -> TrainingSet:
+    snapshot_id = training_set.snapshot_id
     with measured(db, Receipt(model=training_set.model, step="snapshot", snapshot_id=snapshot_id)) as receipt:
-        folder = f"{training_set.model}/snapshots"
-        try:
-            with store.content_addressed(folder, ".parquet") as file:
-                rows = _copy_to_parquet(db, training_set, file.local)
-        except Exception:
-            # Airflow may run a task twice at once; the twin that finishes first drops the frozen table.
-            written = get_training_set(db, snapshot_id)
-            if written.status == "written":
-                return written
-            raise
+        with store.content_addressed(f"{training_set.model}/snapshots", ".parquet") as file:
+            rows = _copy_to_parquet(db, training_set, file.local)
         if rows != training_set.row_count:
             got, expected = f"{rows} rows", f"{training_set.row_count} rows"
             raise PonteError(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ponte.operators.base import PROMOTER, PonteOperator, run_key
-from ponte.runtime import Runtime
 from ponte.operators.report_link import ReportLink
+from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
