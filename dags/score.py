@@ -7,10 +7,10 @@ import os
 
 from airflow.sdk import DAG, Asset, Param, chain
 
-from ponte.catalog import ModelFolder, find_folders, models_root
+from ponte.model.folders import ModelFolder, find_folders, models_root
 from ponte.operators.check_batch import CheckBatchOperator
 from ponte.operators.clean_up import CleanUpOperator
-from ponte.operators.dag_settings import build_dags, dag_settings
+from ponte.operators.dags import build_dags, dag_settings
 from ponte.operators.freeze_batch import FreezeBatchOperator
 from ponte.operators.guard import GuardOperator
 from ponte.operators.plan import PlanOperator

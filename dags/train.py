@@ -5,10 +5,10 @@ Airflow reads this file again for every task, so it imports nothing heavy and re
 
 from airflow.sdk import DAG, Asset, Param, chain
 
-from ponte.catalog import ModelFolder, find_folders, models_root
-from ponte.operators.approve import ApproveOperator, why
+from ponte.model.folders import ModelFolder, find_folders, models_root
+from ponte.operators.approval import ApproveOperator, why
 from ponte.operators.check_training_set import CheckTrainingSetOperator
-from ponte.operators.dag_settings import TRAIN_TIMEOUT, build_dags, dag_settings
+from ponte.operators.dags import TRAIN_TIMEOUT, build_dags, dag_settings
 from ponte.operators.evaluate import EvaluateOperator
 from ponte.operators.freeze_windows import FreezeWindowsOperator
 from ponte.operators.gate import GateOperator

@@ -18,7 +18,7 @@ class ReportPages(Sequence[dict[str, Any]]):
         return 1
 
     def __getitem__(self, position: Any) -> Any:
-        from ponte.operators.report_page import app
+        from ponte.web.reports import app
 
         return [{"name": "ponte", "app": app(), "url_prefix": "/ponte"}][position]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from ponte import roles
+from ponte.schema import roles
 
 if TYPE_CHECKING:
     import pytest
 
-    from ponte.database import Database
+    from ponte.storage.database import Database
 
 
 def set_connections(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from tests.sample_model import World
 
-    from ponte.artifacts import ArtifactStore
-    from ponte.database import Database
+    from ponte.storage.artifacts import ArtifactStore
+    from ponte.storage.database import Database
 
 _SUPERUSER = "postgres"
 _PASSWORD = "sesame"  # noqa: S105 - of a server that listens on a private unix socket only
@@ -45,7 +45,7 @@ class Cluster:
     """A running server on which tests make databases."""
 
     def __init__(self, folder: Path) -> None:
-        from ponte.local import postgres
+        from ponte.embedded import postgres
 
         self._postgres, self._data = postgres, folder / "data"
         self._numbers = itertools.count(1)
@@ -56,7 +56,7 @@ class Cluster:
         return self._postgres.start(self._data, superuser_password=_PASSWORD, options=_OPTIONS)
 
     def _make_roles(self) -> None:
-        from ponte import roles
+        from ponte.schema import roles
 
         with self._admin() as admin:
             roles.ensure_logins(admin, dict.fromkeys(roles.LOGINS, _PASSWORD))
@@ -80,7 +80,7 @@ class Cluster:
     @contextmanager
     def database(self, template: str | None = None) -> Iterator[tuple[str, str]]:
         """Make a database, a copy of `template` if given; yield its name and its owner's URL; drop it."""
-        from ponte import roles
+        from ponte.schema import roles
 
         name = f"test_{next(self._numbers)}"
         source = f"TEMPLATE {template} STRATEGY file_copy" if template else ""
@@ -124,7 +124,7 @@ def server() -> Iterator[Cluster]:
         if cluster is not None:
             cluster.stop()
         else:
-            from ponte.local import postgres
+            from ponte.embedded import postgres
 
             postgres.stop(folder / "data", mode="immediate")
         shutil.rmtree(folder, ignore_errors=True)
@@ -140,7 +140,7 @@ def empty_url(server: Cluster) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def migrated(server: Cluster) -> Iterator[str]:
     """Name of a template database with Ponte's migrations and grants applied."""
-    from ponte import provision
+    from ponte.schema import provision
 
     with server.database() as (name, url):
         provision.upgrade(url)
@@ -150,7 +150,7 @@ def migrated(server: Cluster) -> Iterator[str]:
 @pytest.fixture
 def db(server: Cluster, migrated: str) -> Iterator[Database]:
     """A private database with Ponte's migrations applied, dropped after the test."""
-    from ponte.database import Database
+    from ponte.storage.database import Database
 
     with server.database(migrated) as (_, url):
         yield Database(url)
@@ -161,7 +161,7 @@ def store(tmp_path: Path) -> ArtifactStore:
     """An empty artifact store."""
     from upath import UPath
 
-    from ponte.artifacts import ArtifactStore
+    from ponte.storage.artifacts import ArtifactStore
 
     return ArtifactStore(UPath(tmp_path / "artifacts"))
 
@@ -189,8 +189,8 @@ def trained_template(server: Cluster, migrated: str, tmp_path_factory: pytest.Te
     from tests.sample_model import World, load_visits, write_model
     from upath import UPath
 
-    from ponte.artifacts import ArtifactStore
-    from ponte.database import Database
+    from ponte.storage.artifacts import ArtifactStore
+    from ponte.storage.database import Database
 
     folder = tmp_path_factory.mktemp("trained")
     with server.database(migrated) as (name, url):
@@ -208,9 +208,9 @@ def trained(server: Cluster, trained_template: Trained, tmp_path: Path) -> Itera
     from tests.sample_model import World
     from upath import UPath
 
-    from ponte.artifacts import ArtifactStore
-    from ponte.catalog import get_folder
-    from ponte.database import Database
+    from ponte.model.folders import get_folder
+    from ponte.storage.artifacts import ArtifactStore
+    from ponte.storage.database import Database
 
     shutil.copytree(trained_template.artifacts, tmp_path / "artifacts")
     shutil.copytree(trained_template.models, tmp_path / "models")

@@ -15,30 +15,27 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ponte import (
-    batches,
-    checks,
-    evaluation,
-    freezing,
-    housekeeping,
-    promotion,
-    publishing,
-    registry,
-    rollback,
-    scoring,
-    training,
-    training_sets,
-)
-from ponte.artifacts import ArtifactStore
-from ponte.batches import Batch
-from ponte.catalog import ModelFolder, get_folder
-from ponte.database import Database
-from ponte.gate import Verdict
-from ponte.publishing import Publication
-from ponte.registry import Alias, Version
-from ponte.rollback import Rollback
-from ponte.training_sets import TrainingSet
-from ponte.windows import Window, matured_windows, midnight, window_starting
+from ponte.batches import freezing
+from ponte.batches import lifecycle as batches
+from ponte.batches.lifecycle import Batch
+from ponte.checks import sorting
+from ponte.decisions import promotion, rollback
+from ponte.decisions.gate import Verdict
+from ponte.decisions.rollback import Rollback
+from ponte.model.folders import ModelFolder, get_folder
+from ponte.model.windows import Window, matured_windows, midnight, window_starting
+from ponte.publishing import janitor
+from ponte.publishing import staging as publishing
+from ponte.publishing.staging import Publication
+from ponte.quality import comparison
+from ponte.scoring import shards as scoring
+from ponte.snapshots import lifecycle as snapshots
+from ponte.snapshots.lifecycle import TrainingSet
+from ponte.storage.artifacts import ArtifactStore
+from ponte.storage.database import Database
+from ponte.training import versioning
+from ponte.versions import registry
+from ponte.versions.registry import Alias, Version
 
 #: When training runs, and the first day of the first window to score.
 AS_OF = midnight(dt.date(2024, 2, 12))
@@ -230,16 +227,16 @@ class World:
     def snapshot(self, *, run_id: str, as_of: dt.datetime = AS_OF) -> TrainingSet:
         """Freeze, check and write a training set."""
         frozen = freezing.freeze_training_set(self.db, self.folder, self.windows(as_of), as_of=as_of, run_id=run_id)
-        checks.check_training_set(self.db, self.folder, frozen.snapshot_id)
-        return training_sets.write_snapshot(self.db, self.store, frozen.snapshot_id)
+        sorting.check_training_set(self.db, self.folder, frozen.snapshot_id)
+        return snapshots.write_snapshot(self.db, self.store, frozen.snapshot_id)
 
     def fit(self, snapshot_id: int, *, run_id: str) -> Version:
         """Train on a written training set."""
-        return training.train(self.db, self.store, self.folder, snapshot_id, run_id=run_id, code_revision="test")
+        return versioning.train(self.db, self.store, self.folder, snapshot_id, run_id=run_id, code_revision="test")
 
     def judge(self, version: int, snapshot_id: int, *, run_id: str) -> tuple[int, Verdict]:
         """Evaluate a version and ask the gate."""
-        evaluation.evaluate(self.db, self.store, self.folder, version, snapshot_id)
+        comparison.evaluate(self.db, self.store, self.folder, version, snapshot_id)
         return promotion.judge(self.db, self.folder, version, snapshot_id, run_id=run_id)
 
     def train(self, *, run_id: str, as_of: dt.datetime = AS_OF, promote: bool = True) -> TrainingRun:
@@ -263,7 +260,7 @@ class World:
 
     def check(self, batch_id: int) -> None:
         """Evaluate the checks."""
-        checks.check_batch(self.db, self.folder, batch_id)
+        sorting.check_batch(self.db, self.folder, batch_id)
 
     def score(self, batch_id: int) -> int:
         """Plan and score every shard; return the number of rows."""
@@ -280,7 +277,7 @@ class World:
 
     def clean(self, batch_id: int) -> bool:
         """Drop what nobody needs any more; tell whether there was anything."""
-        return housekeeping.tidy(self.db, self.folder)["dropped_tables"] > 0
+        return janitor.tidy(self.db, self.folder)["dropped_tables"] > 0
 
     def run(self, *, run_id: str, week: dt.date = WEEK, until: str = "clean") -> Batch:
         """Run the scoring flow up to and including the step `until`; return the batch as it is then."""
@@ -328,7 +325,7 @@ class World:
         done = rollback.roll_back(
             self.db, plan, run_id=run_id, actor="a person", reason="test", mark_bad=mark_bad, allow_bad=allow_bad
         )
-        housekeeping.tidy(self.db, self.folder, retention=False)
+        janitor.tidy(self.db, self.folder, retention=False)
         return done
 
     def mark(self, version: int, mark: promotion.Mark, *, run_id: str) -> None:

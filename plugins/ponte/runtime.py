@@ -15,12 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ponte.catalog import ModelFolder, get_folder, models_root
 from ponte.errors import PonteError
+from ponte.model.folders import ModelFolder, get_folder, models_root
 
 if TYPE_CHECKING:
-    from ponte.artifacts import ArtifactStore
-    from ponte.database import Database
+    from ponte.storage.artifacts import ArtifactStore
+    from ponte.storage.database import Database
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Runtime:
     @cached_property
     def store(self) -> ArtifactStore:
         """The artifact store at `$PONTE_ARTIFACTS`."""
-        from ponte.artifacts import ArtifactStore
+        from ponte.storage.artifacts import ArtifactStore
 
         root = os.environ.get("PONTE_ARTIFACTS")
         if not root:
@@ -67,7 +67,7 @@ def from_environment(model: str, role: str, environ: Mapping[str, str] = os.envi
     """
 
     def connect() -> Database:
-        from ponte.database import Database
+        from ponte.storage.database import Database
 
         return Database(_url_of(environ, f"AIRFLOW_CONN_{role.upper()}"))
 
@@ -80,7 +80,7 @@ def from_environment(model: str, role: str, environ: Mapping[str, str] = os.envi
 
 
 def _url_of(environ: Mapping[str, str], name: str) -> Any:
-    from ponte.database import connection_url
+    from ponte.storage.database import connection_url
 
     text = environ.get(name, "").strip()
     if not text:

@@ -46,21 +46,21 @@ from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 from tabulate import tabulate
 
-from ponte.author_sql import AuthorQuery, prefixed
-from ponte.catalog import ModelFolder, get_folder, models_root
-from ponte.database import Database
+from ponte.decisions.gate import MARGIN_SHARE, Champion, decide, outcome_of
 from ponte.demo import flights
-from ponte.estimators import load_estimator
-from ponte.figures import CANDIDATE, Figure, champion_subject, difference_subject
-from ponte.gate import MARGIN_SHARE, Champion, decide, outcome_of
-from ponte.inspection import inspect_folder
-from ponte.local import postgres
-from ponte.measurement import compare
-from ponte.predictions import Output, Predictions, as_predictions, predict
-from ponte.signature import Signature, to_frame
-from ponte.spec import Gate, ModelSpec
-from ponte.training_parts import Part
-from ponte.windows import matured_windows, midnight
+from ponte.embedded import postgres
+from ponte.model.estimator import load_estimator
+from ponte.model.folders import ModelFolder, get_folder, models_root
+from ponte.model.inspection import inspect_folder
+from ponte.model.queries import AuthorQuery, prefixed
+from ponte.model.spec import Gate, ModelSpec
+from ponte.model.windows import matured_windows, midnight
+from ponte.quality.figures import CANDIDATE, Figure, champion_subject, difference_subject
+from ponte.quality.measurement import compare
+from ponte.snapshots.parts import Part
+from ponte.storage.database import Database
+from ponte.versions.predicting import Output, Predictions, as_predictions, predict
+from ponte.versions.signature import Signature, to_frame
 
 MODEL = "flight_delay"
 AS_OF = midnight(dt.date(2013, 9, 30))

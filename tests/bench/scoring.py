@@ -41,7 +41,7 @@ from tests.bench import scoring_floor, scoring_profile, scoring_ways
 from tests.bench.scoring_ways import CORES, Flow
 from tests.sample_model import World
 
-from ponte import scoring
+from ponte.scoring import shards as scoring
 
 SIZES = (1_000_000, 5_000_000, 20_000_000)
 WORKERS = (1, 2)

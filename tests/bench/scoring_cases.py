@@ -14,11 +14,11 @@ import sqlalchemy as sa
 from tests.sample_model import AS_OF, WEEK, World
 from upath import UPath
 
-from ponte import migrations, roles
-from ponte.artifacts import ArtifactStore
-from ponte.catalog import get_folder
-from ponte.database import Database
-from ponte.local import cluster, postgres
+from ponte.embedded import cluster, postgres
+from ponte.model.folders import get_folder
+from ponte.schema import migrations, roles
+from ponte.storage.artifacts import ArtifactStore
+from ponte.storage.database import Database
 
 TRAINING_ROWS = 200_000
 TRAINING_WEEKS = 4

@@ -14,10 +14,10 @@ from tests.bench.scoring_ways import CORES
 from tests.sample_model import World
 from threadpoolctl import threadpool_limits
 
-from ponte.database import Database
-from ponte.local import postgres
-from ponte.signature import select_list, to_frame
-from ponte.versions import LoadedVersion
+from ponte.embedded import postgres
+from ponte.storage.database import Database
+from ponte.versions.loading import LoadedVersion
+from ponte.versions.signature import select_list, to_frame
 
 
 @dataclass(frozen=True, kw_only=True)

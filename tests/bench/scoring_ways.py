@@ -24,13 +24,13 @@ from tests.bench.scoring_cases import Server
 from tests.sample_model import WEEK, World
 from upath import UPath
 
-from ponte import scoring
-from ponte.artifacts import ArtifactStore
-from ponte.batches import Batch
-from ponte.catalog import load_folder
-from ponte.database import Database
-from ponte.scoring import Shard
-from ponte.versions import LoadedVersion, load_version
+from ponte.batches.lifecycle import Batch
+from ponte.model.folders import load_folder
+from ponte.scoring import shards as scoring
+from ponte.scoring.shards import Shard
+from ponte.storage.artifacts import ArtifactStore
+from ponte.storage.database import Database
+from ponte.versions.loading import LoadedVersion, load_version
 
 CORES = os.cpu_count() or 1
 NAIVE_ROWS = 50_000

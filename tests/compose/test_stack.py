@@ -19,8 +19,8 @@ from tests.bench import scoring_cases
 from tests.compose.conftest import ROOT, SHARD_ROWS, Compose
 from tests.sample_model import AS_OF, WEEK
 
-from ponte import roles
 from ponte.errors import PonteError
+from ponte.schema import roles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

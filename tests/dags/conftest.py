@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.airflow_connections import set_connections
 
-from ponte import roles
+from ponte.schema import roles
 
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun

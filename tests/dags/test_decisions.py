@@ -184,7 +184,7 @@ def test_a_model_with_approval_asks_between_gate_and_promotion(
 
 
 def approve_task(**settings: Any) -> Any:
-    from ponte.operators.approve import ApproveOperator
+    from ponte.operators.approval import ApproveOperator
 
     return ApproveOperator(
         task_id="approve", model="visits", subject="s", body="b", timeout_hours=1, **{"passed": "True", **settings}
@@ -218,7 +218,7 @@ def test_every_answer_is_kept_and_only_consent_promotes(  # noqa: PLR0917
     from airflow.providers.standard.exceptions import HITLTimeoutError
     from airflow.sdk.exceptions import DownstreamTasksSkipped
 
-    from ponte import promotion
+    from ponte.decisions import promotion
 
     world.train(run_id="first")
     second = world.with_model(files={"features.sql": FEATURES_SQL + "-- again\n"}, promotion="approval")
@@ -305,7 +305,7 @@ def test_an_answer_that_is_recorded_again_by_a_retry_is_kept_once(
 
 
 def test_an_answer_to_another_verdict_promotes_nothing(world: World) -> None:
-    from ponte import promotion
+    from ponte.decisions import promotion
 
     first = world.train(run_id="first", promote=False)
     other = promotion.judge(world.db, world.folder, 1, first.training_set.snapshot_id, run_id="other")[0]

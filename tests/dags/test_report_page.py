@@ -15,8 +15,8 @@ import pytest
 import sqlalchemy as sa
 from tests.airflow_connections import set_connections
 
-from ponte.report import DECISIONS
-from ponte.versions import REPORT
+from ponte.pages.report import DECISIONS
+from ponte.versions.loading import REPORT
 
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
@@ -217,14 +217,14 @@ def test_what_is_no_version_is_404(client: Client, path: str) -> None:
 
 
 def test_a_version_of_before_there_were_reports_says_so(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ponte.operators import report_page
+    from ponte.web import reports
 
-    real = report_page.read_files
+    real = reports.read_files
 
     def without_report(*arguments: Any) -> dict[str, bytes]:
         return {name: content for name, content in real(*arguments).items() if name != REPORT}
 
-    monkeypatch.setattr(report_page, "read_files", without_report)
+    monkeypatch.setattr(reports, "read_files", without_report)
     answer = client("viewer").get(PAGE)
     assert answer.status_code == 404
     assert "trained before there were any" in answer.text

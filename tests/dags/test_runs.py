@@ -201,7 +201,7 @@ def test_clearing_a_run_freezes_anew_and_a_retry_does_not(trained_world: World) 
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
 )
 def test_only_passing_database_faults_are_retried(error: Exception, action: str) -> None:
-    from ponte.operators.dag_settings import RETRY
+    from ponte.operators.dags import RETRY
 
     assert RETRY["retry_policy"].evaluate(error, 1, 4).action.value == action
 
@@ -209,7 +209,7 @@ def test_only_passing_database_faults_are_retried(error: Exception, action: str)
 def test_a_lost_connection_is_a_passing_fault(trained_world: World) -> None:
     import sqlalchemy as sa
 
-    from ponte.database import transient_faults_marked
+    from ponte.storage.database import transient_faults_marked
 
     with pytest.raises(DatabaseUnavailable), transient_faults_marked(), trained_world.db.begin() as connection:
         connection.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))

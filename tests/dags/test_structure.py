@@ -21,7 +21,7 @@ from ponte.errors import ModelFolderError
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
-    from ponte.catalog import ModelFolder
+    from ponte.model.folders import ModelFolder
 
 Read = Callable[..., dict[str, "DAG"]]
 
@@ -212,7 +212,7 @@ def test_a_dag_that_airflow_refuses_is_replaced_by_one_that_says_why(models_root
     """Whatever the contract forgets to forbid."""
     from airflow.sdk import DAG
 
-    from ponte.operators.dag_settings import build_dags
+    from ponte.operators.dags import build_dags
 
     good, refused = write_model(models_root), write_model(models_root, "other")
 

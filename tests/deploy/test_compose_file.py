@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ponte.local import programs
+from ponte.embedded import programs
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yaml").read_text(encoding="utf-8")

@@ -11,11 +11,13 @@ from typing import get_args
 
 import pytest
 
-from ponte import errors, model_toml, spec, windows
-from ponte.author_sql import PARAMETERS
-from ponte.figures import BASELINE, CANDIDATE, CONSTANT, champion_subject, difference_subject
+from ponte import errors
 from ponte.local.settings import StackError
-from ponte.signature import FAMILIES
+from ponte.model import spec, windows
+from ponte.model import toml as model_toml
+from ponte.model.queries import PARAMETERS
+from ponte.quality.figures import BASELINE, CANDIDATE, CONSTANT, champion_subject, difference_subject
+from ponte.versions.signature import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -21,13 +21,14 @@ import psutil
 import pytest
 import sqlalchemy as sa
 
-from ponte import roles
-from ponte.database import Database
 from ponte.demo import flights
-from ponte.local import postgres, processes, stack
+from ponte.embedded import postgres
+from ponte.local import processes, stack
 from ponte.local.airflow_api import AirflowApi, connect
 from ponte.local.secrets import load_or_create
 from ponte.local.settings import Settings
+from ponte.schema import roles
+from ponte.storage.database import Database
 
 ROOT = Path(__file__).parents[2]
 MODEL = "flight_delay"

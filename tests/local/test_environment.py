@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
+from ponte.embedded.postgres import Server
 from ponte.local.environment import SCORE_POOL, airflow_environment, password_file, write_password_file
-from ponte.local.postgres import Server
 from ponte.local.secrets import Secrets, generate
 from ponte.local.settings import Settings
 

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy.exc import OperationalError
 
-from ponte.local import cluster, postgres
+from ponte.embedded import cluster, postgres
 from ponte.local.secrets import Secrets, generate, write_private_json
 from ponte.local.settings import StackError
 from ponte.local.stack import admin_database

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ponte.local import postgres
+from ponte.embedded import postgres
 from ponte.local.__main__ import main
 from ponte.local.secrets import load_or_create
 

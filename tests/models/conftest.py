@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from tests.conftest import Cluster
 
-    from ponte.database import Database
+    from ponte.storage.database import Database
 
 
 @pytest.fixture(scope="session")
 def demo_db(server: Cluster, migrated: str) -> Iterator[Database]:
     """Database with Ponte's schema and the demo data. Shared: tests leave nothing behind in it."""
-    from ponte.database import Database
     from ponte.demo import flights
+    from ponte.storage.database import Database
 
     with server.database(migrated) as (_, url):
         flights.load(url)

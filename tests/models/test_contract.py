@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ponte.catalog import CARD, BrokenFolder, ModelFolder, find_folders, models_root
 from ponte.errors import ModelFolderError
+from ponte.model.folders import CARD, BrokenFolder, ModelFolder, find_folders, models_root
 
 if TYPE_CHECKING:
-    from ponte.database import Database
+    from ponte.storage.database import Database
 
 FOLDERS = find_folders(models_root())
 EVERY_FOLDER = pytest.mark.parametrize("folder", [pytest.param(f, id=f.name) for f in FOLDERS])
@@ -28,7 +28,7 @@ def test_the_folder_keeps_the_contract(folder: ModelFolder | BrokenFolder) -> No
 
 @EVERY_FOLDER
 def test_great_expectations_takes_the_arguments_of_every_check(folder: ModelFolder) -> None:
-    from ponte.expectations import build_expectations
+    from ponte.model.expectations import build_expectations
 
     assert len(build_expectations(folder)) == len(folder.spec.checks)
 
@@ -41,7 +41,7 @@ def test_the_card_says_what_the_model_is_for(folder: ModelFolder) -> None:
 
 @EVERY_FOLDER
 def test_the_queries_and_the_estimator_keep_the_contract(folder: ModelFolder, demo_db: Database) -> None:
-    from ponte.inspection import inspect_folder
+    from ponte.model.inspection import inspect_folder
 
     try:
         found = inspect_folder(demo_db, folder)
@@ -54,7 +54,7 @@ def test_the_queries_and_the_estimator_keep_the_contract(folder: ModelFolder, de
 
 @EVERY_FOLDER
 def test_building_the_estimator_twice_gives_two_equal_ones(folder: ModelFolder) -> None:
-    from ponte.estimators import load_estimator
+    from ponte.model.estimator import load_estimator
 
     text = folder.text("estimator.py")
     first, second = (load_estimator(text, model=folder.name, task=folder.spec.task) for _ in range(2))

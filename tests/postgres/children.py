@@ -27,8 +27,9 @@ from unittest.mock import patch
 from tests.sample_model import NEXT_WEEK, NOW, World
 
 import ponte
-from ponte import batches, scoring
-from ponte.database import transient_faults_marked
+from ponte.batches import lifecycle as batches
+from ponte.scoring import shards as scoring
+from ponte.storage.database import transient_faults_marked
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.postgres.preload"])
@@ -108,9 +109,9 @@ def _run(  # noqa: PLR0917 - called by process_of, which passes no names
 ) -> None:
     from upath import UPath
 
-    from ponte.artifacts import ArtifactStore
-    from ponte.catalog import load_folder
-    from ponte.database import Database
+    from ponte.model.folders import load_folder
+    from ponte.storage.artifacts import ArtifactStore
+    from ponte.storage.database import Database
 
     url, artifacts, folder = where
     world = World(db=Database(url), store=ArtifactStore(UPath(artifacts)), folder=load_folder(Path(folder)))
@@ -285,7 +286,7 @@ _THREADS = {"_chunks": "reader", "_predictions": "predictor"}
 
 
 def _observe_chunks(point: Callable[[str], None]) -> None:
-    from ponte.streaming import Ahead
+    from ponte.scoring.ahead import Ahead
 
     begin, received = Ahead.__init__, Ahead._received
 
@@ -374,7 +375,7 @@ class StopInChunk:
     sign: Path
 
     def __call__(self) -> None:
-        from ponte.versions import LoadedVersion
+        from ponte.versions.loading import LoadedVersion
 
         predict, seen = LoadedVersion.predict, 0
 
@@ -395,7 +396,7 @@ class DieWhileWriting:
     """SIGKILL this process while it writes a version: the artifact folder stands, the registry row does not."""
 
     def __call__(self) -> None:
-        from ponte.artifacts import ArtifactStore
+        from ponte.storage.artifacts import ArtifactStore
 
         write = ArtifactStore.write_folder
 
@@ -411,7 +412,7 @@ class LookForTheClientOften:
     """Let the server notice within a moment, not within ten seconds, that this process is gone."""
 
     def __call__(self) -> None:
-        from ponte.database import SESSION
+        from ponte.storage.database import SESSION
 
         interval = "client_connection_check_interval="
         assert f"{interval}10s" in SESSION["options"]

@@ -21,9 +21,10 @@ from tests.postgres.children import FLOW, run_step, shards_of
 from tests.sample_model import AS_OF, ESTIMATOR, FEATURES_SQL, NEXT_WEEK, WEEK, World, load_visits, write_model
 from upath import UPath
 
-from ponte import freezing, scoring
-from ponte.artifacts import ArtifactStore
-from ponte.database import Database
+from ponte.batches import freezing
+from ponte.scoring import shards as scoring
+from ponte.storage.artifacts import ArtifactStore
+from ponte.storage.database import Database
 
 #: The run that is disturbed.
 RUN = "r"

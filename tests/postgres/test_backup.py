@@ -25,10 +25,11 @@ from tests.postgres.test_quarantine import NO_ITEMS
 from tests.sample_model import AS_OF, NEXT_WEEK, WEEK, World
 from upath import UPath
 
-from ponte import backup, postgres_programs, registry, restoring, versions
-from ponte.artifacts import ArtifactStore
-from ponte.database import Database, is_transient
+from ponte.backup import backups, dumping, restoring
 from ponte.errors import DatabaseUnavailable, PonteError
+from ponte.storage.artifacts import ArtifactStore
+from ponte.storage.database import Database, is_transient
+from ponte.versions import loading, registry
 
 if TYPE_CHECKING:
     from tests.conftest import Cluster
@@ -110,11 +111,11 @@ class Pair:
     def files(self) -> dict[str, bytes]:
         return {p.relative_to(self.root).as_posix(): p.read_bytes() for p in self.root.rglob("*") if p.is_file()}
 
-    def create(self, folder: Path) -> backup.Manifest:
-        return backup.create(folder, self.url, self.root.as_uri())
+    def create(self, folder: Path) -> backups.Manifest:
+        return backups.create(folder, self.url, self.root.as_uri())
 
     def restore(self, folder: Path, *, replace: bool = False) -> str | None:
-        return backup.restore(folder, self.url, self.root.as_uri(), replace=replace)[1]
+        return backups.restore(folder, self.url, self.root.as_uri(), replace=replace)[1]
 
     def world(self, old: World) -> World:
         """Return the same world on this database and this artifact root."""
@@ -191,7 +192,7 @@ def test_what_is_put_back_is_what_was_there(
     manifest = pair.create(tmp_path / "backup")
     assert manifest.dump.row_counts["ponte.version"] == 1
     assert manifest.dump.row_counts["ponte_data.visits__prediction_1"] > 300
-    assert backup.verify(tmp_path / "backup") == manifest
+    assert backups.verify(tmp_path / "backup") == manifest
     assert (tmp_path / "backup").stat().st_mode & 0o777 == 0o700, "it holds everything"
     assert elsewhere.restore(tmp_path / "backup") is None
     assert elsewhere.content() == before
@@ -246,12 +247,14 @@ def test_an_empty_database_needs_no_permission(pair: Pair, migrated: str, tmp_pa
 
 def test_artifacts_may_be_in_object_storage(pair: Pair, elsewhere: Pair, tmp_path: Path) -> None:
     pair.create(tmp_path / "backup")
-    backup.restore(tmp_path / "backup", elsewhere.url, "memory://store/artifacts")
-    found = {name: path.read_bytes() for name, path in backup.list_artifacts(UPath("memory://store/artifacts")).items()}
+    backups.restore(tmp_path / "backup", elsewhere.url, "memory://store/artifacts")
+    found = {
+        name: path.read_bytes() for name, path in backups.list_artifacts(UPath("memory://store/artifacts")).items()
+    }
     assert found == pair.files()
-    second = backup.create(tmp_path / "second", elsewhere.url, "memory://store/artifacts")
+    second = backups.create(tmp_path / "second", elsewhere.url, "memory://store/artifacts")
     assert (tmp_path / "second" / "artifacts").is_dir()
-    assert second.dump == backup.verify(tmp_path / "backup").dump
+    assert second.dump == backups.verify(tmp_path / "backup").dump
 
 
 def test_files_that_are_still_being_written_are_left_out(pair: Pair, tmp_path: Path) -> None:
@@ -259,7 +262,7 @@ def test_files_that_are_still_being_written_are_left_out(pair: Pair, tmp_path: P
     for hidden in (".x.partial/a", "v/.tmp", "v/.x/a"):
         (pair.root / hidden).parent.mkdir(parents=True, exist_ok=True)
         (pair.root / hidden).write_text("half")
-    assert backup.list_artifacts(UPath(pair.root.as_uri())).keys() == files.keys()
+    assert backups.list_artifacts(UPath(pair.root.as_uri())).keys() == files.keys()
     manifest = pair.create(tmp_path / "backup")
     assert {name for name in manifest.files if name.startswith("artifacts/")} == {f"artifacts/{n}" for n in files}
 
@@ -268,7 +271,7 @@ def test_files_that_are_still_being_written_are_left_out(pair: Pair, tmp_path: P
 def test_a_file_that_changes_while_it_is_copied_is_not_kept(where: str, tmp_path: Path) -> None:
     root = UPath(tmp_path.as_uri() if where == "file" else f"memory://{tmp_path.name}")
     with pytest.raises(PonteError, match="changed while it was copied"):
-        backup.write_stored(io.BytesIO(b"right"), root / "v" / "a", backup.Digest("0" * 64, 5))
+        backups.write_stored(io.BytesIO(b"right"), root / "v" / "a", backups.Digest("0" * 64, 5))
     assert root.fs.find(root.path) == []
 
 
@@ -322,7 +325,7 @@ def test_a_damaged_backup_is_refused_before_anything_is_done(
     pair.create(tmp_path / "backup")
     change(tmp_path / "backup")
     with pytest.raises(PonteError, match=said):
-        backup.verify(tmp_path / "backup")
+        backups.verify(tmp_path / "backup")
     with pytest.raises(PonteError, match=said):
         elsewhere.restore(tmp_path / "backup")
     assert elsewhere.databases() == []
@@ -333,7 +336,7 @@ def break_the_data(folder: Path) -> str:
     """Damage the dump so that pg_restore finds out, half way."""
     file = largest(folder, "*.dat.gz")
     flip(file)
-    digest = backup.digest_of(file)
+    digest = backups.digest_of(file)
     entry = {"sha256": digest.sha256, "byte_count": digest.byte_count}
     rewrite(folder, lambda manifest: manifest["files"].update({f"database/{file.name}": entry}))
     return "pg_restore failed"
@@ -598,7 +601,7 @@ def test_a_backup_that_is_killed_is_none(pair: Pair, tmp_path: Path, how: signal
         assert process.returncode == 130
         assert list(backups.iterdir()) == []
     with pytest.raises(PonteError, match="this is no backup"):
-        backup.verify(backups / "backup")
+        backups.verify(backups / "backup")
     pair.create(backups / "backup")
 
 
@@ -648,7 +651,7 @@ def test_a_backup_of_a_database_at_work_is_of_one_moment(
     assert not faults
     batches = []
     for folder in folders:
-        backup.verify(folder)
+        backups.verify(folder)
         elsewhere.restore(folder, replace=True)
         there = elsewhere.world(world)
         batches.append(there.ask("SELECT max(batch_id) FROM ponte.batch"))
@@ -658,7 +661,7 @@ def test_a_backup_of_a_database_at_work_is_of_one_moment(
             "(SELECT count(*) FROM predictions.visits v WHERE v.batch_id = b.batch_id)"
         )
         for (number,) in there.rows("SELECT version FROM ponte.version"):
-            versions.load_version(there.store, registry.get_version(there.db, "visits", number))
+            loading.load_version(there.store, registry.get_version(there.db, "visits", number))
     assert batches[0] < batches[-1]
 
 
@@ -666,7 +669,7 @@ def test_a_table_that_is_gone_when_it_would_be_locked_means_another_attempt(
     pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pair.server.execute("CREATE TABLE shop.brief AS SELECT 1 AS n", pair.name)
-    attempts, relations, run = [], postgres_programs.relations, postgres_programs.run_program
+    attempts, relations, run = [], dumping.relations, dumping.run_program
 
     def drop_between(connection: sa.Connection, kinds: str) -> list[str]:
         found = relations(connection, kinds)
@@ -679,12 +682,12 @@ def test_a_table_that_is_gone_when_it_would_be_locked_means_another_attempt(
         if arguments[2] == "--jobs=2":
             raise PonteError("could not obtain lock")
 
-    monkeypatch.setattr(postgres_programs, "PAUSES", (0, 0, 0))
-    monkeypatch.setattr(postgres_programs, "relations", drop_between)
-    monkeypatch.setattr(postgres_programs, "run_program", fail_in_parallel)
+    monkeypatch.setattr(dumping, "PAUSES", (0, 0, 0))
+    monkeypatch.setattr(dumping, "relations", drop_between)
+    monkeypatch.setattr(dumping, "run_program", fail_in_parallel)
     pair.create(tmp_path / "backup")
     assert attempts == ["--jobs=2", "--jobs=1"]
-    backup.verify(tmp_path / "backup")
+    backups.verify(tmp_path / "backup")
 
 
 def test_a_table_that_is_locked_means_another_attempt(
@@ -698,10 +701,10 @@ def test_a_table_that_is_locked_means_another_attempt(
             pauses.append(seconds)
             other.rollback()
 
-        monkeypatch.setattr(postgres_programs.time, "sleep", let_go)
+        monkeypatch.setattr(dumping.time, "sleep", let_go)
         pair.create(tmp_path / "backup")
     assert pauses == [1]
-    backup.verify(tmp_path / "backup")
+    backups.verify(tmp_path / "backup")
 
 
 # ---------------------------------------------------------------- the command line
@@ -766,7 +769,7 @@ def test_no_program_is_given_the_password_as_an_argument(
         started.append((arguments, options["env"]))
         return popen(arguments, **options)
 
-    monkeypatch.setattr(postgres_programs.subprocess, "Popen", start)
+    monkeypatch.setattr(dumping.subprocess, "Popen", start)
     pair.create(tmp_path / "backup")
     assert started
     for arguments, variables in started:

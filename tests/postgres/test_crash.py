@@ -20,8 +20,8 @@ from tests.postgres.children import (
 )
 from tests.sample_model import World
 
-from ponte.database import is_transient, transient_faults_marked
 from ponte.errors import DatabaseUnavailable
+from ponte.storage.database import is_transient, transient_faults_marked
 
 #: Two shards in chunks of 40 rows, so that there is a middle to be killed in.
 SMALL = {"shard_rows": 200, "chunk_rows": 40}

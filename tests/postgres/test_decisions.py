@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from tests.sample_model import FEATURES_SQL, LATER, TrainingRun, World
 
-from ponte import promotion, registry
+from ponte.decisions import promotion
+from ponte.decisions.gate import RuleResult
 from ponte.errors import NoChampion, PonteError, VersionMarkedBad
-from ponte.gate import RuleResult
+from ponte.versions import registry
 
 #: Sees the shop and the price only, of which the outcome hardly depends.
 BLIND = 'NUMBERS = ["price"]'

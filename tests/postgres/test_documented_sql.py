@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from ponte import promotion
-from ponte.windows import midnight
+from ponte.decisions import promotion
+from ponte.model.windows import midnight
 
 if TYPE_CHECKING:
     from tests.conftest import Cluster, Trained
@@ -74,9 +74,9 @@ def decided(server: Cluster, trained_template: Trained, tmp_path_factory: pytest
     from tests.sample_model import NEXT_WEEK, WEEK, World
     from upath import UPath
 
-    from ponte.artifacts import ArtifactStore
-    from ponte.catalog import get_folder
-    from ponte.database import Database
+    from ponte.model.folders import get_folder
+    from ponte.storage.artifacts import ArtifactStore
+    from ponte.storage.database import Database
 
     folder = tmp_path_factory.mktemp("decided")
     shutil.copytree(trained_template.artifacts, folder / "artifacts")

@@ -8,8 +8,8 @@ import pytest
 from tests.sample_model import ESTIMATOR, NEXT_WEEK, WEEK, World, write_model
 
 from ponte.errors import ModelFolderError
-from ponte.inspection import inspect_folder
-from ponte.spec import METRICS
+from ponte.model.inspection import inspect_folder
+from ponte.model.spec import METRICS
 
 BY_LABELS = {
     "binary": {"accuracy", "precision", "recall", "f1"},

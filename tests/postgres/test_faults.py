@@ -12,11 +12,14 @@ import sqlalchemy as sa
 from tests.postgres.children import wait_for
 from tests.sample_model import AS_OF, VISITS_PER_WEEK, WEEK, World
 
-from ponte import batches, checks, freezing, publishing
-from ponte.database import Database, is_transient, limit_lock_waits, transient_faults_marked
+from ponte.batches import freezing
+from ponte.batches import lifecycle as batches
+from ponte.checks import sorting
+from ponte.checks.validation import CheckResult
 from ponte.errors import BatchRejected, DatabaseUnavailable, Fenced, PonteError
-from ponte.validation import CheckResult
-from ponte.versions import LoadedVersion, Predictions
+from ponte.publishing import staging as publishing
+from ponte.storage.database import Database, is_transient, limit_lock_waits, transient_faults_marked
+from ponte.versions.loading import LoadedVersion, Predictions
 
 # ---------------------------------------------------------------- the estimator
 
@@ -159,7 +162,7 @@ def test_a_late_copy_of_the_check_cannot_reject_what_its_twin_let_go_on(
     """The twin may even have published and dropped the frozen rows while the late copy looked at them."""
     world = trained.with_model(checks=CHECKS)
     batch = world.freeze(run_id="r")
-    validate = checks.validate
+    validate = sorting.validate
     reached: list[Any] = []
 
     def after_the_twin(db: Database, folder: Any, table: str) -> tuple[list[CheckResult], list[Any]]:
@@ -168,7 +171,7 @@ def test_a_late_copy_of_the_check_cannot_reject_what_its_twin_let_go_on(
         reached.append(world.rows("SELECT * FROM ponte.check_result ORDER BY position"))
         return failing() if late == "finds a failure" else validate(db, folder, table)
 
-    monkeypatch.setattr(checks, "validate", after_the_twin)
+    monkeypatch.setattr(sorting, "validate", after_the_twin)
     world.check(batch.batch_id)
 
     assert batches.get_batch(world.db, batch.batch_id) == reached[0]
@@ -182,15 +185,15 @@ def test_a_late_copy_of_the_check_of_a_training_set_cannot_reject_it(
     world: World, monkeypatch: pytest.MonkeyPatch, late: str
 ) -> None:
     frozen = freezing.freeze_training_set(world.db, world.folder, world.windows(), as_of=AS_OF, run_id="t")
-    validate = checks.validate
+    validate = sorting.validate
 
     def after_the_twin(db: Database, folder: Any, table: str) -> tuple[list[CheckResult], list[Any]]:
         monkeypatch.undo()
         world.snapshot(run_id="t")
         return failing() if late == "finds a failure" else validate(db, folder, table)
 
-    monkeypatch.setattr(checks, "validate", after_the_twin)
-    checks.check_training_set(world.db, world.folder, frozen.snapshot_id)
+    monkeypatch.setattr(sorting, "validate", after_the_twin)
+    sorting.check_training_set(world.db, world.folder, frozen.snapshot_id)
     assert world.rows("SELECT status, why FROM ponte.snapshot") == [("written", None)]
     assert world.rows("SELECT outcome FROM ponte.check_result") == [("passed",)] * 2
     assert world.train(run_id="t").alias.version == 1
@@ -219,7 +222,7 @@ def holding(world: World, statement: str) -> Iterator[None]:
 
 def short_waits(monkeypatch: pytest.MonkeyPatch, timeout: str) -> None:
     monkeypatch.setattr(publishing, "limit_lock_waits", lambda connection, _: limit_lock_waits(connection, timeout))
-    monkeypatch.setattr("ponte.database.time.sleep", lambda _: None)
+    monkeypatch.setattr("ponte.storage.database.time.sleep", lambda _: None)
 
 
 LOCKS: dict[str, tuple[str, str]] = {

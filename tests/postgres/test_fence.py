@@ -16,8 +16,10 @@ import pytest
 from tests.postgres.children import in_child
 from tests.sample_model import EMPTY_WEEK, NEXT_WEEK, NOW, STEPS, VISITS_PER_WEEK, WEEK, World
 
-from ponte import batches, publishing, scoring
+from ponte.batches import lifecycle as batches
 from ponte.errors import Fenced
+from ponte.publishing import staging as publishing
+from ponte.scoring import shards as scoring
 
 PUBLISHED = "SELECT window_start, b.run_id FROM ponte.published JOIN ponte.batch b USING (batch_id, window_start)"
 

@@ -10,8 +10,10 @@ import pytest
 from tests.postgres.test_quarantine import PICKY, bad_prices
 from tests.sample_model import FEATURES_SQL, NEXT_WEEK, NOW, WEEK, World, write_model
 
-from ponte import guards, publishing, rollback
+from ponte.decisions import rollback
 from ponte.errors import BatchRejected, Fenced, PonteError, VersionMarkedBad
+from ponte.publishing import guards
+from ponte.publishing import staging as publishing
 
 THIRD_WEEK, FOURTH_WEEK = dt.date(2024, 2, 26), dt.date(2024, 3, 4)
 BEFORE = (WEEK, NEXT_WEEK, THIRD_WEEK)

@@ -23,15 +23,18 @@ from tests.postgres.test_fence import at_once
 from tests.postgres.test_rollback import Crash, at_statement, crash
 from tests.sample_model import AS_OF, LATER, NEXT_WEEK, WEEK, write_model
 
-from ponte import batches, promotion, publishing, registry, rollback
-from ponte.batches import Pin
-from ponte.catalog import ModelFolder
-from ponte.database import SESSION, Database
+from ponte.batches import lifecycle as batches
+from ponte.batches.lifecycle import Pin
+from ponte.decisions import promotion, rollback
+from ponte.decisions.rollback import Plan
 from ponte.errors import NoChampion, PonteError, VersionMarkedBad
-from ponte.registry import Version
-from ponte.rollback import Plan
-from ponte.signature import Column, Signature
-from ponte.windows import window_starting
+from ponte.model.folders import ModelFolder
+from ponte.model.windows import window_starting
+from ponte.publishing import staging as publishing
+from ponte.storage.database import SESSION, Database
+from ponte.versions import registry
+from ponte.versions.registry import Version
+from ponte.versions.signature import Column, Signature
 
 #: A number of examples, all new ones, for a longer search; by default the same 60 in every run.
 EXAMPLES = os.environ.get("PONTE_HISTORY_EXAMPLES")

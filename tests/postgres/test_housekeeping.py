@@ -13,10 +13,13 @@ import sqlalchemy as sa
 from tests.postgres.test_fence import at_once
 from tests.sample_model import AS_OF, FEATURES_SQL, LATER, NEXT_WEEK, WEEK, World, midnight, write_model
 
-from ponte import checks, freezing, guards, housekeeping, rollback
+from ponte.batches import freezing
+from ponte.checks import sorting
+from ponte.decisions import rollback
 from ponte.errors import BatchRejected, PonteError
-from ponte.guards import GuardResult
-from ponte.spec import Retention
+from ponte.model.spec import Retention
+from ponte.publishing import guards, janitor
+from ponte.publishing.guards import GuardResult
 
 THIRD_WEEK, FOURTH_WEEK = dt.date(2024, 2, 26), dt.date(2024, 3, 4)
 WEEKS = (WEEK, NEXT_WEEK, THIRD_WEEK, FOURTH_WEEK)
@@ -29,7 +32,7 @@ def names(*kinds_and_ids: tuple[str, int]) -> list[str]:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits for a lock longer than a moment: in life it is seconds."""
-    monkeypatch.setattr(housekeeping, "LOCK_TIMEOUT", "200ms")
+    monkeypatch.setattr(janitor, "LOCK_TIMEOUT", "200ms")
 
 
 @contextmanager
@@ -84,14 +87,14 @@ def test_the_tables_of_a_batch_stay_while_it_can_go_on_and_go_when_it_cannot(tra
     before = len(trained.data_tables())
 
     expected = names(other, *((kind, 2) for kind in newest))
-    assert housekeeping.sweep(trained.db, "visits") == before - len(expected)
+    assert janitor.sweep(trained.db, "visits") == before - len(expected)
     assert trained.data_tables() == expected
     assert trained.ask("SELECT status FROM ponte.batch WHERE batch_id = 2") == status
-    assert housekeeping.sweep(trained.db, "visits") == 0
+    assert janitor.sweep(trained.db, "visits") == 0
 
     why = trained.ask("SELECT why FROM ponte.batch WHERE batch_id = 2")
     trained.freeze(run_id="newer")
-    assert housekeeping.sweep(trained.db, "visits") == len(newest - over)
+    assert janitor.sweep(trained.db, "visits") == len(newest - over)
     assert trained.data_tables() == names(other, ("frozen", 3), *((kind, 2) for kind in over))
     [(found, why_now, frozen, prediction)] = trained.rows(
         "SELECT status, why, frozen_table, prediction_table FROM ponte.batch WHERE batch_id = 2"
@@ -99,7 +102,7 @@ def test_the_tables_of_a_batch_stay_while_it_can_go_on_and_go_when_it_cannot(tra
     assert found == status_over
     assert why_now == (why or ("superseded by run newer" if status_over == "failed" else None))
     assert (frozen, prediction) == (None, "visits__prediction_2" if over else None)
-    assert housekeeping.sweep(trained.db, "visits") == 0
+    assert janitor.sweep(trained.db, "visits") == 0
     trained.run(run_id="newer")
     assert trained.ask("SELECT count(*) FROM predictions.visits") == 700
 
@@ -107,7 +110,7 @@ def test_the_tables_of_a_batch_stay_while_it_can_go_on_and_go_when_it_cannot(tra
 def test_a_batch_that_failed_while_it_was_the_newest_is_swept(trained: World) -> None:
     trained.run(run_id="r", until="score")
     trained.execute("UPDATE ponte.batch SET status = 'failed', why = 'by hand'")
-    assert housekeeping.sweep(trained.db, "visits") == 2
+    assert janitor.sweep(trained.db, "visits") == 2
     assert trained.data_tables() == []
     assert trained.rows("SELECT status, why FROM ponte.batch") == [("failed", "by hand")]
 
@@ -119,8 +122,8 @@ def test_a_batch_that_the_claim_has_passed_over_is_marked_when_it_is_swept(train
         connection.execute(sa.text("SELECT FROM ponte.batch WHERE batch_id = 1 FOR UPDATE"))
         trained.freeze(run_id="newer")
         assert trained.ask("SELECT status FROM ponte.batch WHERE batch_id = 1") == "checked"
-        assert housekeeping.sweep(trained.db, "visits") == 0, "somebody holds it still"
-    assert housekeeping.sweep(trained.db, "visits") >= 1
+        assert janitor.sweep(trained.db, "visits") == 0, "somebody holds it still"
+    assert janitor.sweep(trained.db, "visits") >= 1
     assert trained.rows("SELECT status, why FROM ponte.batch WHERE batch_id = 1") == [
         ("failed", "superseded by a newer run")
     ]
@@ -135,10 +138,10 @@ def test_a_table_that_somebody_reads_is_left_to_the_next_sweep(trained: World) -
     trained.freeze(run_id="new", week=NEXT_WEEK)
     with session(trained) as reader:
         reader.exec_driver_sql(f"SELECT count(*) FROM ponte_data.{old.prediction_table}")
-        assert housekeeping.sweep(trained.db, "visits") == 3, "all of the other week, and the frozen rows of this one"
+        assert janitor.sweep(trained.db, "visits") == 3, "all of the other week, and the frozen rows of this one"
         assert old.prediction_table in trained.data_tables()
         assert trained.ask("SELECT prediction_table FROM ponte.batch ORDER BY batch_id LIMIT 1") == old.prediction_table
-    assert housekeeping.sweep(trained.db, "visits") == 1
+    assert janitor.sweep(trained.db, "visits") == 1
     assert trained.data_tables() == names(("frozen", 3), ("frozen", 4))
 
 
@@ -146,7 +149,7 @@ def test_a_table_that_is_gone_already_is_no_fault(trained: World) -> None:
     old = trained.run(run_id="old", until="score")
     trained.freeze(run_id="new")
     trained.execute(f"DROP TABLE ponte_data.{old.frozen_table}")
-    housekeeping.sweep(trained.db, "visits")
+    janitor.sweep(trained.db, "visits")
     assert trained.data_tables() == names(("frozen", 2))
 
 
@@ -155,8 +158,8 @@ def test_other_models_are_swept_by_their_own_runs(trained: World) -> None:
     other.train(run_id="t")
     other.run(run_id="old", until="score")
     other.freeze(run_id="new")
-    assert housekeeping.sweep(trained.db, "visits") == 0
-    assert housekeeping.sweep(trained.db, "other") == 2
+    assert janitor.sweep(trained.db, "visits") == 0
+    assert janitor.sweep(trained.db, "other") == 2
 
 
 def freeze_training(world: World, run_id: str) -> int:
@@ -167,21 +170,21 @@ def freeze_training(world: World, run_id: str) -> int:
 def test_training_tables_go_when_a_newer_training_set_was_written(world: World) -> None:
     """Until then each may be continued; the rejected one is what somebody looks at."""
     frozen, checked = freeze_training(world, "frozen"), freeze_training(world, "checked")
-    checks.check_training_set(world.db, world.folder, checked)
+    sorting.check_training_set(world.db, world.folder, checked)
     rejected = freeze_training(world, "rejected")
     world.execute("UPDATE ponte.snapshot SET status = 'rejected', why = 'bad' WHERE snapshot_id = :id", id=rejected)
-    assert housekeeping.sweep_training_sets(world.db, "visits") == 0
+    assert janitor.sweep_training_sets(world.db, "visits") == 0
     assert len(world.data_tables()) == 3
     world.train(run_id="written")
     later = freeze_training(world, "later")
 
-    assert housekeeping.sweep_training_sets(world.db, "visits") == 3
+    assert janitor.sweep_training_sets(world.db, "visits") == 3
     assert world.data_tables() == names(("training", later))
     kept = dict(world.rows("SELECT snapshot_id, (status, why, frozen_table)::text FROM ponte.snapshot"))
     assert kept[frozen] == kept[checked] == '(failed,"superseded by a newer training run",)'
     assert kept[rejected] == "(rejected,bad,)"
     assert world.ask("SELECT status FROM ponte.snapshot WHERE snapshot_id = :id", id=later) == "frozen"
-    assert housekeeping.sweep_training_sets(world.db, "visits") == 0
+    assert janitor.sweep_training_sets(world.db, "visits") == 0
 
 
 def test_a_training_table_in_use_is_left_to_the_next_sweep(world: World) -> None:
@@ -189,17 +192,17 @@ def test_a_training_table_in_use_is_left_to_the_next_sweep(world: World) -> None
     world.train(run_id="written")
     with session(world) as reader:
         reader.exec_driver_sql(f"SELECT count(*) FROM ponte_data.visits__training_{old}")
-        assert housekeeping.sweep_training_sets(world.db, "visits") == 0
+        assert janitor.sweep_training_sets(world.db, "visits") == 0
         assert world.ask("SELECT status FROM ponte.snapshot WHERE snapshot_id = :id", id=old) == "frozen"
-    assert housekeeping.sweep_training_sets(world.db, "visits") == 1
+    assert janitor.sweep_training_sets(world.db, "visits") == 1
 
 
 def test_every_run_sweeps_also_one_that_claimed_nothing(trained: World) -> None:
     trained.run(run_id="old", until="score")
     trained.freeze(run_id="new")
-    assert housekeeping.tidy(trained.db, trained.folder) == {"dropped_tables": 2, "retired_batches": 0}
+    assert janitor.tidy(trained.db, trained.folder) == {"dropped_tables": 2, "retired_batches": 0}
     trained.run(run_id="new", until="publish")
-    assert housekeeping.tidy(trained.db, trained.folder) == {"dropped_tables": 1, "retired_batches": 0}
+    assert janitor.tidy(trained.db, trained.folder) == {"dropped_tables": 1, "retired_batches": 0}
 
 
 # ---------------------------------------------------------------- retention
@@ -213,7 +216,7 @@ def partitions(world: World) -> list[int]:
 
 
 def retire(world: World, **rules: Any) -> int:
-    return housekeeping.retire(world.db, "visits", Retention(**rules))
+    return janitor.retire(world.db, "visits", Retention(**rules))
 
 
 @pytest.mark.parametrize(
@@ -308,7 +311,7 @@ def test_a_model_without_retention_keeps_everything(trained: World) -> None:
     for run_id in "ab":
         trained.run(run_id=run_id)
     assert trained.folder.spec.retention == Retention()
-    assert housekeeping.tidy(trained.db, trained.folder)["retired_batches"] == 0
+    assert janitor.tidy(trained.db, trained.folder)["retired_batches"] == 0
     assert partitions(trained) == [1, 2]
 
 
@@ -326,7 +329,7 @@ def test_a_run_retires_what_its_own_publication_has_replaced(trained: World) -> 
     world = trained.with_model(checks="[retention]\nreplaced_batches = 0")
     world.run(run_id="a")
     world.run(run_id="b", until="publish")
-    assert housekeeping.tidy(world.db, world.folder) == {"dropped_tables": 1, "retired_batches": 1}
+    assert janitor.tidy(world.db, world.folder) == {"dropped_tables": 1, "retired_batches": 1}
 
 
 def test_what_people_saw_then_is_still_told_after_its_rows_are_gone(trained: World) -> None:
@@ -347,7 +350,7 @@ def test_what_people_saw_then_is_still_told_after_its_rows_are_gone(trained: Wor
 def test_what_was_decided_and_not_dropped_is_dropped_by_the_next_call(trained: World) -> None:
     for week in WEEKS[:3]:
         trained.run(run_id="r", week=week)
-    with patch.object(housekeeping, "drop_prediction_table", side_effect=RuntimeError), pytest.raises(RuntimeError):
+    with patch.object(janitor, "drop_prediction_table", side_effect=RuntimeError), pytest.raises(RuntimeError):
         retire(trained, weeks=1)
     assert partitions(trained) == [1, 2, 3]
     assert trained.rows("SELECT DISTINCT batch_id FROM predictions.visits ORDER BY 1") == [(2,), (3,)]
@@ -466,7 +469,7 @@ def test_a_window_that_was_dropped_can_be_scored_again_and_goes_again(trained: W
     assert world.rows("SELECT window_start FROM ponte.published ORDER BY 1") == [(THIRD_WEEK,), (FOURTH_WEEK,)]
     again = world.run(run_id="again", until="publish")
     assert world.ask("SELECT count(*) FROM predictions.visits WHERE window_start = :w", w=WEEK) == 350
-    assert housekeeping.tidy(world.db, world.folder) == {"dropped_tables": 1, "retired_batches": 1}
+    assert janitor.tidy(world.db, world.folder) == {"dropped_tables": 1, "retired_batches": 1}
     assert world.rows(EVENTS)[-1][:3] == (again.batch_id, WEEK, True)
 
 
@@ -475,7 +478,7 @@ def test_retention_decides_nothing_while_somebody_else_decides(trained: World) -
     for run_id in "ab":
         trained.run(run_id=run_id)
     with session(trained) as deciding:
-        housekeeping.lock_decisions(deciding, "visits")
+        janitor.lock_decisions(deciding, "visits")
         with session(trained) as waiting, patch.object(type(trained.db), "begin", lambda _: _given(waiting)):
             waiting.exec_driver_sql("SET LOCAL lock_timeout = '200ms'")
             with pytest.raises(sa.exc.OperationalError, match="lock timeout"):

@@ -13,11 +13,13 @@ from tests.postgres.children import process_of
 from tests.sample_model import FEATURES_SQL, LATER, NEXT_WEEK, WEEK, World, load_visits
 from upath import UPath
 
-from ponte import housekeeping, migrations, promotion
-from ponte.artifacts import ArtifactStore
-from ponte.database import Database
-from ponte.spec import Retention
-from ponte.versions import METRICS_FILE, REPORT, artifact_facts, read_files
+from ponte.decisions import promotion
+from ponte.model.spec import Retention
+from ponte.publishing import janitor
+from ponte.schema import migrations
+from ponte.storage.artifacts import ArtifactStore
+from ponte.storage.database import Database
+from ponte.versions.loading import METRICS_FILE, REPORT, artifact_facts, read_files
 
 CATALOG = (
     "SELECT string_agg(format('%s %s %s %s', n.nspname, c.relname, c.oid, c.xmin), ',' ORDER BY c.oid) "
@@ -86,7 +88,7 @@ def test_history_refuses_changes_even_from_its_owner(trained: World, table: str,
     trained.mark(1, "not bad", run_id="m")
     promotion.record_approval(trained.db, 1, "approved", run_id="a", actor="a person", reason="test", answered_at=LATER)
     trained.run(run_id="again")
-    housekeeping.retire(trained.db, "visits", Retention(replaced_batches=0))
+    janitor.retire(trained.db, "visits", Retention(replaced_batches=0))
     trained.execute("INSERT INTO ponte.guard_override (batch_id, run_id, actor, reason) VALUES (2, 'r', 'a', 'why')")
     count = f"SELECT count(*) FROM ponte.{table}"
     before = trained.ask(count)
@@ -131,7 +133,7 @@ def of_revision_1(trained: World, url: str, root: Path, monkeypatch: pytest.Monk
     files = {name: c for name, c in read_files(trained.store, version).items() if name not in (METRICS_FILE, REPORT)}
     facts = artifact_facts(version.model, version.version, version.libraries, version.signature, version.output)
     with monkeypatch.context() as patch:
-        patch.setattr("ponte.artifacts.FORMAT", 1)
+        patch.setattr("ponte.storage.artifacts.FORMAT", 1)
         for name in ("classes", "threshold"):
             del facts[name]
         digest = store.write_folder(version.path, files, facts).manifest_sha256

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 from tests.sample_model import WEEK, World, write_model
 
-from ponte.spec import METRICS
+from ponte.model.spec import METRICS
 
 CODES = "CASE WHEN spent < 20 THEN 30 WHEN spent < 40 THEN 10 ELSE 20 END"
 LABELS = {"text": ({}, ["low", "much", "some"], "text"), "integer": ({"label": CODES}, [10, 20, 30], "bigint")}

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from tests.sample_model import AS_OF, FEATURES_SQL, LABELS_SQL, World
 
-from ponte import training
-from ponte.estimators import load_estimator
-from ponte.fitting import fit
-from ponte.training_parts import Part, Parts, split
-from ponte.training_sets import DESCRIPTION, get_training_set, read_snapshot
-from ponte.versions import load_version
+from ponte.model.estimator import load_estimator
+from ponte.snapshots.lifecycle import DESCRIPTION, get_training_set, read_snapshot
+from ponte.snapshots.parts import Part, Parts, split
+from ponte.training import versioning
+from ponte.training.fitting import fit
+from ponte.versions.loading import load_version
 
 CALIBRATION_FROM, HOLDOUT_FROM = dt.date(2024, 1, 22), dt.date(2024, 1, 29)
 CALIBRATED = 'calibration_windows = 1\ncalibration = "sigmoid"\nthreshold = "f1"'
@@ -43,7 +43,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[Parts]:
         seen.append(parts)
         return fit(spec, estimator, parts)
 
-    monkeypatch.setattr(training, "fit", noted)
+    monkeypatch.setattr(versioning, "fit", noted)
     return seen
 
 

@@ -12,9 +12,12 @@ import pytest
 import sqlalchemy as sa
 from tests.sample_model import ESTIMATOR, FEATURES_SQL, LABELS_SQL, NEXT_WEEK, NOW, VISITS_PER_WEEK, WEEK, World
 
-from ponte import checks, publishing, rollback, scoring
+from ponte.checks import sorting
+from ponte.checks.quarantine import Condition
+from ponte.decisions import rollback
 from ponte.errors import BatchRejected, ModelFolderError, PonteError, RowsLost, TrainingRefused
-from ponte.quarantine import Condition
+from ponte.publishing import staging as publishing
+from ponte.scoring import shards as scoring
 
 NO_ITEMS = """
 [quarantine]
@@ -50,7 +53,11 @@ def counts(world: World, batch_id: int) -> tuple[int, int, int]:
     """Return rows frozen, published, and in quarantine."""
     frozen = world.ask("SELECT row_count FROM ponte.batch WHERE batch_id = :id", id=batch_id)
     published = world.ask("SELECT count(*) FROM predictions.visits WHERE batch_id = :id", id=batch_id)
-    return frozen, published, world.ask("SELECT count(*) FROM ponte.quarantine WHERE batch_id = :id", id=batch_id)
+    return (
+        frozen,
+        published,
+        world.ask("SELECT count(*) FROM ponte.quarantine WHERE batch_id = :id", id=batch_id),
+    )
 
 
 def test_rows_that_fail_a_check_are_set_aside_with_reasons_and_content(trained: World) -> None:
@@ -297,7 +304,10 @@ def test_rows_that_are_not_those_great_expectations_counted_are_a_loud_error(tra
     def other(result: Any, *_: object) -> Condition:
         return Condition(position=result.position, reason={}, clause=sa.literal_column(f"({clause})"))
 
-    with patch("ponte.validation._condition", other), pytest.raises(PonteError, match="are not those it counted"):
+    with (
+        patch("ponte.checks.validation._condition", other),
+        pytest.raises(PonteError, match="are not those it counted"),
+    ):
         world.check(batch.batch_id)
     assert world.rows("SELECT status FROM ponte.batch") == [("frozen",)]
     assert world.ask("SELECT count(*) FROM ponte.quarantine") == 0
@@ -565,7 +575,7 @@ def test_content_is_kept_whatever_is_in_it(world: World) -> None:
 
 
 def test_rows_set_aside_are_not_learned_from_and_are_counted_apart(world: World) -> None:
-    from ponte.training_sets import read_snapshot
+    from ponte.snapshots.lifecycle import read_snapshot
 
     world = world.with_model(checks=NO_ITEMS)
     run = world.train(run_id="t")
@@ -615,7 +625,7 @@ def test_checks_of_a_training_set_that_are_repeated_set_nothing_aside_twice(worl
     world = world.with_model(checks=NO_ITEMS)
     run = world.train(run_id="t")
     before = world.rows("SELECT count(*) FROM ponte.quarantine")
-    checks.check_training_set(world.db, world.folder, run.training_set.snapshot_id)
+    sorting.check_training_set(world.db, world.folder, run.training_set.snapshot_id)
     assert world.rows("SELECT count(*) FROM ponte.quarantine") == before
 
 

@@ -14,11 +14,12 @@ from tests.postgres.children import DieWhileWriting, in_child
 from tests.postgres.test_fence import at_once
 from tests.sample_model import FEATURES_SQL, World, write_model
 
-from ponte import promotion, registry
-from ponte.artifacts import ArtifactStore, StoredFolder
+from ponte.decisions import promotion
 from ponte.errors import AliasMoved, NoChampion, PonteError
-from ponte.registry import Alias, Version
-from ponte.versions import load_version
+from ponte.storage.artifacts import ArtifactStore, StoredFolder
+from ponte.versions import registry
+from ponte.versions.loading import load_version
+from ponte.versions.registry import Alias, Version
 
 VERSIONS = "SELECT version FROM ponte.version ORDER BY 1"
 EVENTS = "SELECT version, previous_version, actor FROM ponte.alias_event WHERE alias = 'champion' ORDER BY event_id"

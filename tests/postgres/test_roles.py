@@ -18,25 +18,20 @@ import sqlalchemy as sa
 from tests.postgres.children import process_of
 from tests.sample_model import AS_OF, ESTIMATOR, LATER, NEXT_WEEK, NOW, STEPS, WEEK, World
 
-from ponte import (
-    batches,
-    checks,
-    decision_log,
-    evaluation,
-    freezing,
-    housekeeping,
-    migrations,
-    promotion,
-    provision,
-    publishing,
-    registry,
-    roles,
-    rollback,
-    training_sets,
-)
-from ponte.database import Database
+from ponte.batches import freezing
+from ponte.batches import lifecycle as batches
+from ponte.checks import sorting
+from ponte.decisions import log as decision_log
+from ponte.decisions import promotion, rollback
+from ponte.embedded import postgres
 from ponte.errors import BatchRejected, PonteError
-from ponte.local import postgres
+from ponte.publishing import janitor
+from ponte.publishing import staging as publishing
+from ponte.quality import comparison
+from ponte.schema import migrations, provision, roles
+from ponte.snapshots import lifecycle as snapshots
+from ponte.storage.database import Database
+from ponte.versions import registry
 
 if TYPE_CHECKING:
     from tests.conftest import Cluster
@@ -65,9 +60,9 @@ def worked(sources: World) -> World:
         edited = ESTIMATOR.format(kind="LogisticRegression") + f"# {run_id}\n"  # else it would be the same version
         trainer = trainer.with_model(files={"estimator.py": edited})
         written = trainer.snapshot(run_id=run_id)
-        housekeeping.sweep_training_sets(trainer.db, "visits")
+        janitor.sweep_training_sets(trainer.db, "visits")
         version = trainer.fit(written.snapshot_id, run_id=run_id)
-        evaluation.evaluate(trainer.db, trainer.store, trainer.folder, version.version, written.snapshot_id)
+        comparison.evaluate(trainer.db, trainer.store, trainer.folder, version.version, written.snapshot_id)
         verdict_id, verdict = promotion.judge(
             promoter.db, promoter.folder, version.version, written.snapshot_id, run_id=run_id
         )
@@ -99,7 +94,7 @@ def worked(sources: World) -> World:
     )
     promoter.set_champion(2)
     promoter.mark(1, "bad", run_id="mark")
-    assert housekeeping.tidy(scorer.db, scorer.folder)["retired_batches"] == 1
+    assert janitor.tidy(scorer.db, scorer.folder)["retired_batches"] == 1
 
     # A batch that a guard rejects, and a person publishes all the same.
     sources.execute("DELETE FROM shop.visit WHERE day >= :day AND visit_id % 5 <> 0", day=NEXT_WEEK)
@@ -108,7 +103,7 @@ def worked(sources: World) -> World:
     batch_id = sources.ask("SELECT max(batch_id) FROM ponte.batch")
     publishing.prepare_publication(scorer.db, batch_id, model="visits")
     publishing.publish_anyway(promoter.db, batch_id, model="visits", run_id="p", actor="a", reason="a holiday")
-    housekeeping.tidy(scorer.db, scorer.folder)
+    janitor.tidy(scorer.db, scorer.folder)
     return sources
 
 
@@ -428,7 +423,7 @@ def test_an_upgrade_lets_readers_pass_and_is_tried_again(trained: World, monkeyp
             assert trained.ask("SELECT count(*) FROM predictions.visits") == 350
             reader.rollback()
 
-        monkeypatch.setattr("ponte.database.time.sleep", read_meanwhile)
+        monkeypatch.setattr("ponte.storage.database.time.sleep", read_meanwhile)
         reader.exec_driver_sql("SELECT count(*) FROM predictions.visits")  # in the way of the migration
         provision.upgrade(trained.db.url)
         trained.execute("ALTER VIEW predictions.visits OWNER TO ponte_owner")
@@ -708,8 +703,8 @@ def test_a_database_of_revision_0003_is_split_between_the_roles_in_the_middle_of
         (WEEK, 350),
         (NEXT_WEEK, 350),
     ]
-    checks.check_training_set(trainer.db, trainer.folder, unfinished.snapshot_id)
-    training_sets.write_snapshot(trainer.db, trainer.store, unfinished.snapshot_id)
+    sorting.check_training_set(trainer.db, trainer.folder, unfinished.snapshot_id)
+    snapshots.write_snapshot(trainer.db, trainer.store, unfinished.snapshot_id)
     scorer.run(run_id="again", week=WEEK)
     plan = rollback.plan_rollback(
         promoter.db, promoter.store, promoter.folder, 1, windows=[WEEK], now=LATER, every_window=False,

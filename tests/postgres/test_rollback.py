@@ -23,10 +23,9 @@ from tests.postgres.test_fence import at_once
 from tests.sample_model import EMPTY_WEEK, LATER, NEXT_WEEK, NOW, STEPS, WEEK, World, midnight
 from upath import UPath
 
-from ponte import batches, housekeeping, publishing, registry, rollback
-from ponte.artifacts import ArtifactStore
-from ponte.catalog import get_folder
-from ponte.database import Database, is_transient
+from ponte.batches import lifecycle as batches
+from ponte.decisions import rollback
+from ponte.decisions.rollback import Plan, Rollback
 from ponte.errors import (
     AliasMoved,
     ArtifactRefused,
@@ -38,7 +37,12 @@ from ponte.errors import (
     VersionMarkedBad,
     WindowError,
 )
-from ponte.rollback import Plan, Rollback
+from ponte.model.folders import get_folder
+from ponte.publishing import janitor
+from ponte.publishing import staging as publishing
+from ponte.storage.artifacts import ArtifactStore
+from ponte.storage.database import Database, is_transient
+from ponte.versions import registry
 
 #: One in so many statements of a rollback is a point to be killed at; PONTE_CRASH_POINTS=all takes them all.
 STRIDE = 1 if os.environ.get("PONTE_CRASH_POINTS") == "all" else 3
@@ -925,7 +929,7 @@ def planned_world(server: Cluster, served_template: Served, planned: Planned) ->
 def finish(world: World, plan: Plan) -> Rollback:
     """Carry the planned rollback out, with everything that one may do, and clean up as the task after it does."""
     done = carry_out(world, plan, run_id="back", mark_bad=True)
-    housekeeping.tidy(world.db, world.folder, retention=False)
+    janitor.tidy(world.db, world.folder, retention=False)
     return done
 
 
@@ -934,7 +938,7 @@ def test_killed_before_any_statement_or_the_commit_nothing_has_moved(
     planned_world: Callable[[], Any], planned: Planned, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Every statement and the COMMIT of the transaction, one after the other, in one world: it never changes."""
-    monkeypatch.setattr("ponte.database.LOCK_TRIES", 1)
+    monkeypatch.setattr("ponte.storage.database.LOCK_TRIES", 1)
     said: dict[str, Any] = {"run_id": "back", "actor": "a person", "reason": "test", "mark_bad": True}
     with planned_world() as world:
         before, readers = tables(world), tuple(world.rows(SEEN))
@@ -956,7 +960,7 @@ def test_whoever_was_killed_anywhere_ends_as_undisturbed_by_trying_again(
     planned_world: Callable[[], Any], planned: Planned, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Also when it was killed after the commit, while it cleaned up. A world of its own for each point."""
-    monkeypatch.setattr("ponte.database.LOCK_TRIES", 1)
+    monkeypatch.setattr("ponte.storage.database.LOCK_TRIES", 1)
     moved = set()
     for number in itertools.count(random.randint(1, 2 * STRIDE), 2 * STRIDE):  # noqa: S311
         with planned_world() as world:
@@ -1001,7 +1005,7 @@ def test_a_commit_that_nobody_heard_of_is_found_by_the_next_try(
 def test_a_session_that_ends_in_the_middle_heals_by_itself(
     planned_world: Callable[[], Any], planned: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ponte.database.time.sleep", lambda _: None)
+    monkeypatch.setattr("ponte.storage.database.time.sleep", lambda _: None)
     with planned_world() as world:
         with at_statement(world.db, random.randint(2, 40), end_session):  # noqa: S311
             finish(world, planned.plan)
@@ -1012,7 +1016,7 @@ def test_a_lock_that_is_held_for_too_long_moves_nothing(
     planned_world: Callable[[], Any], planned: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Readers queue behind a waiting lock, so the rollback lets go; the next try finds everything as it was."""
-    monkeypatch.setattr("ponte.database.LOCK_TRIES", 1)
+    monkeypatch.setattr("ponte.storage.database.LOCK_TRIES", 1)
     monkeypatch.setattr(rollback, "LOCK_TIMEOUT", "100ms")
     with planned_world() as world:
         with Database(world.db.url).begin() as other:

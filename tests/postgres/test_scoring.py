@@ -8,9 +8,10 @@ from itertools import pairwise
 import pytest
 from tests.sample_model import NEXT_WEEK, NOW, VISITS_PER_WEEK, WEEK, World, write_model
 
-from ponte import registry, scoring
-from ponte.database import Database
 from ponte.errors import PonteError
+from ponte.scoring import shards as scoring
+from ponte.storage.database import Database
+from ponte.versions import registry
 
 
 def test_readers_see_every_frozen_row_once_with_its_lineage(trained: World) -> None:
@@ -30,7 +31,7 @@ def test_scores_are_those_of_the_estimator_on_the_same_rows(trained: World) -> N
     import numpy as np
     import pandas as pd
 
-    from ponte.versions import load_version
+    from ponte.versions.loading import load_version
 
     trained.run(run_id="r")
     query = trained.folder.text("features.sql")

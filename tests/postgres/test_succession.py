@@ -14,12 +14,15 @@ import sqlalchemy as sa
 from tests.postgres.test_registry import another, move
 from tests.sample_model import AS_OF, FEATURES_SQL, WEEK, Change, World
 
-from ponte import freezing, promotion, registry, training, versions
-from ponte.batches import Pin
-from ponte.database import Database
+from ponte.batches import freezing
+from ponte.batches.lifecycle import Pin
+from ponte.decisions import promotion
 from ponte.errors import AliasMoved, ArtifactRefused, BatchRejected, ModelFolderError, PonteError, SignatureMismatch
-from ponte.registry import Version
-from ponte.windows import midnight
+from ponte.model.windows import midnight
+from ponte.storage.database import Database
+from ponte.training import versioning
+from ponte.versions import loading, registry
+from ponte.versions.registry import Version
 
 READABLE = "SELECT name, value FROM ponte.metric WHERE subject = 'champion:1' AND name = 'readable'"
 #: Lets something fail for the moment.
@@ -52,8 +55,8 @@ def damage_the_model(world: World) -> World:
 
 
 def upgrade_a_library(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
-    upgraded = {**versions.current_libraries(), "scikit-learn": "99.1"}
-    for module in (versions, training):
+    upgraded = {**loading.current_libraries(), "scikit-learn": "99.1"}
+    for module in (loading, versioning):
         monkeypatch.setattr(module, "current_libraries", lambda: upgraded)
     return world
 
@@ -211,7 +214,7 @@ def test_an_edit_of_features_takes_effect_with_the_version_trained_on_it(
     trained: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Same columns, other values: the champion would be asked in a unit that it never learnt."""
-    caplog.set_level(logging.WARNING, "ponte.freezing")
+    caplog.set_level(logging.WARNING, "ponte.batches.freezing")
     trained.run(run_id="before")
     seen = trained.published_checksum()
     assert caplog.messages == []
@@ -416,9 +419,9 @@ def test_a_superseded_batch_that_the_claim_passed_over_is_cleaned_up(trained: Wo
 def test_a_folder_that_was_edited_before_a_retry_of_the_freeze_is_refused(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ponte import training_sets
+    from ponte.snapshots import lifecycle as snapshots
 
-    training_sets.claim_training_set(
+    snapshots.claim_training_set(
         world.db,
         world.folder,
         as_of=AS_OF,

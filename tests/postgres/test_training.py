@@ -10,12 +10,15 @@ import pytest
 from tests.postgres.test_fence import at_once
 from tests.sample_model import AS_OF, WEEK, World, write_model
 
-from ponte import checks, evaluation, promotion, training_sets
-from ponte.catalog import load_folder
+from ponte.checks import sorting
+from ponte.decisions import promotion
 from ponte.errors import ArtifactRefused, TrainingRefused
-from ponte.spec import METRICS
-from ponte.training_sets import get_training_set, read_snapshot
-from ponte.versions import load_version
+from ponte.model.folders import load_folder
+from ponte.model.spec import METRICS
+from ponte.quality import comparison
+from ponte.snapshots import lifecycle as snapshots
+from ponte.snapshots.lifecycle import get_training_set, read_snapshot
+from ponte.versions.loading import load_version
 
 COUNTS = ("true_positives", "false_positives", "false_negatives", "true_negatives")
 TABLES = ("snapshot", "version", "metric", "gate_verdict", "alias_event", "check_result")
@@ -331,16 +334,16 @@ def test_a_regression_is_trained_judged_and_promoted(world: World) -> None:
 
 @pytest.mark.parametrize("step", ["check", "write", "evaluate", "judge", "promote"])
 def test_two_copies_of_a_training_step_at_once_both_succeed(world: World, step: str) -> None:
-    from ponte import freezing
+    from ponte.batches import freezing
 
     frozen = freezing.freeze_training_set(world.db, world.folder, world.windows(), as_of=AS_OF, run_id="t")
     number = frozen.snapshot_id
     found: dict[str, int] = {}
     steps = {
-        "check": lambda: checks.check_training_set(world.db, world.folder, number),
-        "write": lambda: training_sets.write_snapshot(world.db, world.store, number),
+        "check": lambda: sorting.check_training_set(world.db, world.folder, number),
+        "write": lambda: snapshots.write_snapshot(world.db, world.store, number),
         "fit": lambda: world.fit(number, run_id="t"),
-        "evaluate": lambda: evaluation.evaluate(world.db, world.store, world.folder, 1, number),
+        "evaluate": lambda: comparison.evaluate(world.db, world.store, world.folder, 1, number),
         "judge": lambda: promotion.judge(world.db, world.folder, 1, number, run_id="t"),
         "promote": lambda: promotion.promote(world.db, found["verdict"], actor="t"),
     }
@@ -359,16 +362,16 @@ def test_a_twin_that_writes_the_snapshot_first_leaves_nothing_to_do(
 ) -> None:
     """The first of two copies drops the frozen rows while the second is about to read them."""
     frozen = checks_done(world)
-    original, twins = training_sets._copy_to_parquet, []
+    original, twins = snapshots._copy_to_parquet, []
 
     def after_a_twin(*arguments: object) -> int:
         if not twins:
             twins.append(None)
-            twins[0] = training_sets.write_snapshot(world.db, world.store, frozen)
+            twins[0] = snapshots.write_snapshot(world.db, world.store, frozen)
         return original(*arguments)
 
-    monkeypatch.setattr(training_sets, "_copy_to_parquet", after_a_twin)
-    assert training_sets.write_snapshot(world.db, world.store, frozen) == twins[0]
+    monkeypatch.setattr(snapshots, "_copy_to_parquet", after_a_twin)
+    assert snapshots.write_snapshot(world.db, world.store, frozen) == twins[0]
 
 
 @pytest.mark.parametrize("status", ["checked", "written"])
@@ -376,17 +379,17 @@ def test_a_training_set_that_went_on_is_not_rejected_any_more(world: World, stat
     """A late copy of the check, whose verdict is another one, comes after its twin."""
     number = checks_done(world)
     if status == "written":
-        training_sets.write_snapshot(world.db, world.store, number)
+        snapshots.write_snapshot(world.db, world.store, number)
 
-    training_sets.reject_training_set(world.db, get_training_set(world.db, number), "too late")
+    snapshots.reject_training_set(world.db, get_training_set(world.db, number), "too late")
     after = get_training_set(world.db, number)
     assert (after.status, after.why) == (status, None)
 
 
 def checks_done(world: World) -> int:
     """Return the number of a training set that is frozen and checked."""
-    from ponte import freezing
+    from ponte.batches import freezing
 
     frozen = freezing.freeze_training_set(world.db, world.folder, world.windows(), as_of=AS_OF, run_id="t")
-    checks.check_training_set(world.db, world.folder, frozen.snapshot_id)
+    sorting.check_training_set(world.db, world.folder, frozen.snapshot_id)
     return frozen.snapshot_id

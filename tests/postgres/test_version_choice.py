@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import pytest
 from tests.sample_model import AS_OF, NEXT_WEEK, WEEK, World
 
-from ponte import registry
-from ponte.batches import Batch
+from ponte.batches.lifecycle import Batch
 from ponte.errors import HindsightRefused, VersionMarkedBad
+from ponte.versions import registry
 
 EARLIER = dt.date(2024, 2, 5)
 CLAIMED = "SELECT (SELECT count(*) FROM ponte.batch) + (SELECT count(*) FROM ponte.claim)"

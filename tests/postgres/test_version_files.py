@@ -17,13 +17,13 @@ import pytest
 from tests.conftest import Cluster, Trained
 from tests.sample_model import FEATURES_SQL, World
 
-from ponte import registry, versions
-from ponte.artifacts import ArtifactStore
 from ponte.errors import ArtifactRefused
-from ponte.figures import from_json
-from ponte.predictions import Predictions
-from ponte.registry import Version
-from ponte.versions import load_version
+from ponte.quality.figures import from_json
+from ponte.storage.artifacts import ArtifactStore
+from ponte.versions import loading, registry
+from ponte.versions.loading import load_version
+from ponte.versions.predicting import Predictions
+from ponte.versions.registry import Version
 
 FILES = ["estimator.py", "golden.parquet", "manifest.json", "metrics.json", "model.joblib", "report.html",
          "signature.json"]  # fmt: skip
@@ -72,7 +72,7 @@ def two_versions(server: Cluster, trained_template: Trained, tmp_path_factory: A
     from tests.sample_model import write_model
     from upath import UPath
 
-    from ponte.database import Database
+    from ponte.storage.database import Database
 
     root = tmp_path_factory.mktemp("two")
     shutil.copytree(trained_template.artifacts, root / "artifacts")
@@ -166,7 +166,7 @@ def test_every_damage_is_refused_with_a_text_of_its_own_before_anything_runs(
     load_version(pair.store, pair.one)
     damage(pair)
     monkeypatch.setattr(joblib, "load", lambda *_: pytest.fail("unpickled"))
-    monkeypatch.setattr(versions.estimators, "run_module", lambda *_, **__: pytest.fail("ran"))
+    monkeypatch.setattr(loading.estimators, "run_module", lambda *_, **__: pytest.fail("ran"))
 
     with pytest.raises(ArtifactRefused, match=said):
         load_version(pair.store, pair.one)
@@ -191,8 +191,8 @@ def test_a_canary_in_the_place_of_the_model_stays_silent(pair: Pair, tmp_path: P
         load_version(pair.store, pair.one)
     assert not sung.exists()
     v, path = pair.one, f"{pair.one.path}-registered"
-    files = {**versions.read_files(pair.store, pair.two), "model.joblib": content.getvalue()}
-    facts = versions.artifact_facts(v.model, v.version, v.libraries, v.signature, v.output)
+    files = {**loading.read_files(pair.store, pair.two), "model.joblib": content.getvalue()}
+    facts = loading.artifact_facts(v.model, v.version, v.libraries, v.signature, v.output)
     digest = pair.store.write_folder(path, files, facts).manifest_sha256
     with pytest.raises(AttributeError):
         load_version(pair.store, replace(v, path=path, manifest_sha256=digest))
@@ -217,8 +217,8 @@ def test_200_flipped_bits_anywhere_are_200_refusals(pair: Pair, monkeypatch: pyt
 
 
 def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
-    upgraded = {**versions.current_libraries(), "scikit-learn": "99.1"}
-    monkeypatch.setattr(versions, "current_libraries", lambda: upgraded)
+    upgraded = {**loading.current_libraries(), "scikit-learn": "99.1"}
+    monkeypatch.setattr(loading, "current_libraries", lambda: upgraded)
 
 
 def test_a_person_can_allow_other_libraries_and_take_it_back(trained: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +245,7 @@ def test_other_libraries_that_predict_in_the_last_bit_otherwise_are_refused(
     trained: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is within rounding for the libraries of the training is not for others."""
-    predict = versions.predict
+    predict = loading.predict
 
     def one_bit_off(*arguments: Any) -> Predictions:
         found = predict(*arguments)
@@ -254,7 +254,7 @@ def test_other_libraries_that_predict_in_the_last_bit_otherwise_are_refused(
         score[17] = np.nextafter(score[17], 0.5)
         return Predictions(found.prediction, score)
 
-    monkeypatch.setattr(versions, "predict", one_bit_off)
+    monkeypatch.setattr(loading, "predict", one_bit_off)
     trained.run(run_id="with the libraries of the training")
     upgrade(monkeypatch)
     trained.mark(1, "other libraries allowed", run_id="m")

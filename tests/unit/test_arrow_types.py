@@ -21,8 +21,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from ponte.predictions import Output, predict
-from ponte.signature import Column, Signature, to_frame
+from ponte.versions.predicting import Output, predict
+from ponte.versions.signature import Column, Signature, to_frame
 
 ARROW: dict[str, pa.DataType] = {
     "count": pa.int64(), "flag": pa.bool_(), "amount": pa.float64(), "plan": pa.string(),
@@ -198,7 +198,7 @@ def as_text(frame: pd.DataFrame) -> pd.DataFrame:
 def test_version_from_before_is_asked_with_the_dtypes_it_was_fitted_on() -> None:
     import pyarrow.parquet as pq
 
-    from ponte.versions import golden_rows
+    from ponte.versions.loading import golden_rows
 
     old = Signature.from_json(OLD)
     table = pa.table({"count": [1, 2, 1, 2], "flag": [True, False, True, False]})

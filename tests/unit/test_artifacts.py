@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from upath import UPath
 
-from ponte.artifacts import MANIFEST, ArtifactStore, StoredFolder
 from ponte.errors import ArtifactRefused
+from ponte.storage.artifacts import MANIFEST, ArtifactStore, StoredFolder
 
 FACTS = {"model": "churn", "version": 1}
 FILES = {"model.joblib": b"weights", "signature.json": b"{}"}
@@ -174,13 +174,13 @@ def test_file_of_another_version_is_refused_and_its_owner_named(store: ArtifactS
 
 @pytest.mark.parametrize("written", [1, 2])
 def test_every_known_format_is_read(store: ArtifactStore, written: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ponte.artifacts.FORMAT", written)
+    monkeypatch.setattr("ponte.storage.artifacts.FORMAT", written)
     assert store.read_folder(PLACE, put(store).manifest_sha256, FACTS) == FILES
 
 
 def test_unknown_format_is_refused(store: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
     stored = put(store)
-    monkeypatch.setattr("ponte.artifacts.READABLE_FORMATS", frozenset({1, 3}))
+    monkeypatch.setattr("ponte.storage.artifacts.READABLE_FORMATS", frozenset({1, 3}))
     with pytest.raises(ArtifactRefused, match="unknown artifact format") as caught:
         store.read_folder(PLACE, stored.manifest_sha256, FACTS)
     assert "got: 2\n  expected: one of [1, 3]" in str(caught.value)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ponte.author_sql import PARAMETERS, AuthorQuery, prefixed
+from ponte.model.queries import PARAMETERS, AuthorQuery, prefixed
 
 
 def query(text: str) -> AuthorQuery:

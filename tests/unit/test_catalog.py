@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ponte.catalog import (
+from ponte.errors import ModelFolderError
+from ponte.model.folders import (
     CARD,
     CODE_FILES,
     BrokenFolder,
@@ -19,7 +20,6 @@ from ponte.catalog import (
     load_folder,
     models_root,
 )
-from ponte.errors import ModelFolderError
 
 MakeFolder = Callable[..., Path]
 
@@ -130,7 +130,7 @@ def test_fault_of_the_disk_while_one_folder_is_read_does_not_hide_the_others(
             raise MemoryError("x" * 1000)
         return load_folder(path)
 
-    monkeypatch.setattr("ponte.catalog.load_folder", load)
+    monkeypatch.setattr("ponte.model.folders.load_folder", load)
     broken, whole = find_folders(root)
     assert (type(broken), type(whole)) == (BrokenFolder, ModelFolder)
     assert str(broken.error).splitlines()[1] == f"  1. .: cannot be read: MemoryError: {'x' * 300}"  # type: ignore[union-attr]

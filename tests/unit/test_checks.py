@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from ponte.checks.validation import CheckResult, _exceptions
 from ponte.errors import DatabaseUnavailable
-from ponte.validation import CheckResult, _exceptions
 
 SILENT = {"raised_exception": False, "exception_message": None, "exception_traceback": None}
 TEXT = {

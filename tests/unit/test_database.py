@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from psycopg2.extensions import parse_dsn
 from sqlalchemy.dialects.postgresql import psycopg2 as dialect
 
-from ponte.database import Database, connection_url, is_transient, quote, transient_faults_marked
 from ponte.errors import DatabaseUnavailable
+from ponte.storage.database import Database, connection_url, is_transient, quote, transient_faults_marked
 
 #: What a name or a password may hold: anything printable, and more than ASCII.
 texts = st.text(st.characters(min_codepoint=32, max_codepoint=0x17F, exclude_categories=["Cc"]), min_size=1)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ponte.errors import ModelFolderError
-from ponte.estimators import load_estimator, load_suitable, run_module, seed_estimator
-from ponte.spec import METRICS, OF_LABELS, ModelSpec, Task
+from ponte.model.estimator import load_estimator, load_suitable, run_module, seed_estimator
+from ponte.model.spec import METRICS, OF_LABELS, ModelSpec, Task
 
 LINEAR = "from sklearn.linear_model import LinearRegression\n"
 

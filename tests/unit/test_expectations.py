@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from ponte.catalog import load_folder
 from ponte.errors import ModelFolderError
-from ponte.expectations import UNIQUE_COLUMNS, build_expectations, named_columns
-from ponte.spec import Check
+from ponte.model.expectations import UNIQUE_COLUMNS, build_expectations, named_columns
+from ponte.model.folders import load_folder
+from ponte.model.spec import Check
 
 BETWEEN = "expect_column_values_to_be_between"
 PAIR = "expect_column_pair_values_to_be_equal"

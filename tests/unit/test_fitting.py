@@ -19,12 +19,12 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.naive_bayes import GaussianNB
 
-from ponte.fitting import best_threshold, fit
-from ponte.model_toml import parse_spec
-from ponte.predictions import predict
-from ponte.signature import Column, Signature, to_frame
-from ponte.spec import ModelSpec
-from ponte.training_parts import Part, Parts
+from ponte.model.spec import ModelSpec
+from ponte.model.toml import parse_spec
+from ponte.snapshots.parts import Part, Parts
+from ponte.training.fitting import best_threshold, fit
+from ponte.versions.predicting import predict
+from ponte.versions.signature import Column, Signature, to_frame
 
 FEATURES = (Column(name="a", family="number"), Column(name="b", family="number"))
 SIGNATURE = Signature(key=(Column(name="id", family="integer"),), features=FEATURES, label="integer")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ponte.figures import Figure, Measured
-from ponte.gate import Champion, RuleResult, Verdict, decide, outcome_of
-from ponte.model_toml import parse_spec
-from ponte.spec import ModelSpec
+from ponte.decisions.gate import Champion, RuleResult, Verdict, decide, outcome_of
+from ponte.model.spec import ModelSpec
+from ponte.model.toml import parse_spec
+from ponte.quality.figures import Figure, Measured
 
 NAN, INF = float("nan"), float("inf")
 NO_BASELINE = "\nbeats_baseline = false"

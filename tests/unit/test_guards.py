@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ponte.guards import FEW_ROWS, GuardResult, Profile, judge
-from ponte.spec import Guard
+from ponte.model.spec import Guard
+from ponte.publishing.guards import FEW_ROWS, GuardResult, Profile, judge
 
 AS_OF = dt.datetime(2024, 2, 12, tzinfo=dt.UTC)
 NAMES = ["row_count", "unscored", "constant_score", "mean_score", "class_share", "freshness"]

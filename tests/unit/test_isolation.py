@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ponte.errors import PonteError, UnpredictableRows
-from ponte.isolation import MESSAGE_LENGTH, Isolated, TooManyUnscored, isolate
-from ponte.predictions import Predictions
+from ponte.versions.isolation import MESSAGE_LENGTH, Isolated, TooManyUnscored, isolate
+from ponte.versions.predicting import Predictions
 
 Predict = Callable[[pa.Table], Predictions]
 

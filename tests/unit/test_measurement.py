@@ -16,17 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
-from ponte import measurement
-from ponte.baselines import baselines
-from ponte.figures import CANDIDATE, CONSTANT, Figure, Measured, difference_subject, from_json, to_json
-from ponte.gate import outcome_of
-from ponte.measurement import MINIMUM_UNITS, compare, measure, unit_count
-from ponte.metrics import scorer
-from ponte.model_toml import parse_spec
-from ponte.predictions import Fitted, Output, Predictions, predict
-from ponte.signature import Column, Family, Signature, to_frame
-from ponte.spec import METRICS, ModelSpec, Task
-from ponte.training_parts import Part, Parts
+from ponte.decisions.gate import outcome_of
+from ponte.model.spec import METRICS, ModelSpec, Task
+from ponte.model.toml import parse_spec
+from ponte.quality import measurement
+from ponte.quality.baselines import baselines
+from ponte.quality.figures import CANDIDATE, CONSTANT, Figure, Measured, difference_subject, from_json, to_json
+from ponte.quality.measurement import MINIMUM_UNITS, compare, measure, unit_count
+from ponte.quality.metrics import scorer
+from ponte.snapshots.parts import Part, Parts
+from ponte.versions.predicting import Fitted, Output, Predictions, predict
+from ponte.versions.signature import Column, Family, Signature, to_frame
 
 Array = np.ndarray[Any, Any]
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from ponte.metrics import (
+from ponte.model.spec import METRICS, Task
+from ponte.quality.metrics import (
     BinaryScorer,
     MulticlassScorer,
     RegressionScorer,
@@ -24,8 +25,7 @@ from ponte.metrics import (
     resampled_weights,
     scorer,
 )
-from ponte.predictions import Predictions
-from ponte.spec import METRICS, Task
+from ponte.versions.predicting import Predictions
 
 Array = np.ndarray[Any, Any]
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ponte.errors import PonteError
-from ponte.predictions import Output, Predictions, as_labels, classes_of, predict, require_labels, score_column
-from ponte.signature import Column, Family, Signature
-from ponte.spec import Task
+from ponte.model.spec import Task
+from ponte.versions.predicting import Output, Predictions, as_labels, classes_of, predict, require_labels, score_column
+from ponte.versions.signature import Column, Family, Signature
 
 NAN = float("nan")
 SIGNATURE = Signature(

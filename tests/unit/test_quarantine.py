@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ponte.quarantine import allowed_rows
+from ponte.checks.quarantine import allowed_rows
 
 
 @pytest.mark.parametrize(

@@ -16,15 +16,15 @@ import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from ponte.errors import PonteError
-from ponte.figures import CANDIDATE, Figure, Measured
-from ponte.fitting import fit
-from ponte.measurement import measure
-from ponte.plots import CLOUD_POINTS, CURVE_POINTS
-from ponte.predictions import Output, Predictions
-from ponte.report import DECISIONS, Plot, ReportFacts, compared, draw, number, render, with_decisions
-from ponte.signature import Column, Signature, to_frame
-from ponte.spec import METRICS, ModelSpec, Task
-from ponte.training_parts import Part, Parts
+from ponte.model.spec import METRICS, ModelSpec, Task
+from ponte.pages.plots import CLOUD_POINTS, CURVE_POINTS
+from ponte.pages.report import DECISIONS, Plot, ReportFacts, compared, draw, number, render, with_decisions
+from ponte.quality.figures import CANDIDATE, Figure, Measured
+from ponte.quality.measurement import measure
+from ponte.snapshots.parts import Part, Parts
+from ponte.training.fitting import fit
+from ponte.versions.predicting import Output, Predictions
+from ponte.versions.signature import Column, Signature, to_frame
 
 HOSTILE = "<script>alert('1')</script><img src=x onerror=\"boom\">&$x_{$ #1b1e24 " + DECISIONS
 METRIC: dict[Task, str] = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "mae"}

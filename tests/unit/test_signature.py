@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ponte.errors import SignatureMismatch
-from ponte.signature import (
+from ponte.versions.signature import (
     FAMILIES,
     KEY_FAMILIES,
     SQL_TYPES,

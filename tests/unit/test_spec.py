@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ponte.errors import ModelFolderError
-from ponte.model_toml import expectation_names, parse_spec
-from ponte.spec import METRICS, RESERVED_COLUMNS, ModelSpec
+from ponte.model.spec import METRICS, RESERVED_COLUMNS, ModelSpec
+from ponte.model.toml import expectation_names, parse_spec
 
 
 def problems_of(text: str) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ponte.streaming import Ahead
+from ponte.scoring.ahead import Ahead
 
 
 @pytest.fixture(autouse=True)

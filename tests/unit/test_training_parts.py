@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ponte.signature import Column, Signature
-from ponte.training_parts import Parts, split
-from ponte.training_sets import TrainingSet
+from ponte.snapshots.lifecycle import TrainingSet
+from ponte.snapshots.parts import Parts, split
+from ponte.versions.signature import Column, Signature
 
 MONDAY = dt.date(2026, 11, 2)
 UTC = dt.UTC

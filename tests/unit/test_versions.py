@@ -17,24 +17,19 @@ import pyarrow as pa
 import pytest
 from upath import UPath
 
-from ponte import artifacts, estimators, training
-from ponte.artifacts import ArtifactStore
-from ponte.catalog import load_folder
 from ponte.errors import ArtifactRefused
-from ponte.fitting import fit
-from ponte.predictions import Predictions
-from ponte.registry import Version
-from ponte.signature import Column, Signature, to_frame
-from ponte.spec import Task
-from ponte.training_parts import Part, Parts
-from ponte.versions import (
-    GOLDEN,
-    MODEL,
-    artifact_facts,
-    current_libraries,
-    golden_rows,
-    load_version,
-)
+from ponte.model import estimator as estimators
+from ponte.model.folders import load_folder
+from ponte.model.spec import Task
+from ponte.snapshots.parts import Part, Parts
+from ponte.storage import artifacts
+from ponte.storage.artifacts import ArtifactStore
+from ponte.training import versioning
+from ponte.training.fitting import fit
+from ponte.versions.loading import GOLDEN, MODEL, artifact_facts, current_libraries, golden_rows, load_version
+from ponte.versions.predicting import Predictions
+from ponte.versions.registry import Version
+from ponte.versions.signature import Column, Signature, to_frame
 
 SIGNATURE = Signature(
     key=(Column(name="customer_id", family="integer"),),
@@ -107,7 +102,7 @@ def make_stored(make_folder: MakeFolder, tmp_path: Path, model_toml: str) -> Cal
         )
         parts = Parts(fitting=part, calibration=part, holdout=part, purged_rows=0)
         fitted = fit(folder.spec, estimators.load_estimator(text, model=folder.name, task=task), parts)
-        files = training._files(fitted, folder, SIGNATURE, parts, [])
+        files = versioning._files(fitted, folder, SIGNATURE, parts, [])
         libraries = current_libraries()
         path = f"{folder.name}/versions/1"
         store = ArtifactStore(UPath(tmp_path / "artifacts"))

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ponte.errors import WindowError
-from ponte.spec import Weekday, WindowRule
-from ponte.windows import Window, matured_windows, midnight, parse_day, resolve, resolve_as_of, window_of_tick
-from ponte.windows import window_starting as starting
+from ponte.model.spec import Weekday, WindowRule
+from ponte.model.windows import Window, matured_windows, midnight, parse_day, resolve, resolve_as_of, window_of_tick
+from ponte.model.windows import window_starting as starting
 
 DAY = dt.timedelta(days=1)
 WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)

@@ -14,16 +14,16 @@ from sklearn.linear_model import LogisticRegression, Perceptron, RidgeClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, precision_score, recall_score
 from sklearn.svm import LinearSVC
 
-from ponte.figures import CANDIDATE, Measured, difference_subject
-from ponte.fitting import fit
-from ponte.gate import Champion, decide
-from ponte.measurement import compare, measure
-from ponte.metrics import scorer
-from ponte.predictions import Output, Predictions, predict
-from ponte.report import ReportFacts, draw, render
-from ponte.signature import Column, Signature, to_frame
-from ponte.spec import METRICS, OF_LABELS, ModelSpec, Task
-from ponte.training_parts import Part, Parts
+from ponte.decisions.gate import Champion, decide
+from ponte.model.spec import METRICS, OF_LABELS, ModelSpec, Task
+from ponte.pages.report import ReportFacts, draw, render
+from ponte.quality.figures import CANDIDATE, Measured, difference_subject
+from ponte.quality.measurement import compare, measure
+from ponte.quality.metrics import scorer
+from ponte.snapshots.parts import Part, Parts
+from ponte.training.fitting import fit
+from ponte.versions.predicting import Output, Predictions, predict
+from ponte.versions.signature import Column, Signature, to_frame
 
 COUNTS = {"true_positives", "false_positives", "false_negatives", "true_negatives"}
 CLASSES: dict[Task, tuple[str, ...]] = {"binary": ("no", "yes"), "multiclass": ("low", "mid", "top")}
@@ -182,7 +182,7 @@ def test_calibration_gives_a_linear_svm_probabilities(task: Task, method: str) -
 
 def test_golden_rows_of_labels_are_compared_as_labels() -> None:
     from ponte.errors import ArtifactRefused
-    from ponte.versions import LoadedVersion, _require_golden, golden_rows
+    from ponte.versions.loading import LoadedVersion, _require_golden, golden_rows
 
     @dataclasses.dataclass
     class Registered:

@@ -18,14 +18,14 @@ from typing import Any
 import sqlalchemy as sa
 from tabulate import tabulate
 
-from ponte import roles
-from ponte.database import Database
 from ponte.demo import flights
 from ponte.errors import PonteError
 from ponte.local.airflow_api import AirflowApi, connect
 from ponte.local.secrets import load_or_create
 from ponte.local.settings import Settings
 from ponte.local.stack import admin_database, as_running
+from ponte.schema import roles
+from ponte.storage.database import Database
 
 MODEL = "flight_delay"
 TRAIN_AS_OF = "2013-09-30"

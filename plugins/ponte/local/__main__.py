@@ -8,12 +8,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from ponte import roles
+from ponte.embedded import postgres
 from ponte.errors import did_you_mean
-from ponte.local import postgres, stack
+from ponte.local import stack
 from ponte.local.environment import airflow_environment
 from ponte.local.secrets import Secrets, load_or_create
 from ponte.local.settings import Settings, StackError
+from ponte.schema import roles
 
 _ENVIRONMENT = """\
 environment variables:
@@ -88,7 +89,7 @@ def _run(command: str, rest: Sequence[str], settings: Settings) -> int:
         case "psql":
             _psql(settings, os.environ.get("PONTE_ROLE") or roles.OWNER, rest)
         case "check-models":
-            from ponte import inspection
+            from ponte.model import inspection
 
             password = _secrets(settings).trainer_password
             url = _running_server(settings).url("ponte", roles.TRAINER, password)

@@ -7,10 +7,10 @@ import os
 import sys
 from pathlib import Path
 
-from ponte import roles
-from ponte.local.postgres import Server
+from ponte.embedded.postgres import Server
 from ponte.local.secrets import Secrets, write_private_json
 from ponte.local.settings import Settings, cores
+from ponte.schema import roles
 
 #: User of the Airflow UI and REST API.
 ADMIN = "admin"

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ponte import roles
-from ponte.artifacts import sync_folder
 from ponte.local.settings import StackError
+from ponte.schema import roles
+from ponte.storage.artifacts import sync_folder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +28,7 @@ class Secrets:
     airflow_password: str = field(repr=False)
     #: Role `ponte_owner`, owner of the database with models and predictions.
     ponte_password: str = field(repr=False)
-    #: The other roles of that database, see `ponte.roles`.
+    #: The other roles of that database, see `ponte.schema.roles`.
     trainer_password: str = field(repr=False)
     scorer_password: str = field(repr=False)
     promoter_password: str = field(repr=False)

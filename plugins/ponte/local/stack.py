@@ -16,12 +16,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ponte import roles
+from ponte.embedded import cluster, postgres
 from ponte.errors import PonteError
-from ponte.local import cluster, postgres, processes, readiness
+from ponte.local import processes, readiness
 from ponte.local.environment import ADMIN, SCORE_POOL, airflow_environment, write_password_file
 from ponte.local.secrets import Secrets, load_or_create, write_private_json
 from ponte.local.settings import Settings, StackError
+from ponte.schema import roles
 
 #: What `up` remembers, so that `status`, `down` and a second `up` need no PONTE_* variables.
 _REMEMBERED = (
@@ -37,7 +38,7 @@ def up(settings: Settings, migrate: Callable[[str], None] | None = None) -> None
     """Bring the whole stack up and return when it is ready for work; what runs already is left alone.
 
     Can be repeated after any interruption. migrate: brings the schema `ponte` up to date, given its owner's URL; the
-    default is `ponte.provision.upgrade`.
+    default is `ponte.schema.provision.upgrade`.
     """
     with _lock(settings):
         running = processes.alive(settings)
@@ -81,7 +82,7 @@ def _database(settings: Settings, secrets: Secrets) -> postgres.Server:
 
 def _ponte_migrations(url: str) -> None:
     """Bring the schema `ponte` up to date, and what each role may do in it."""
-    from ponte.provision import upgrade
+    from ponte.schema.provision import upgrade
 
     upgrade(url)
 

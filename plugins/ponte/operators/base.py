@@ -11,10 +11,10 @@ from ponte.runtime import Runtime
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from ponte.database import Database
+    from ponte.storage.database import Database
 
-#: Airflow connections, one per database role that tasks work as; each has the name of its role in `ponte.roles`, which
-#: is not imported here because a DAG file would then load SQLAlchemy.
+#: Airflow connections, one per database role that tasks work as; each has the name of its role in `schema.roles`,
+#: which is not imported here because a DAG file would then load SQLAlchemy.
 TRAINER = "ponte_trainer"
 SCORER = "ponte_scorer"
 PROMOTER = "ponte_promoter"
@@ -26,7 +26,7 @@ def runtime_of(connection_id: str, model: str) -> Runtime:
     """Return the runtime of a task: the database of an Airflow connection, artifacts on Airflow's object storage."""
 
     def connect() -> Database:
-        from ponte.database import Database, connection_url
+        from ponte.storage.database import Database, connection_url
 
         found = BaseHook.get_connection(connection_id)
         url = connection_url(
@@ -80,7 +80,7 @@ class PonteOperator(BaseOperator):
         self.connection_id = connection_id or self.default_connection_id
 
     def execute(self, context: Context) -> Any:
-        from ponte.database import transient_faults_marked
+        from ponte.storage.database import transient_faults_marked
 
         with transient_faults_marked():
             return self.run(runtime_of(self.connection_id, self.model), context)

@@ -15,7 +15,7 @@ class BrokenFolderOperator(PonteOperator):
     """The one task of a broken folder's DAG: reads the folder again and fails with every problem in it."""
 
     def run(self, runtime: Runtime, context: Context) -> str:
-        from ponte.inspection import inspect_folder
+        from ponte.model.inspection import inspect_folder
 
         inspect_folder(runtime.db, runtime.folder)
         return "the folder is whole again; its pipeline appears when the DAG files are next read"

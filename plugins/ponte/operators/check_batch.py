@@ -21,6 +21,6 @@ class CheckBatchOperator(PonteOperator):
         self.batch_id = batch_id
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
-        from ponte.checks import check_batch, describe
+        from ponte.checks.sorting import check_batch, describe
 
         return describe(check_batch(runtime.db, runtime.folder, int(self.batch_id)))

@@ -28,6 +28,6 @@ class CleanUpOperator(PonteOperator):
         self.retention = retention
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
-        from ponte.housekeeping import tidy
+        from ponte.publishing.janitor import tidy
 
         return tidy(runtime.db, runtime.folder, retention=self.retention)

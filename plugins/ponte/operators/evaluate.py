@@ -25,7 +25,7 @@ class EvaluateOperator(PonteOperator):
         self.version = version
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
-        from ponte.evaluation import evaluate
+        from ponte.quality.comparison import evaluate
 
         metrics = evaluate(runtime.db, runtime.store, runtime.folder, int(self.version), int(self.snapshot_id))
         return {subject: dict(figures) for subject, figures in metrics.items()}

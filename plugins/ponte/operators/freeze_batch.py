@@ -23,8 +23,8 @@ class FreezeBatchOperator(PonteOperator):
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
         from datetime import UTC, datetime
 
-        from ponte.freezing import freeze_batch
-        from ponte.windows import resolve
+        from ponte.batches.freezing import freeze_batch
+        from ponte.model.windows import resolve
 
         dag_run = context["dag_run"]
         window = resolve(

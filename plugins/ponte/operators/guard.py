@@ -21,6 +21,6 @@ class GuardOperator(PonteOperator):
         self.batch_id = batch_id
 
     def run(self, runtime: Runtime, context: Context) -> int:
-        from ponte.publishing import guard_batch
+        from ponte.publishing.staging import guard_batch
 
         return guard_batch(runtime.db, runtime.folder, int(self.batch_id))

@@ -21,8 +21,8 @@ class PlanRollbackOperator(PonteOperator):
         from dataclasses import asdict
         from datetime import UTC, datetime
 
-        from ponte.rollback import plan_rollback
-        from ponte.windows import parse_day
+        from ponte.decisions.rollback import plan_rollback
+        from ponte.model.windows import parse_day
 
         form = context["params"]
         plan = plan_rollback(

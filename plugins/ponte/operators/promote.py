@@ -31,7 +31,7 @@ class PromoteOperator(PonteOperator):
     def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
         from airflow.sdk.exceptions import AirflowSkipException
 
-        from ponte.promotion import promote
+        from ponte.decisions.promotion import promote
 
         alias = promote(
             runtime.db,

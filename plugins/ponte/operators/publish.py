@@ -21,8 +21,8 @@ class PublishOperator(PonteOperator):
         self.batch_id = batch_id
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
-        from ponte.batches import get_batch
-        from ponte.publishing import publish
+        from ponte.batches.lifecycle import get_batch
+        from ponte.publishing.staging import publish
 
         run_id = run_key(context)
         done = publish(runtime.db, int(self.batch_id), actor=run_id, reason="scored by its run")

@@ -24,7 +24,7 @@ class RollBackOperator(PonteOperator):
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
         from dataclasses import asdict
 
-        from ponte.rollback import Plan, roll_back
+        from ponte.decisions.rollback import Plan, roll_back
 
         form = context["params"]
         done = roll_back(

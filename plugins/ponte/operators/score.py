@@ -26,7 +26,7 @@ class ScoreOperator(PonteOperator):
         import os
         from datetime import UTC, datetime
 
-        from ponte.scoring import Shard, score_shard, threads_for
+        from ponte.scoring.shards import Shard, score_shard, threads_for
 
         shard = Shard(**self.shard)
         # As many shards run at once as the pool has slots; without a pool of its own, one is taken for granted.

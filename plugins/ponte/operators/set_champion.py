@@ -18,9 +18,9 @@ class SetChampionOperator(PonteOperator):
     template_fields = ("model",)
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
-        from ponte.promotion import set_champion
-        from ponte.registry import get_version
-        from ponte.versions import load_registered
+        from ponte.decisions.promotion import set_champion
+        from ponte.versions.loading import load_registered
+        from ponte.versions.registry import get_version
 
         form = context["params"]
         version = get_version(runtime.db, self.model, form["version"])

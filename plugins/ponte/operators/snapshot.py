@@ -22,8 +22,8 @@ class SnapshotOperator(PonteOperator):
         self.snapshot_id = snapshot_id
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
-        from ponte.housekeeping import sweep_training_sets
-        from ponte.training_sets import write_snapshot
+        from ponte.publishing.janitor import sweep_training_sets
+        from ponte.snapshots.lifecycle import write_snapshot
 
         written = write_snapshot(runtime.db, runtime.store, int(self.snapshot_id))
         sweep_training_sets(runtime.db, self.model)

@@ -24,7 +24,7 @@ class TrainOperator(PonteOperator):
         self.snapshot_id = snapshot_id
 
     def run(self, runtime: Runtime, context: Context) -> int:
-        from ponte.training import train
+        from ponte.training.versioning import train
 
         version = train(
             runtime.db,

@@ -1,0 +1,123 @@
+"""DAGs by which a person decides: make a version champion, roll back, mark one, publish a batch a guard rejected.
+
+Each serves every model and has a form. Airflow reads this file again for every task, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import DAG, Param, XComArg, chain
+
+from ponte.model.folders import ModelFolder, find_folders, models_root
+from ponte.operators.clean_up import CleanUpOperator
+from ponte.operators.dags import platform_settings
+from ponte.operators.mark_version import MarkVersionOperator
+from ponte.operators.plan_rollback import PlanRollbackOperator
+from ponte.operators.prepare_publication import PreparePublicationOperator
+from ponte.operators.publish_batch import PublishBatchOperator
+from ponte.operators.roll_back import RollBackOperator
+from ponte.operators.set_champion import SetChampionOperator
+from ponte.operators.stage_window import StageWindowOperator
+
+MODEL = "{{ params.model }}"
+MARKS = ["bad", "not bad", "other libraries allowed", "other libraries refused"]
+
+
+def form(models: list[str], *, about: str = "version", **more: Param) -> dict[str, Any]:
+    """Return what every form asks: which version (or batch) of which model, and why."""
+    return {
+        "model": Param(models[0], type="string", enum=models, title="Model"),
+        about: Param(type="integer", minimum=1, title=about.replace("_id", "").capitalize()),
+        "reason": Param(type="string", minLength=3, title="Reason", description="Kept for ever, with your name."),
+        **more,
+    }
+
+
+def switch(title: str, description: str) -> Param:
+    """Return a checkbox that is off."""
+    return Param(False, type="boolean", title=title, description=description)
+
+
+ALLOW_BAD = switch("Although it is marked bad", "Without this a version that is marked bad is refused.")
+
+
+def promote_dag(models: list[str]) -> DAG:
+    """Return the DAG that makes a version champion because a person says so, whatever the gate said."""
+    with DAG(
+        "ponte__promote",
+        params=form(models, allow_bad=ALLOW_BAD),
+        **platform_settings(description="Make a version champion by hand; past windows stay as they are"),
+    ) as dag:
+        SetChampionOperator(task_id="set_champion", model=MODEL)
+    return dag
+
+
+def rollback_dag(models: list[str]) -> DAG:
+    """Return the DAG that moves the champion and what people see of chosen windows, in one action."""
+    windows = Param(
+        [],
+        type=["null", "array"],
+        items={"type": "string", "format": "date"},
+        title="Windows to restore",
+        description="First days, one per line. A window that the version has scored before is shown again as it was; "
+        "any other is scored anew first.",
+    )
+    params = form(
+        models,
+        windows=windows,
+        every_window=switch("Every window", "Also restore all windows that people now see from the champion."),
+        mark_bad=switch("Mark the version left as bad", "So that no backfill chooses it again."),
+        allow_bad=ALLOW_BAD,
+        allow_hindsight=switch(
+            "Allow hindsight", "Let the version score a window although it may have learned from what happened after."
+        ),
+    )
+    with DAG(
+        "ponte__rollback",
+        params=params,
+        **platform_settings(description="Go back to a version: the champion and the predictions already served"),
+    ) as dag:
+        plan = PlanRollbackOperator(task_id="plan", model=MODEL)
+        stage = StageWindowOperator.partial(
+            task_id="score_window", model=MODEL, map_index_template="window {{ task.window_start }}"
+        ).expand(window_start=plan.output)
+        roll_back = RollBackOperator(
+            task_id="roll_back",
+            model=MODEL,
+            plan=XComArg(plan, key="plan"),
+            trigger_rule="none_failed",  # with every batch kept there is nothing to score, and that task is skipped
+        )
+        chain(plan, stage, roll_back, CleanUpOperator(task_id="clean_up", model=MODEL, retention=False))
+    return dag
+
+
+def mark_dag(models: list[str]) -> DAG:
+    """Return the DAG that says something about a version that counts from now on."""
+    mark = Param(type="string", enum=MARKS, title="Mark")
+    with DAG(
+        "ponte__mark_version",
+        params=form(models, mark=mark),
+        **platform_settings(description="Mark a version: bad, or usable with other libraries"),
+    ) as dag:
+        MarkVersionOperator(task_id="mark_version", model=MODEL)
+    return dag
+
+
+def publish_dag(models: list[str]) -> DAG:
+    """Return the DAG that shows a batch although a guard has tripped."""
+    with DAG(
+        "ponte__publish_batch",
+        params=form(models, about="batch_id"),
+        **platform_settings(description="Publish a batch that a guard rejected; see ponte.guard_result"),
+    ) as dag:
+        prepare = PreparePublicationOperator(task_id="prepare", model=MODEL)
+        publish = PublishBatchOperator(task_id="publish_batch", model=MODEL)
+        chain(prepare, publish, CleanUpOperator(task_id="clean_up", model=MODEL))
+    return dag
+
+
+names = [folder.name for folder in find_folders(models_root()) if isinstance(folder, ModelFolder)]
+if names:  # a form needs something to choose from
+    dags = {dag.dag_id: dag for dag in (promote_dag(names), rollback_dag(names), mark_dag(names), publish_dag(names))}
+    globals().update(dags)

@@ -1,0 +1,244 @@
+"""The life of a batch: claimed, frozen, checked, scored, staged; or rejected, or failed.
+
+Every step finds its batch by id and asks `require` whether it is still due, so each can run twice and a run that lost
+its window stops at the next step instead of the last.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import sqlalchemy as sa
+
+from ponte.errors import BatchRejected, Fenced, PonteError
+from ponte.model.windows import Window
+from ponte.storage.database import DATA_SCHEMA, Database, insert_row, lock_decisions
+from ponte.versions.signature import Column
+
+Status = Literal["freezing", "frozen", "checked", "scored", "staged", "rejected", "failed"]
+#: How the reason begins why a guard rejected a complete batch.
+TRIPPED = "a guard has tripped: "
+_ORDER: tuple[Status, ...] = ("freezing", "frozen", "checked", "scored", "staged")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """A row of `ponte.batch`."""
+
+    batch_id: int
+    model: str
+    window_start: dt.date
+    window_end: dt.date
+    as_of: dt.datetime
+    run_id: str
+    epoch: int
+    version: int
+    #: True when the version may have learned from what happened after as_of.
+    hindsight: bool
+    status: Status
+    why: str | None
+    columns: tuple[Column, ...] | None
+    frozen_table: str | None
+    prediction_table: str | None
+    row_count: int | None
+    page_count: int | None
+
+    @property
+    def place(self) -> str:
+        """Where an error happened, for its message."""
+        return f"model {self.model}, window [{self.window_start}, {self.window_end}), batch {self.batch_id}"
+
+    @property
+    def window(self) -> Window:
+        return Window(start=self.window_start, end=self.window_end, as_of=self.as_of)
+
+    def reached(self, status: Status) -> bool:
+        """Tell whether the batch has got as far as `status`."""
+        return self.status in _ORDER and _ORDER.index(self.status) >= _ORDER.index(status)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pin:
+    """The version that a batch is scored with, and why."""
+
+    version: int
+    reason: str
+    hindsight: bool
+
+
+def claim(db: Database, model: str, window: Window, *, run_id: str, choose: Callable[[], Pin]) -> Batch:
+    """Return the batch of this run and window; a new one gets the next epoch and pins the version of `choose`.
+
+    The claim fences off every older run of the window: their unfinished batches become `failed`, and none of them can
+    publish any more. A retry of the same run finds its batch and claims nothing. `choose` is called while the window is
+    held, so no rollback can come between the choice and the claim; when it raises, nothing was claimed.
+    """
+    values: dict[str, object] = {**window.parameters(), "model": model, "run_id": run_id}
+    with db.begin() as connection:
+        lock_decisions(connection, model)
+        # The row lock of the claim makes two copies of one run take turns.
+        epoch = take_over(connection, model, window.start, run_id=run_id)
+        known = _select(connection, "model = :model AND window_start = :window_start AND run_id = :run_id", values)
+        if known is not None:
+            connection.rollback()
+            return known
+        pin = choose()
+        pinned = {"version": pin.version, "version_reason": pin.reason, "hindsight": pin.hindsight}
+        batch_id = insert_row(connection, "ponte.batch", {**values, **pinned, "epoch": epoch}, returning="batch_id")
+        names = {
+            "batch_id": batch_id,
+            "frozen": f"{model}__frozen_{batch_id}",
+            "predictions": f"{model}__prediction_{batch_id}",
+        }
+        connection.execute(
+            sa.text(
+                "UPDATE ponte.batch SET frozen_table = :frozen, prediction_table = :predictions "
+                "WHERE batch_id = :batch_id"
+            ),
+            names,
+        )
+        batch = _select(connection, "batch_id = :batch_id", {"batch_id": batch_id})
+        assert batch is not None
+        return batch
+
+
+def take_over(connection: sa.Connection, model: str, window_start: dt.date, *, run_id: str) -> int:
+    """Give the window to a run, in the caller's transaction; return the epoch. Older runs can no longer publish.
+
+    Their batches that nobody ever saw become `failed`.
+    """
+    values = {"model": model, "window_start": window_start, "run_id": run_id}
+    epoch = connection.execute(
+        sa.text(
+            "INSERT INTO ponte.claim AS c (model, window_start, epoch, run_id) "
+            "VALUES (:model, :window_start, 1, :run_id) ON CONFLICT (model, window_start) "
+            "DO UPDATE SET epoch = c.epoch + 1, run_id = excluded.run_id, at = now() RETURNING epoch"
+        ),
+        values,
+    ).scalar_one()
+    connection.execute(
+        sa.text(
+            # A step of an older run may hold its batch for long: it is passed over, and the fence stops it later.
+            "UPDATE ponte.batch SET status = 'failed', why = 'superseded by run ' || :run_id "
+            "WHERE batch_id IN (SELECT batch_id FROM ponte.batch b "
+            "WHERE model = :model AND window_start = :window_start AND run_id <> :run_id "
+            "AND status NOT IN ('rejected', 'failed') "
+            "AND NOT EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id) "
+            "FOR UPDATE SKIP LOCKED)"
+        ),
+        values,
+    )
+    return int(epoch)
+
+
+def get_batch(db: Database, batch_id: int) -> Batch:
+    """Return the batch; raises PonteError when there is none."""
+    with db.begin() as connection:
+        return read_batch(connection, batch_id)
+
+
+def read_batch(connection: sa.Connection, batch_id: int) -> Batch:
+    """Return the batch as this transaction sees it, without a lock."""
+    batch = _select(connection, "batch_id = :batch_id", {"batch_id": batch_id})
+    if batch is None:
+        raise PonteError("no such batch", where="ponte.batch", got=str(batch_id))
+    return batch
+
+
+def lock(connection: sa.Connection, batch_id: int) -> Batch:
+    """Return the batch with its row locked: steps of two copies of one run take turns."""
+    # NO KEY: whoever only refers to the batch, as an event that replaces it does, has not to wait.
+    connection.execute(sa.text("SELECT FROM ponte.batch WHERE batch_id = :id FOR NO KEY UPDATE"), {"id": batch_id})
+    return read_batch(connection, batch_id)
+
+
+def require(batch: Batch, status: Status) -> None:
+    """Raise unless the batch has got as far as `status`: Fenced, BatchRejected, or PonteError for a step too early."""
+    if batch.status == "failed":
+        raise Fenced("the batch is over", where=batch.place, got=batch.why or "", fix="look at the run that took over")
+    if batch.status == "rejected":
+        fix = "mend the source or the rule, then clear freeze_batch, or trigger a new run: both freeze the rows anew"
+        if (batch.why or "").startswith(TRIPPED):
+            fix = f"to publish it all the same, trigger ponte__publish_batch with a reason; otherwise {fix}"
+        raise BatchRejected("the batch was rejected", where=batch.place, got=batch.why or "", fix=fix)
+    if not batch.reached(status):
+        raise PonteError("a step came too early", where=batch.place, got=batch.status, expected=status)
+
+
+def advance(connection: sa.Connection, batch_id: int, status: Status) -> None:
+    """Set the status, in the caller's transaction."""
+    connection.execute(
+        sa.text("UPDATE ponte.batch SET status = :status WHERE batch_id = :id"), {"status": status, "id": batch_id}
+    )
+
+
+def mark_rejected(connection: sa.Connection, batch_id: int, why: str, *, at: Status) -> None:
+    """Mark the batch rejected if it still has the status `at`, in the caller's transaction."""
+    connection.execute(
+        sa.text("UPDATE ponte.batch SET status = 'rejected', why = :why WHERE batch_id = :id AND status = :at"),
+        {"why": why, "id": batch_id, "at": at},
+    )
+
+
+def accept(connection: sa.Connection, batch_id: int) -> None:
+    """Let a batch that a guard rejected be staged after all, in the caller's transaction."""
+    connection.execute(
+        sa.text("UPDATE ponte.batch SET status = 'staged', why = NULL WHERE batch_id = :id AND status = 'rejected'"),
+        {"id": batch_id},
+    )
+
+
+def reject(db: Database, batch: Batch, why: str, *, at: Status = "frozen") -> BatchRejected:
+    """Mark the batch rejected and return the error to raise. What was published before stays published.
+
+    at : the status in which the caller works; a batch that a twin has brought further is not rejected any more.
+    """
+    with db.begin() as connection:
+        mark_rejected(connection, batch.batch_id, why, at=at)
+    return BatchRejected(
+        "the batch is rejected, nothing was published",
+        where=batch.place,
+        got=why,
+        fix=f"mend the source or the rule, then trigger {batch.model}__score for window_start {batch.window_start}",
+    )
+
+
+def frozen_name(batch: Batch) -> tuple[str, str]:
+    """Return schema and name of the frozen table; raises PonteError when it was cleaned up."""
+    if batch.frozen_table is None:
+        fix = "score the window again: a new run freezes it anew"
+        raise PonteError("the frozen rows were cleaned up", where=batch.place, fix=fix)
+    return DATA_SCHEMA, batch.frozen_table
+
+
+def prediction_name(batch: Batch) -> tuple[str, str]:
+    """Return schema and name of the prediction table; raises PonteError when retention or the janitor dropped it."""
+    if batch.prediction_table is None:
+        fix = "score the window again, or plan the rollback anew; ponte.retention_event says what retention dropped"
+        raise PonteError("the predictions of this batch are gone", where=batch.place, fix=fix)
+    return DATA_SCHEMA, batch.prediction_table
+
+
+def store_columns(connection: sa.Connection, batch_id: int, columns: tuple[Column, ...]) -> None:
+    """Record the columns of the frozen table, in the caller's transaction."""
+    connection.execute(
+        sa.text("UPDATE ponte.batch SET columns = :columns WHERE batch_id = :id"),
+        {"columns": json.dumps([c.as_json() for c in columns]), "id": batch_id},
+    )
+
+
+def _select(connection: sa.Connection, condition: str, parameters: dict[str, object]) -> Batch | None:
+    names = ", ".join(Batch.__dataclass_fields__)
+    row = (
+        connection.execute(sa.text(f"SELECT {names} FROM ponte.batch WHERE {condition}"), parameters)
+        .mappings()
+        .one_or_none()
+    )
+    if row is None:
+        return None
+    columns = row["columns"]
+    return Batch(**{**row, "columns": None if columns is None else tuple(Column(**c) for c in columns)})

@@ -1,0 +1,1 @@
+"""Who says so: the gate, people, and the way back."""

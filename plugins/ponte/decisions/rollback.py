@@ -1,0 +1,329 @@
+"""The way back: the champion alias and what people see of chosen windows move together, in one audited action.
+
+For a window that the version scored before, its kept batch is shown again; for any other the version scores it anew,
+unseen, before anything moves. Undoing a rollback is a rollback.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ponte.batches import freezing
+from ponte.batches import lifecycle as batches
+from ponte.batches.lifecycle import Batch
+from ponte.checks import sorting
+from ponte.decisions.promotion import append_mark, require_not_bad
+from ponte.errors import AliasMoved, Fenced, NoChampion
+from ponte.model.folders import ModelFolder
+from ponte.model.windows import Window, require_past, window_starting
+from ponte.publishing import staging as publishing
+from ponte.publishing.staging import LOCK_TIMEOUT, show
+from ponte.scoring import shards as scoring
+from ponte.storage.artifacts import ArtifactStore
+from ponte.storage.database import Database, insert_row, limit_lock_waits, with_lock_retries
+from ponte.versions import registry
+from ponte.versions.choice import choose_named
+from ponte.versions.loading import load_registered
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a rollback will do, as JSON between tasks: nothing has moved yet."""
+
+    model: str
+    from_version: int
+    to_version: int
+    #: The alias event that the plan was made under; the rollback is refused when there is a newer one.
+    event_id: int
+    #: Windows with a batch of the version that people have seen before: first day → batch.
+    kept: Mapping[str, int]
+    #: First days of the windows that the version has to score anew.
+    rescore: Sequence[str]
+    #: Whether all windows that people see from the version left are meant.
+    every_window: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rollback:
+    """A row of `ponte.rollback`."""
+
+    rollback_id: int
+    from_version: int
+    to_version: int
+    alias_event_id: int | None
+    #: Entries of {window_start, batch_id, previous_batch_id, rescored}.
+    windows: list[dict[str, Any]]
+
+
+def plan_rollback(
+    db: Database,
+    store: ArtifactStore,
+    folder: ModelFolder,
+    version: int,
+    *,
+    windows: Sequence[dt.date],
+    every_window: bool,
+    allow_bad: bool,
+    allow_hindsight: bool,
+    now: dt.datetime,
+) -> Plan:
+    """Return what going back to `version` means; refuse early what could not be done.
+
+    windows : first days; with `every_window` also all windows that people now see from the present champion. A window
+    whose as_of is still to come at `now` is refused. Raises PonteError for an unknown version, VersionMarkedBad,
+    ArtifactRefused when its files are damaged, NoChampion, WindowError, HindsightRefused.
+    """
+    target = registry.get_version(db, folder.name, version)
+    alias = registry.current_alias(db, folder.name)
+    if alias is None:
+        fix = f"trigger {folder.name}__train, or make a version champion with ponte__promote"
+        raise NoChampion("there is nothing to roll back from", where=f"model {folder.name}", fix=fix)
+    with db.begin() as connection:
+        if not allow_bad:
+            require_not_bad(connection, folder.name, version)
+        wanted = {window_starting(folder.spec.window, day) for day in windows}
+        if every_window:
+            shown = _shown_windows(connection, folder.name, alias.version)
+            wanted |= {window_starting(folder.spec.window, day) for day in shown}
+        kept = {w: _kept_batch(connection, folder.name, version, w, allow_hindsight) for w in sorted(wanted)}
+    for window in kept:
+        require_past(window.as_of, now, f"window {window}")
+    load_registered(db, store, target)
+    for window, batch_id in kept.items():
+        if batch_id is None:
+            choose_named(target, window, allow_hindsight=allow_hindsight)
+    return Plan(
+        model=folder.name,
+        from_version=alias.version,
+        to_version=version,
+        event_id=alias.event_id,
+        kept={str(w.start): batch_id for w, batch_id in kept.items() if batch_id is not None},
+        rescore=[str(w.start) for w, batch_id in kept.items() if batch_id is None],
+        every_window=every_window,
+    )
+
+
+def _shown_windows(connection: sa.Connection, model: str, version: int) -> list[dt.date]:
+    query = sa.text(
+        "SELECT p.window_start FROM ponte.published p JOIN ponte.batch b USING (batch_id) "
+        "WHERE p.model = :model AND b.version = :version"
+    )
+    return list(connection.execute(query, {"model": model, "version": version}).scalars())
+
+
+def _kept_batch(
+    connection: sa.Connection, model: str, version: int, window: Window, allow_hindsight: bool
+) -> int | None:
+    """Return the newest batch of the version for the window that people have seen and whose rows are still there."""
+    query = sa.text(
+        "SELECT b.batch_id FROM ponte.batch b WHERE b.model = :model AND b.version = :version "
+        "AND b.window_start = :start AND b.window_end = :end AND b.status = 'staged' "
+        "AND (:allow_hindsight OR NOT b.hindsight) "
+        "AND EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id) "
+        "AND CASE WHEN b.prediction_table IS NOT NULL "  # retention drops the table and the name
+        "THEN to_regclass(format('ponte_data.%I', b.prediction_table)) IS NOT NULL END "
+        "ORDER BY b.batch_id DESC LIMIT 1"
+    )
+    values = {
+        "model": model,
+        "version": version,
+        "start": window.start,
+        "end": window.end,
+        "allow_hindsight": allow_hindsight,
+    }
+    found: int | None = connection.execute(query, values).scalar_one_or_none()
+    return found
+
+
+def stage_window(
+    db: Database,
+    store: ArtifactStore,
+    folder: ModelFolder,
+    version: int,
+    window_start: dt.date,
+    *,
+    run_id: str,
+    now: dt.datetime,
+    allow_hindsight: bool,
+) -> Batch:
+    """Freeze, check and score a window with the named version, and leave it staged: people do not see it yet.
+
+    Can be repeated: every step finds what its run has done before.
+    """
+    window = window_starting(folder.spec.window, window_start)
+    named = registry.get_version(db, folder.name, version)
+    batch = freezing.freeze_batch(
+        db, folder, window, run_id=run_id, now=now, allow_hindsight=allow_hindsight, named=named
+    )
+    sorting.check_batch(db, folder, batch.batch_id)
+    for shard in scoring.plan_shards(db, folder, batch.batch_id):
+        threads = scoring.threads_for(shard, slots=1)
+        scoring.score_shard(db, store, folder, batch.batch_id, shard, now=now, threads=threads)
+    publishing.guard_batch(db, folder, batch.batch_id, enforce=False)
+    return batches.get_batch(db, batch.batch_id)
+
+
+def roll_back(
+    db: Database,
+    plan: Plan,
+    *,
+    run_id: str,
+    actor: str,
+    reason: str,
+    mark_bad: bool = False,
+    allow_bad: bool = False,
+) -> Rollback:
+    """Move the alias and all planned windows in one transaction; a repetition by the same run changes nothing.
+
+    mark_bad : also mark the version left. Raises AliasMoved when the champion is no longer the one that was planned
+    with, Fenced when a newer run took a window that was scored anew, VersionMarkedBad when the version was marked
+    meanwhile.
+    """
+    return with_lock_retries(
+        lambda: _roll_back(db, plan, run_id=run_id, actor=actor, reason=reason, mark_bad=mark_bad, allow_bad=allow_bad)
+    )
+
+
+def _roll_back(
+    db: Database, plan: Plan, *, run_id: str, actor: str, reason: str, mark_bad: bool, allow_bad: bool
+) -> Rollback:
+    with db.begin() as connection:
+        limit_lock_waits(connection, LOCK_TIMEOUT)
+        current = registry.lock_alias(connection, plan.model)
+        done = _done(connection, plan.model, run_id)
+        if done is not None:
+            return done
+        if current is None or current.event_id != plan.event_id:
+            raise AliasMoved(
+                "the champion was moved since this rollback was planned",
+                where=f"model {plan.model}",
+                got=f"version {current.version if current else None}",
+                expected=f"version {plan.from_version}",
+                fix="look at ponte.alias_event and start a new rollback",
+            )
+        if not allow_bad:
+            require_not_bad(connection, plan.model, plan.to_version)
+        if plan.every_window and plan.from_version != plan.to_version:
+            _require_none_new(connection, plan, run_id)
+        staged = _take_windows(connection, plan, run_id)
+        moved = None
+        if current.version != plan.to_version:
+            moved = registry.append_move(
+                connection,
+                plan.model,
+                plan.to_version,
+                expected=current,
+                actor=actor,
+                reason=reason,
+                evidence={"rollback_run": run_id},
+            ).event_id
+        rollback = _record(connection, plan, staged, moved, run_id=run_id, actor=actor, reason=reason)
+        for batch, epoch in staged:
+            show(connection, batch, epoch=epoch, actor=actor, reason=reason, rollback_id=rollback.rollback_id)
+        if mark_bad and plan.from_version != plan.to_version:
+            mark = {"model": plan.model, "version": plan.from_version, "mark": "bad"}
+            append_mark(connection, {**mark, "run_id": run_id, "actor": actor, "reason": reason})
+        return rollback
+
+
+def _require_none_new(connection: sa.Connection, plan: Plan, run_id: str) -> None:
+    """Raise Fenced when people see a window from the version left that was not planned; fence off those under way."""
+    shown = {str(day) for day in _shown_windows(connection, plan.model, plan.from_version)}
+    late = sorted(shown - {*plan.kept, *plan.rescore})
+    if late:
+        raise Fenced(
+            "windows were published since this rollback was planned; nothing was moved",
+            where=f"model {plan.model}, version {plan.from_version}",
+            got=", ".join(late),
+            fix="start a new rollback",
+        )
+    under_way = sa.text(
+        "SELECT b.window_start FROM ponte.batch b JOIN ponte.claim c USING (model, window_start, epoch) "
+        "WHERE b.model = :model AND b.version = :version AND b.status NOT IN ('rejected', 'failed') "
+        "AND NOT EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id) ORDER BY 1"
+    )
+    for day in connection.execute(under_way, {"model": plan.model, "version": plan.from_version}).scalars().all():
+        if str(day) not in plan.kept and str(day) not in plan.rescore:
+            batches.take_over(connection, plan.model, day, run_id=run_id)
+
+
+def _take_windows(connection: sa.Connection, plan: Plan, run_id: str) -> list[tuple[Batch, int]]:
+    """Return the batch to show per window with the epoch to show it under, holding the fence of each, oldest first."""
+    staged = []
+    for day in sorted([*plan.kept, *plan.rescore]):
+        window_start = dt.date.fromisoformat(day)
+        if day in plan.kept:
+            epoch = batches.take_over(connection, plan.model, window_start, run_id=run_id)
+            batch = batches.lock(connection, plan.kept[day])
+        else:
+            query = sa.text(
+                "SELECT c.epoch, b.batch_id FROM ponte.claim c LEFT JOIN ponte.batch b ON b.model = c.model "
+                "AND b.window_start = c.window_start AND b.epoch = c.epoch AND b.run_id = :run_id "
+                "WHERE c.model = :model AND c.window_start = :window FOR UPDATE OF c"
+            )
+            values = {"model": plan.model, "window": window_start, "run_id": run_id}
+            epoch, batch_id = connection.execute(query, values).one_or_none() or (0, None)
+            if batch_id is None:
+                raise Fenced(
+                    "this rollback has not scored a window, or a newer run took it; nothing was moved",
+                    where=f"model {plan.model}, window {day}",
+                    fix="clear all of score_window with what follows it; after a newer run start a new rollback",
+                )
+            batch = batches.lock(connection, batch_id)
+        batches.require(batch, "staged")
+        staged.append((batch, epoch))
+    return staged
+
+
+def _record(
+    connection: sa.Connection,
+    plan: Plan,
+    staged: Sequence[tuple[Batch, int]],
+    alias_event_id: int | None,
+    *,
+    run_id: str,
+    actor: str,
+    reason: str,
+) -> Rollback:
+    query = sa.text("SELECT batch_id FROM ponte.published WHERE model = :model AND window_start = :window")
+    windows = []
+    for batch, _ in staged:
+        values = {"model": plan.model, "window": batch.window_start}
+        windows.append(
+            {
+                "window_start": str(batch.window_start),
+                "batch_id": batch.batch_id,
+                "previous_batch_id": connection.execute(query, values).scalar_one_or_none(),
+                "rescored": str(batch.window_start) in plan.rescore,
+            }
+        )
+    row = {
+        "model": plan.model,
+        "run_id": run_id,
+        "from_version": plan.from_version,
+        "to_version": plan.to_version,
+        "alias_event_id": alias_event_id,
+        "windows": json.dumps(windows),
+        "actor": actor,
+        "reason": reason,
+    }
+    return Rollback(
+        rollback_id=insert_row(connection, "ponte.rollback", row, returning="rollback_id"),
+        from_version=plan.from_version,
+        to_version=plan.to_version,
+        alias_event_id=alias_event_id,
+        windows=windows,
+    )
+
+
+def _done(connection: sa.Connection, model: str, run_id: str) -> Rollback | None:
+    names = ", ".join(Rollback.__dataclass_fields__)
+    query = sa.text(f"SELECT {names} FROM ponte.rollback WHERE model = :model AND run_id = :run_id")
+    row = connection.execute(query, {"model": model, "run_id": run_id}).mappings().one_or_none()
+    return None if row is None else Rollback(**row)

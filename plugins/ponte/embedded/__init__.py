@@ -1,0 +1,1 @@
+"""The PostgreSQL that comes as a wheel, as an ordinary process."""

@@ -1,0 +1,1 @@
+"""The contract with an author: one module per part of the model folder."""

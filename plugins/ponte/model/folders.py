@@ -1,0 +1,118 @@
+"""Find the model folders. One folder is one model; a broken folder never hides the others."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ponte.errors import ModelFolderError, Problem, did_you_mean
+from ponte.model.spec import MODEL_NAME, ModelSpec
+from ponte.model.toml import parse_spec
+
+#: The whole contract with an author. All but the card decide what a version is.
+CODE_FILES = ("model.toml", "features.sql", "labels.sql", "estimator.py")
+CARD = "README.md"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelFolder:
+    """A model folder that keeps the contract as far as files and `model.toml` can tell."""
+
+    name: str
+    path: Path
+    spec: ModelSpec
+    #: The model card, Markdown.
+    card: str
+
+    def text(self, file: str) -> str:
+        """Return the text of one of CODE_FILES."""
+        return (self.path / file).read_text(encoding="utf-8")
+
+    def digest(self) -> str:
+        """Return the SHA-256 (hex) over names and bytes of CODE_FILES; the card does not count."""
+        total = hashlib.sha256()
+        for file in CODE_FILES:
+            content = (self.path / file).read_bytes()
+            total.update(f"{file}\0{len(content)}\0".encode() + content)
+        return total.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BrokenFolder:
+    """A model folder whose DAGs can only tell what is wrong with it."""
+
+    name: str
+    path: Path
+    error: ModelFolderError
+
+
+def models_root() -> Path:
+    """Return the folder that holds the model folders: `$PONTE_MODELS`, else `include/models` of this checkout.
+
+    Operators and DAG files share this one rule, so that what was parsed is what is run.
+    """
+    configured = os.environ.get("PONTE_MODELS")
+    return Path(configured) if configured else Path(__file__).parents[3] / "include" / "models"
+
+
+def find_folders(root: Path) -> list[ModelFolder | BrokenFolder]:
+    """Return every model folder below `root`, sorted by name; names starting with `_` or `.` are not models."""
+    found: list[ModelFolder | BrokenFolder] = []
+    for path in sorted(p for p in root.iterdir() if p.is_dir() and p.name[0] not in "_."):
+        try:
+            found.append(load_folder(path))
+        except ModelFolderError as error:
+            found.append(BrokenFolder(name=path.name, path=path, error=error))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one folder, the others go on
+            what = f"cannot be read: {type(error).__name__}: {str(error)[:300]}"
+            broken = ModelFolderError(path.name, [Problem(file=".", what=what)])
+            found.append(BrokenFolder(name=path.name, path=path, error=broken))
+    return found
+
+
+def load_folder(path: Path) -> ModelFolder:
+    """Return the folder at `path`; raises ModelFolderError with all problems of its files and `model.toml`."""
+    problems = _name_problems(path.name)
+    texts: dict[str, str] = {}
+    for file in (*CODE_FILES, CARD):
+        try:
+            texts[file] = (path / file).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            problems.append(Problem(file=file, what="is missing", fix="add it; see docs/reference/model-folder.md"))
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(Problem(file=file, what=f"cannot be read as UTF-8 text: {error}"))
+        else:
+            if not texts[file].strip():
+                problems.append(Problem(file=file, what="is empty"))
+    spec = None
+    if "model.toml" in texts:
+        try:
+            spec = parse_spec(texts["model.toml"], model=path.name)
+        except ModelFolderError as error:
+            problems.extend(error.problems)
+    if problems or spec is None:
+        raise ModelFolderError(path.name, problems)
+    return ModelFolder(name=path.name, path=path, spec=spec, card=texts[CARD])
+
+
+def _name_problems(name: str) -> list[Problem]:
+    problems = []
+    if not MODEL_NAME.fullmatch(name):
+        fix = f"rename it to match {MODEL_NAME.pattern}"
+        problems.append(Problem(file=".", what=f"{name!r} is no model name", fix=fix))
+    if name.endswith("_latest"):
+        what = f"{name!r} would take the name of the view predictions.{name} of another model"
+        problems.append(Problem(file=".", what=what, fix="choose a name that does not end in _latest"))
+    return problems
+
+
+def get_folder(root: Path, name: str) -> ModelFolder:
+    """Return the folder of model `name`; raises ModelFolderError when it is broken or not there."""
+    if not (root / name).is_dir():
+        known = [folder.name for folder in find_folders(root)] if root.is_dir() else []
+        raise ModelFolderError(
+            name, [Problem(file=str(root / name), what="no such folder", fix=did_you_mean(name, known))]
+        )
+    return load_folder(root / name)

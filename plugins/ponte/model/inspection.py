@@ -1,0 +1,258 @@
+"""Hold a model folder against the database and scikit-learn: every breach of the contract, in one message.
+
+`make check-models` does so for all folders; every run does it first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from ponte.errors import ModelFolderError, PonteError, Problem, did_you_mean
+from ponte.model import estimator as estimators
+from ponte.model import windows
+from ponte.model.expectations import build_expectations, named_columns
+from ponte.model.folders import BrokenFolder, ModelFolder, find_folders, models_root
+from ponte.model.queries import AuthorQuery, columns_of
+from ponte.model.spec import COLUMN_NAME, RESERVED_COLUMNS
+from ponte.storage.database import Database, is_transient
+from ponte.versions.signature import FAMILIES, KEY_FAMILIES, Column, Family
+
+#: PostgreSQL takes up to 1 600 columns; the key, and what Ponte adds, need a few.
+MAX_COLUMNS = 1_500
+_LABEL_FAMILIES: dict[str, frozenset[Family]] = {
+    "binary": frozenset({"integer", "boolean", "text"}),
+    "multiclass": frozenset({"integer", "text"}),
+    "regression": frozenset({"integer", "number"}),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureColumns:
+    """What features.sql returns."""
+
+    key: tuple[Column, ...]
+    features: tuple[Column, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FolderColumns(FeatureColumns):
+    """What the two queries of a model folder return."""
+
+    label: Family
+    #: Whether labels.sql also returns `labelled_at`.
+    has_labelled_at: bool
+
+
+def inspect_features(db: Database, folder: ModelFolder, text: str) -> FeatureColumns:
+    """Return the columns of `text`, the features.sql of the folder or of one of its versions.
+
+    All that scoring needs of a folder: it sees neither labels.sql nor estimator.py. Raises ModelFolderError with all
+    problems. Does not run the query and writes nothing.
+    """
+    problems: list[Problem] = []
+    columns = _columns(db, folder, "features.sql", text, problems)
+    if columns is not None:
+        problems += _feature_problems(folder, columns)
+    if problems or columns is None:
+        raise ModelFolderError(folder.name, problems)
+    return _feature_columns(folder, columns)
+
+
+def inspect_folder(db: Database, folder: ModelFolder) -> FolderColumns:
+    """Return the columns of both queries, after building the estimator and the expectations once.
+
+    Raises ModelFolderError with all problems. Does not run the queries and writes nothing.
+    """
+    problems: list[Problem] = []
+    features = _columns(db, folder, "features.sql", folder.text("features.sql"), problems)
+    labels = _columns(db, folder, "labels.sql", folder.text("labels.sql"), problems)
+    if features is not None:
+        problems += _feature_problems(folder, features)
+    if labels is not None:
+        problems += _label_problems(folder, labels, features or [])
+    for part in (_build_estimator, build_expectations):
+        try:
+            part(folder)
+        except ModelFolderError as error:
+            problems += error.problems
+    if problems or features is None or labels is None:
+        raise ModelFolderError(folder.name, problems)
+    columns = _feature_columns(folder, features)
+    label = next(family for name, _, family in labels if name == "label")
+    assert label is not None
+    return FolderColumns(
+        key=columns.key,
+        features=columns.features,
+        label=label,
+        has_labelled_at=any(name == "labelled_at" for name, _, _ in labels),
+    )
+
+
+def _feature_columns(folder: ModelFolder, columns: list[tuple[str, str, Family | None]]) -> FeatureColumns:
+    families = {name: family for name, _, family in columns if family is not None}
+    return FeatureColumns(
+        key=tuple(Column(name=name, family=families[name]) for name in folder.spec.key),
+        features=tuple(Column(name=n, family=f) for n, f in families.items() if n not in folder.spec.key),
+    )
+
+
+def _columns(
+    db: Database, folder: ModelFolder, file: str, text: str, problems: list[Problem]
+) -> list[tuple[str, str, Family | None]] | None:
+    query = AuthorQuery(file, text)
+    # Any window will do: the query is parsed and planned, not run.
+    parameters = windows.window_of_tick(folder.spec.window, windows.midnight(dt.date(2000, 1, 3))).parameters()
+    found = query.problems()
+    if found:
+        problems += found
+        return None
+    try:
+        with db.read_only() as connection:
+            return columns_of(connection, query, parameters)
+    except sa.exc.DBAPIError as error:
+        if is_transient(error):
+            raise  # the database is away; that says nothing about the folder
+        said = str(error.orig).strip().replace("\n", " ")
+        fix = "one SELECT that returns the key and the columns; run it in `make psql` with values for its parameters"
+        problems.append(Problem(file=query.file, what=f"PostgreSQL refuses the query: {said}", fix=fix))
+        return None
+
+
+def _feature_problems(folder: ModelFolder, columns: list[tuple[str, str, Family | None]]) -> list[Problem]:
+    names = [name for name, _, _ in columns]
+    found = [
+        Problem(
+            file="model.toml", field="key", what=f"features.sql returns no column {key!r}", fix=did_you_mean(key, names)
+        )
+        for key in folder.spec.key
+        if key not in names
+    ]
+    for position, check in enumerate(folder.spec.checks):
+        found += [
+            Problem(
+                file="model.toml",
+                field=f"checks.{position}.{argument}",
+                what=f"features.sql returns no column {column!r}",
+                fix=did_you_mean(column, names),
+            )
+            for argument, column in named_columns(check)
+            if column not in names
+        ]
+    found += [
+        Problem(file="model.toml", field=field, what=f"no column {column!r}", fix=did_you_mean(column, known))
+        for field, column, known in _named_in_spec(folder, names)
+        if column not in known
+    ]
+    if len(names) > MAX_COLUMNS:
+        found.append(
+            Problem(file="features.sql", what=f"returns {len(names)} columns, at most {MAX_COLUMNS} are possible")
+        )
+    if not set(names) - set(folder.spec.key):
+        found.append(Problem(file="features.sql", what="returns no feature beside the key"))
+    twice = sorted({name for name in names if names.count(name) > 1})
+    found += [
+        Problem(file="features.sql", field=n, what="is returned twice", fix="name it once, with AS") for n in twice
+    ]
+    for name, kind, family in columns:
+        if name == folder.spec.guard.freshness_column and family not in ("date", "timestamp"):
+            what = f"column {name!r} has type {kind}"
+            fix = "name a date or a timestamp"
+            found.append(Problem(file="model.toml", field="guard.freshness_column", what=what, fix=fix))
+        if name in RESERVED_COLUMNS:
+            found.append(Problem(file="features.sql", field=name, what="is a reserved name", fix="rename it with AS"))
+        if not COLUMN_NAME.fullmatch(name):
+            fix = "use a-z, 0-9 and _, with AS"
+            found.append(Problem(file="features.sql", field=name, what="is no plain column name", fix=fix))
+        allowed = KEY_FAMILIES if name in folder.spec.key else frozenset(FAMILIES.values())
+        if family not in allowed:
+            what = f"has type {kind}" + (", which a key cannot have" if family else "")
+            found.append(Problem(file="features.sql", field=name, what=what, fix=_cast_hint(allowed)))
+    return found
+
+
+def _named_in_spec(folder: ModelFolder, names: list[str]) -> list[tuple[str, str, list[str]]]:
+    """Return (field of model.toml, the column it names, the columns it may name)."""
+    evaluation = folder.spec.evaluation
+    features = [name for name in names if name not in folder.spec.key]
+    found = [("evaluation.slices", column, names) for column in evaluation.slices]
+    found += [("gate.leakage_allowed", column, features) for column in folder.spec.gate.leakage_allowed]
+    if folder.spec.guard.freshness_column is not None:
+        found.append(("guard.freshness_column", folder.spec.guard.freshness_column, names))
+    if evaluation.baseline_by is not None:
+        found.append(("evaluation.baseline_by", evaluation.baseline_by, names))
+    if evaluation.resample_by is not None:
+        found.append(("evaluation.resample_by", evaluation.resample_by, [*names, "window_start"]))
+    return found
+
+
+def _label_problems(
+    folder: ModelFolder,
+    columns: list[tuple[str, str, Family | None]],
+    features: list[tuple[str, str, Family | None]],
+) -> list[Problem]:
+    kinds = {name: (kind, family) for name, kind, family in columns}
+    feature_families = {name: family for name, _, family in features}
+    found = []
+    for key in folder.spec.key:
+        if key not in kinds:
+            fix = did_you_mean(key, kinds)
+            found.append(Problem(file="labels.sql", field=key, what="the key column is not returned", fix=fix))
+        elif key in feature_families and kinds[key][1] != feature_families[key]:
+            what = f"is {kinds[key][1]} here and {feature_families[key]} in features.sql"
+            found.append(Problem(file="labels.sql", field=key, what=what, fix="cast one of them"))
+    allowed = _LABEL_FAMILIES[folder.spec.task]
+    if "label" not in kinds:
+        fix = f"name the outcome with AS label; it returns: {', '.join(kinds)}"
+        found.append(Problem(file="labels.sql", field="label", what="is not returned", fix=fix))
+    elif kinds["label"][1] not in allowed:
+        what = f"has type {kinds['label'][0]}, which task {folder.spec.task!r} cannot have"
+        found.append(Problem(file="labels.sql", field="label", what=what, fix=_cast_hint(allowed)))
+    if "labelled_at" in kinds and kinds["labelled_at"][0] != "timestamptz":
+        what = f"has type {kinds['labelled_at'][0]}"
+        found.append(Problem(file="labels.sql", field="labelled_at", what=what, fix="cast it to timestamptz"))
+    return found
+
+
+def _cast_hint(families: frozenset[Family]) -> str:
+    return f"cast it to one of: {', '.join(sorted(kind for kind, family in FAMILIES.items() if family in families))}"
+
+
+def _build_estimator(folder: ModelFolder) -> None:
+    estimators.load_suitable(folder.text(estimators.FILE), model=folder.name, spec=folder.spec)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Inspect model folders, print what is wrong with each, return the number of broken ones."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ponte.model.inspection",
+        description="Hold model folders against the database and scikit-learn; print every breach of the contract.",
+    )
+    parser.add_argument("models", nargs="*", help="model names; all when none is given")
+    parser.add_argument("--database", required=True, help="PostgreSQL URL of the database the SELECTs run on")
+    chosen = parser.parse_args(arguments)
+    folders = [f for f in find_folders(models_root()) if not chosen.models or f.name in chosen.models]
+    unknown = set(chosen.models) - {f.name for f in folders}
+    for name in sorted(unknown):
+        print(f"{name}: no such folder in {models_root()}")
+    broken = len(unknown)
+    for folder in folders:
+        try:
+            if isinstance(folder, BrokenFolder):
+                raise folder.error
+            found = inspect_folder(Database(chosen.database), folder)
+        except PonteError as error:
+            broken += 1
+            print(error)
+        else:
+            print(f"{folder.name}: ok, {len(found.features)} features, label {found.label}")
+    return broken
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""The author's SELECT: named parameters in, a query fit to be wrapped out.
+
+The text is wrapped as `SELECT … FROM (<text>) AS features`, which takes one SELECT and refuses everything else; text
+that would end the wrapping early is refused before it is sent. That guards against accidents. It is no sandbox: an
+author's Python runs in the same task.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import psycopg2
+from sqlparse.lexer import tokenize
+from sqlparse.tokens import Comment, Punctuation, String
+
+from ponte.errors import Problem, did_you_mean
+from ponte.versions.signature import Family, describe
+
+PARAMETERS = ("window_start", "window_end", "as_of")
+
+
+@dataclass(frozen=True)
+class AuthorQuery:
+    """`features.sql` or `labels.sql`."""
+
+    file: str
+    text: str
+
+    @cached_property
+    def _tokens(self) -> list[tuple[Any, str]]:
+        """Tokens as they were written, but for the semicolons at the end."""
+        found = list(tokenize(self.text))  # type: ignore[no-untyped-call]
+        for place in range(len(found) - 1, -1, -1):
+            kind, text = found[place]
+            if kind in Punctuation and text == ";":
+                found[place] = (kind, "")
+            elif text.strip() and kind not in Comment:
+                break
+        return found
+
+    @cached_property
+    def _clause(self) -> sa.TextClause:
+        # A colon in quotes or in a comment starts no parameter: '{"a":1}'.
+        parts = [
+            re.sub(r"(?<!\\):", r"\:", text) if kind in String or kind in Comment else text
+            for kind, text in self._tokens
+        ]
+        # SQLAlchemy sees no parameter in `:as_of::date`, only in `:as_of ::date`.
+        return sa.text(re.sub(r"(?<![:\w\\])(:\w+)(?=::)", r"\1 ", "".join(parts)).strip())
+
+    def problems(self) -> list[Problem]:
+        """Return what keeps the text from being one query with known parameters."""
+        return self._shape_problems() + self._parameter_problems()
+
+    def _shape_problems(self) -> list[Problem]:
+        depth, lowest, statements = 0, 0, 1
+        for kind, text in self._tokens:
+            if kind in Punctuation:
+                depth += (text == "(") - (text == ")")
+                lowest = min(lowest, depth)
+                statements += text == ";"
+        found = []
+        if statements > 1:
+            found.append(Problem(file=self.file, what=f"holds {statements} statements", fix="keep the one SELECT"))
+        if lowest < 0:
+            found.append(Problem(file=self.file, what="closes a parenthesis that it has not opened"))
+        return found
+
+    def _parameter_problems(self) -> list[Problem]:
+        return [
+            Problem(
+                file=self.file,
+                field=f":{name}",
+                what="unknown parameter",
+                fix=f"{did_you_mean(name, PARAMETERS)}; write \\:{name} for a colon that starts no parameter",
+            )
+            for name in sorted(self._clause.compile().params.keys() - set(PARAMETERS))
+        ]
+
+    def sql(self, prefix: str = "") -> str:
+        """Return the query for psycopg2, its parameters named `%(<prefix><name>)s`.
+
+        The prefix keeps apart two queries of one statement that mean different moments by `:as_of`.
+        """
+        dialect = psycopg2.dialect(paramstyle="pyformat")  # type: ignore[no-untyped-call]
+        template: str = self._clause.compile(dialect=dialect).string
+        for name in PARAMETERS:
+            template = template.replace(f"%({name})s", f"%({prefix}{name})s")
+        return template
+
+
+def prefixed(parameters: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the parameters under the names that `AuthorQuery.sql(prefix)` uses."""
+    return {f"{prefix}{name}": value for name, value in parameters.items()}
+
+
+def columns_of(
+    connection: sa.Connection, query: AuthorQuery, parameters: Mapping[str, Any]
+) -> list[tuple[str, str, Family | None]]:
+    """Return (name, PostgreSQL type, family) per result column without running the query (LIMIT 0).
+
+    Raises sqlalchemy.exc.DBAPIError when PostgreSQL does not accept the text.
+    """
+    statement = f"SELECT * FROM (\n{query.sql()}\n) AS features LIMIT 0"
+    result = connection.exec_driver_sql(statement, dict(parameters))
+    assert result.cursor is not None
+    return describe(result.cursor.description or (), connection)

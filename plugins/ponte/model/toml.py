@@ -1,0 +1,167 @@
+"""`model.toml` → `ModelSpec`: every problem is reported at once.
+
+DAG files import this module, so it reads TOML with the standard library.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib.util
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from ponte.errors import ModelFolderError, Problem, did_you_mean
+from ponte.model.spec import COLUMN_NAME, METRICS, ON_DEMAND, RESERVED_COLUMNS, ModelSpec, Schedule
+
+CRON_FIELDS = 5
+
+
+def parse_spec(text: str, *, model: str, file: str = "model.toml") -> ModelSpec:
+    """Return the validated spec.
+
+    Raises ModelFolderError with every problem found: bad TOML, unknown or missing keys, wrong types, unknown
+    expectations, unusable key columns, a gate that does not fit the task.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ModelFolderError(model, [Problem(file=file, what=f"is not valid TOML: {error}")]) from error
+    problems = _expectation_problems(document, file)
+    try:
+        spec = ModelSpec.model_validate(document)
+    except ValidationError as error:
+        raise ModelFolderError(model, [*problems, *(_problem(e, file) for e in error.errors())]) from error
+    problems += _consistency_problems(spec, file)
+    if problems:
+        raise ModelFolderError(model, problems)
+    return spec
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """Return the spec in `path`, the file `model.toml` of a model folder."""
+    return parse_spec(path.read_text(encoding="utf-8"), model=path.parent.name)
+
+
+@cache
+def expectation_names() -> frozenset[str]:
+    """Return Great Expectations' own names, `expect_…`, without importing it (that takes over ten seconds)."""
+    found = importlib.util.find_spec("great_expectations")
+    if found is None or found.origin is None:
+        return frozenset()
+    return frozenset(p.stem for p in (Path(found.origin).parent / "expectations" / "core").glob("expect_*.py"))
+
+
+def _problem(error: Any, file: str) -> Problem:
+    location = [str(part) for part in error["loc"]]
+    field = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        return Problem(file=file, field=field, what="unknown key", fix=did_you_mean(location[-1], _keys(location[:-1])))
+    if error["type"] == "missing":
+        return Problem(file=file, field=field, what="is missing", fix="add it; see docs/reference/model-folder.md")
+    return Problem(file=file, field=field, what=f"{error['msg']}, got {error['input']!r}")
+
+
+def _keys(location: list[str]) -> list[str]:
+    part: Any = ModelSpec
+    for name in location:
+        annotation = part.model_fields[name].annotation
+        part = next((a for a in get_args(annotation) if isinstance(a, type)), annotation)
+    return list(part.model_fields)
+
+
+def _expectation_problems(document: dict[str, Any], file: str) -> list[Problem]:
+    checks = document.get("checks", [])
+    names = [c.get("expectation") if isinstance(c, dict) else None for c in checks] if isinstance(checks, list) else []
+    return [
+        Problem(
+            file=file,
+            field=f"checks.{position}.expectation",
+            what=f"unknown expectation {name!r}",
+            fix=did_you_mean(name, expectation_names()),
+        )
+        for position, name in enumerate(names)
+        if isinstance(name, str) and name not in expectation_names()
+    ]
+
+
+def _consistency_problems(spec: ModelSpec, file: str) -> list[Problem]:
+    def problem(field: str, what: str, fix: str = "") -> Problem:
+        return Problem(file=file, field=field, what=what, fix=fix)
+
+    problems = []
+    for name in spec.key:
+        if not COLUMN_NAME.fullmatch(name):
+            problems.append(problem("key", f"{name!r} is no column name", "use a-z, 0-9 and _, at most 63 characters"))
+        if name in RESERVED_COLUMNS:
+            problems.append(problem("key", f"{name!r} is reserved", "rename the column in the SQL, with AS"))
+    if len(set(spec.key)) < len(spec.key):
+        problems.append(problem("key", f"names a column twice: {list(spec.key)}"))
+    known = METRICS[spec.task]
+    if spec.gate.metric not in known:
+        what = f"unknown metric {spec.gate.metric!r} for task {spec.task!r}"
+        problems.append(problem("gate.metric", what, did_you_mean(spec.gate.metric, known)))
+    else:
+        bound, other = ("minimum", "maximum") if known[spec.gate.metric] else ("maximum", "minimum")
+        if getattr(spec.gate, bound) is None or getattr(spec.gate, other) is not None:
+            better = "higher" if known[spec.gate.metric] else "lower"
+            problems.append(
+                problem("gate", f"{spec.gate.metric} is better when {better}", f"set {bound}, leave out {other}")
+            )
+    return problems + _training_problems(spec, file) + _schedule_problems(spec.schedule, file)
+
+
+def _training_problems(spec: ModelSpec, file: str) -> list[Problem]:
+    training, evaluation, gate, problems = spec.training, spec.evaluation, spec.gate, []
+
+    def problem(field: str, what: str, fix: str = "") -> None:
+        problems.append(Problem(file=file, field=field, what=what, fix=fix))
+
+    fitted = training.calibration != "none" or isinstance(training.threshold, str)
+    if fitted and not training.calibration_windows:
+        fix = "set calibration_windows, at least 1: the parts that fit and that measure must not overlap"
+        problem("training.calibration_windows", "no rows to calibrate or to set the threshold on", fix)
+    if training.calibration_windows and not fitted:
+        problem("training.calibration_windows", "nothing uses them", "set calibration or threshold, or leave it out")
+    if spec.task == "regression" and training.calibration != "none":
+        problem("training.calibration", "a regression has no probabilities", "leave it out")
+    if spec.task != "binary" and training.threshold is not None:
+        problem("training.threshold", f"task {spec.task!r} has no threshold", "leave it out")
+    if spec.task != "regression" and evaluation.quantile is not None:
+        problem("evaluation.quantile", f"task {spec.task!r} predicts no quantile", "leave it out")
+    if gate.metric == "pinball" and evaluation.quantile is None:
+        problem("evaluation.quantile", "the metric pinball needs it", "for example quantile = 0.9")
+    if spec.task == "regression" and gate.calibration_maximum is not None:
+        problem("gate.calibration_maximum", "a regression has no probabilities", "leave it out")
+    if gate.slice_bound is not None and not evaluation.slices:
+        problem("evaluation.slices", "slice_bound needs slices to judge", 'for example slices = ["region"]')
+    return problems
+
+
+def _schedule_problems(schedule: Schedule, file: str) -> list[Problem]:
+    problems = []
+    if schedule.end and schedule.end <= schedule.start:
+        what = f"{schedule.end} is not after start {schedule.start}"
+        problems.append(Problem(file=file, field="schedule.end", what=what))
+    for field, cron in (("schedule.score", schedule.score), ("schedule.train", schedule.train)):
+        if cron != ON_DEMAND and not _is_cron(cron):
+            what = f"{cron!r} is no cron expression"
+            fix = f'for example "0 6 * * 1", or "{ON_DEMAND}"'
+            problems.append(Problem(file=file, field=field, what=what, fix=fix))
+    return problems
+
+
+def _is_cron(text: str) -> bool:
+    """Tell whether Airflow takes the expression and finds a time for it, which not every croniter expression has."""
+    from croniter import croniter
+
+    if len(text.split()) != CRON_FIELDS:
+        return False
+    try:
+        croniter(text, dt.datetime(2026, 1, 1, tzinfo=dt.UTC)).get_next()
+    except (ValueError, KeyError):  # CroniterError is a ValueError
+        return False
+    return True

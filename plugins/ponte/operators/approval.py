@@ -1,0 +1,113 @@
+"""Ask a person whether a version that passed the gate may become champion."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.exceptions import HITLTimeoutError
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import Param
+from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
+
+from ponte.errors import PonteError
+from ponte.operators.base import PROMOTER, run_key, runtime_of
+from ponte.operators.report_link import ReportLink
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from ponte.decisions.promotion import Decision
+
+
+def why() -> dict[str, Param]:
+    """Return the field of the answer; Airflow shows the params that a DAG file gives to the task itself."""
+    # No rule in the schema: an answer that breaks one would be lost. `execute_complete` wants a reason for consent.
+    text = "Kept for ever, with your name. Consent needs one."
+    return {"reason": Param(None, type=["null", "string"], title="Reason", description=text)}
+
+
+class ApproveOperator(ApprovalOperator):
+    """Show the verdict and wait; returns `{approval_id, decision, actor}`.
+
+    Silence is no consent: after `timeout_hours` the task fails, and nothing was promoted. Every answer, and the lack of
+    one, is kept in `ponte.approval`; only consent without a reason is not taken for an answer, and the task fails.
+    Skipped when the gate refused: there is nothing to approve.
+    """
+
+    template_fields = ("subject", "body", "verdict_id", "passed")
+    operator_extra_links = (ReportLink(),)
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        subject: str,
+        body: str,
+        verdict_id: Any,
+        passed: Any,
+        timeout_hours: int,
+        approvers: tuple[str, ...] = (),
+        connection_id: str = PROMOTER,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            subject=subject,
+            body=body,
+            **{**kwargs, "execution_timeout": None},
+        )
+        self.model = model
+        self.connection_id = connection_id
+        self.verdict_id = verdict_id
+        self.passed = passed
+        self.timeout_hours = timeout_hours
+        self.approvers = approvers
+
+    def execute(self, context: Context) -> Any:
+        if str(self.passed) != "True":
+            raise AirflowSkipException(f"the gate refused: see verdict {self.verdict_id} in ponte.gate_rule")
+        self.response_timeout = timedelta(hours=self.timeout_hours)
+        self.assigned_users = [{"id": name, "name": name} for name in self.approvers] or None
+        return super().execute(context)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
+        try:
+            super().execute_complete(context, event)
+        except HITLTimeoutError:
+            why = f"nobody answered in {self.timeout_hours} hours"
+            self._record(context, "timed out", run_key(context), why, datetime.now(UTC))
+            raise
+        except DownstreamTasksSkipped:  # how the base class hands a rejection on
+            self._answered(context, event)
+            raise
+        return self._answered(context, event)
+
+    def _answered(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        decision: Decision = "approved" if event["chosen_options"][0] == self.APPROVE else "rejected"
+        user = event["responded_by_user"] or {}
+        actor = str(user.get("name") or user.get("id") or "unknown")
+        reason = str((event["params_input"] or {}).get("reason") or "").strip()
+        if decision == "approved" and not reason:
+            fix = "clear this task: it asks again"
+            raise PonteError(
+                "consent without a reason is none; nothing was promoted", where=f"answer of {actor}", fix=fix
+            )
+        return self._record(context, decision, actor, reason or "none given", event["responded_at"])
+
+    def _record(
+        self, context: Context, decision: Decision, actor: str, reason: str, answered_at: datetime
+    ) -> dict[str, Any]:
+        from ponte.decisions.promotion import record_approval
+        from ponte.storage.database import transient_faults_marked
+
+        with transient_faults_marked():
+            approval_id = record_approval(
+                runtime_of(self.connection_id, self.model).db,
+                int(self.verdict_id),
+                decision,
+                run_id=run_key(context),
+                actor=actor,
+                reason=reason,
+                answered_at=answered_at,
+            )
+        return {"approval_id": approval_id, "decision": decision, "actor": actor}

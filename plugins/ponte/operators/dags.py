@@ -1,0 +1,116 @@
+"""What the DAGs of every model have in common, and the DAG that stands in for a broken folder."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, CronDataIntervalTimetable, ExceptionRetryPolicy, RetryAction, RetryRule
+
+from ponte.errors import ModelFolderError, Problem
+from ponte.model.folders import BrokenFolder
+from ponte.model.spec import ON_DEMAND
+from ponte.operators.broken_folder import BrokenFolderOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ponte.model.folders import ModelFolder
+
+#: A stage that hangs must not hold its run for ever; generous, because sizes differ by orders of magnitude.
+STAGE_TIMEOUT = timedelta(hours=2)
+TRAIN_TIMEOUT = timedelta(hours=6)
+
+#: Only passing database faults are tried again: bad data, bad SQL and a refused artifact stay what they are.
+#: It belongs into default_args: a mapped operator never runs `__init__` with them.
+#: (A task that was killed is retried as well; no exception reaches a policy then.)
+RETRY: dict[str, Any] = {
+    "retries": 4,
+    "retry_delay": timedelta(seconds=20),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=5),
+    "retry_policy": ExceptionRetryPolicy(
+        rules=[RetryRule(exception="ponte.errors.DatabaseUnavailable", action=RetryAction.RETRY)],
+        default=RetryAction.FAIL,
+    ),
+}
+
+
+def dag_settings(folder: ModelFolder, *, cron: str) -> dict[str, Any]:
+    """Return the keyword arguments of `DAG` that follow from a model folder.
+
+    A cron expression becomes a timetable with true data intervals: the plain string would give intervals of no length.
+    One run at a time per DAG, so a late retry never meets the next week's run.
+    """
+    schedule = folder.spec.schedule
+    return {
+        "description": folder.spec.description,
+        "doc_md": folder.card.rstrip() + "\n",  # Airflow takes a text that ends in ".md" for the name of a file
+        "tags": {"ponte", folder.name, *folder.spec.tags},
+        "schedule": None if cron == ON_DEMAND else CronDataIntervalTimetable(cron, timezone="UTC"),
+        "start_date": _midnight(schedule.start),
+        "end_date": _midnight(schedule.end) if schedule.end else None,
+        "catchup": False,
+        "auto_register": False,  # the DAG file says which DAGs there are, see build_dags
+        "max_active_runs": 1,
+        "default_args": {"owner": folder.spec.owner, "execution_timeout": STAGE_TIMEOUT, **RETRY},
+    }
+
+
+def platform_settings(*, description: str) -> dict[str, Any]:
+    """Return the keyword arguments of a DAG that serves every model and runs when a person fills in its form."""
+    return {
+        "description": description,
+        "tags": {"ponte"},
+        "schedule": None,
+        "start_date": datetime(2020, 1, 1, tzinfo=UTC),
+        "catchup": False,
+        "is_paused_upon_creation": False,  # without a schedule it runs only when somebody means it
+        "max_active_runs": 1,
+        "default_args": {"owner": "ponte", "execution_timeout": STAGE_TIMEOUT, **RETRY},
+    }
+
+
+def build_dags(
+    folders: Iterable[ModelFolder | BrokenFolder], build: Callable[[ModelFolder], DAG], *, pipeline: str
+) -> dict[str, DAG]:
+    """Return the DAG of every folder by id; one that cannot be built is replaced, and takes no name of a good one."""
+    good: dict[str, DAG] = {}
+    broken: dict[str, DAG] = {}
+    for folder in folders:
+        if isinstance(folder, BrokenFolder):
+            dag = broken_dag(folder, pipeline=pipeline)
+            broken[dag.dag_id] = dag
+            continue
+        try:
+            dag = build(folder)
+        except Exception as error:  # noqa: BLE001 - Airflow refused something; the DAGs of other folders go on
+            problem = Problem(file="model.toml", what=f"Airflow refuses the DAG: {type(error).__name__}: {error}")
+            found = BrokenFolder(name=folder.name, path=folder.path, error=ModelFolderError(folder.name, [problem]))
+            dag = broken_dag(found, pipeline=pipeline)
+        good[dag.dag_id] = dag
+    return {**broken, **good}
+
+
+def broken_dag(folder: BrokenFolder, *, pipeline: str) -> DAG:
+    """Return a DAG without a schedule whose documentation, and whose only task, tell what is wrong.
+
+    An error raised while the DAG file is read would take the DAGs of all other models down with it: Airflow marks
+    every DAG of a file with an import error as stale.
+    """
+    name = "".join(c if (c.isascii() and c.isalnum()) or c in "_-." else "_" for c in folder.name)[:200]
+    with DAG(
+        f"{name}__{pipeline}",
+        description=f"BROKEN: {folder.error.what.splitlines()[0]}",
+        doc_md=f"## The model folder is broken\n\n```text\n{folder.error}\n```\n",
+        tags={"ponte", name[:100], "broken"},
+        schedule=None,
+        auto_register=False,  # else Airflow finds it beside a good one of the same id, and either may win
+        default_args={"owner": "ponte"},
+    ) as dag:
+        BrokenFolderOperator(task_id="read_model_folder", model=folder.name)
+    return dag
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

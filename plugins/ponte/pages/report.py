@@ -1,0 +1,207 @@
+"""`report.html`: what a version is and what it reaches, as one page without scripts that needs nothing else.
+
+`draw` and `render` make the page that is kept in the version's folder and never changes. What was decided about the
+version comes later and goes in with `with_decisions`, each time the page is shown.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ponte.errors import PonteError
+from ponte.model.spec import METRICS, Task
+from ponte.pages.plots import Plot, draw, metric_name
+from ponte.quality.figures import BASELINE, CANDIDATE, FEATURE, IMPORTANCE, Figure, Measured, difference_subject
+from ponte.quality.measurement import ALONE
+
+if TYPE_CHECKING:
+    import jinja2
+
+__all__ = ["DECISIONS", "Plot", "ReportFacts", "draw", "render", "with_decisions"]
+
+#: Where `with_decisions` puts its section; once in every page.
+DECISIONS = "<!-- decisions -->"
+#: Rows of slices and of features that are seen at once; the others unfold.
+SEEN_ROWS = 12
+
+#: How the headline says what `compared` says.
+AGAINST = {"better": "better than", "worse": "worse than", "no clear difference": "not clearly different from"}
+#: From MANY on the digits before the point are enough; below SMALL two digits that count are.
+MANY, SMALL = 1000, 0.01
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportFacts:
+    """What the page says about a version beside its figures."""
+
+    model: str
+    version: int
+    description: str
+    owner: str
+    task: Task
+    #: The gate's metric.
+    metric: str
+    as_of: dt.datetime
+    #: First days of the three parts, and the day after the last one of the holdout.
+    fitting_from: dt.date
+    calibration_from: dt.date | None
+    holdout_from: dt.date
+    holdout_end: dt.date
+    fitting_rows: int
+    calibration_rows: int
+    holdout_rows: int
+    purged_rows: int
+    classes: tuple[Any, ...]
+    threshold: float | None
+    #: Of the intervals, and the resamples they come from.
+    confidence: float
+    resamples: int
+    snapshot_sha256: str
+    spec_digest: str
+    code_revision: str | None
+    libraries: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A baseline and the candidate's difference from it, by metric."""
+
+    name: str
+    figures: Mapping[str, Measured]
+    differences: Mapping[str, Measured]
+
+
+def render(facts: ReportFacts, measured: Sequence[Measured], plots: Sequence[Plot]) -> bytes:
+    """Return the page, with DECISIONS once below the headline. The same arguments give the same bytes."""
+    import markupsafe
+
+    figures = {(m.subject, m.name): m for m in measured if not m.slice}
+    names = [name for name in METRICS[facts.task] if (CANDIDATE, name) in figures]
+    return (
+        _templates()
+        .get_template("report.html.j2")
+        .render(
+            facts=facts,
+            decisions=markupsafe.Markup(DECISIONS),  # noqa: S704 - a constant
+            plots=[(p, markupsafe.Markup(p.svg)) for p in plots],  # noqa: S704 - matplotlib has escaped every text
+            head=figures.get((CANDIDATE, facts.metric)),
+            # The gate's metric first.
+            metrics=sorted(names, key=lambda name: name != facts.metric),
+            higher_is_better=METRICS[facts.task],
+            candidate={m.name: m for m in figures.values() if m.subject == CANDIDATE},
+            counts=[m for m in figures.values() if m.subject == CANDIDATE and m.name not in METRICS[facts.task]],
+            baselines=_baselines(figures),
+            slices=_slices(facts, measured),
+            features=_features(figures),
+            against=AGAINST,
+            alone=ALONE[facts.task],
+            seen_rows=SEEN_ROWS,
+        )
+        .encode()
+    )
+
+
+def with_decisions(page: bytes, rules: Sequence[Mapping[str, Any]], decisions: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return the page with what the gate said and what was decided, in place of DECISIONS.
+
+    rules : {rule, got, expected, passed} of the newest verdict, in its order; empty when the gate has not judged.
+    decisions : {at, what, who, why}; shown in the order of `at`, an aware datetime.
+    """
+    before, marker, after = page.partition(DECISIONS.encode())
+    if not marker:
+        raise PonteError(
+            "the report has no place for decisions", expected=DECISIONS, fix="use the release that wrote it"
+        )
+    ordered = sorted(decisions, key=lambda decision: decision["at"])
+    section = _templates().get_template("report_decisions.html.j2").render(rules=rules, decisions=ordered)
+    return before + section.encode() + after
+
+
+def _baselines(figures: Mapping[tuple[str, str], Measured]) -> list[Compared]:
+    subjects = dict.fromkeys(subject for subject, _ in figures if subject.startswith(BASELINE))
+    found = []
+    for subject in subjects:
+        own, gaps = (
+            {m.name: m for m in figures.values() if m.subject == s} for s in (subject, difference_subject(subject))
+        )
+        found.append(Compared(_baseline_name(subject), own, gaps))
+    return found
+
+
+def _baseline_name(subject: str) -> str:
+    by = subject.removeprefix(BASELINE)
+    return "a constant" if by == "constant" else f"the mean by {by}"
+
+
+def _slices(facts: ReportFacts, measured: Sequence[Measured]) -> list[Measured]:
+    """The gate's metric of every slice, worst first."""
+    found = [m for m in measured if m.slice and m.subject == CANDIDATE and m.name == facts.metric]
+    return sorted(found, key=lambda m: m.figure.value, reverse=not METRICS[facts.task][facts.metric])
+
+
+def _features(figures: Mapping[tuple[str, str], Measured]) -> list[tuple[str, Measured | None, Measured | None]]:
+    """Name, what it reaches alone, and its importance: the most important feature first."""
+    alone, importance = (
+        {m.subject.removeprefix(kind): m for m in figures.values() if m.subject.startswith(kind)}
+        for kind in (FEATURE, IMPORTANCE)
+    )
+    names = list(dict.fromkeys([*importance, *alone]))
+    names.sort(key=lambda n: (n not in importance, -importance[n].figure.value if n in importance else 0))
+    return [(name, alone.get(name), importance.get(name)) for name in names]
+
+
+# ---------------------------------------------------------------- how values are written
+
+
+def number(value: float, *, signed: bool = False) -> str:
+    """Return a figure as people read it: three or four digits that count.
+
+    >>> [number(v) for v in (0.66012, 12.3456, 25085.0, 0.000123)]
+    ['0.660', '12.35', '25,085', '0.00012']
+    >>> number(-0.0321, signed=True)
+    '−0.032'
+    """
+    size = abs(value)
+    if size >= MANY:
+        text = f"{size:,.0f}"
+    elif size >= 1:
+        text = f"{size:#.4g}"
+    elif size == 0 or size >= SMALL:
+        text = f"{size:.3f}"
+    else:
+        text = f"{size:.2g}"
+    if value < 0:
+        return f"−{text}"
+    return f"+{text}" if signed and value > 0 else text
+
+
+def compared(figure: Figure, *, higher_is_better: bool) -> str:
+    """Return what a difference says: "better" or "worse" when its interval leaves out 0, else "no clear difference"."""
+    if figure.low is None or figure.high is None or figure.low <= 0 <= figure.high:
+        return "no clear difference"
+    return "better" if (figure.low > 0) == higher_is_better else "worse"
+
+
+def _moment(moment: dt.datetime) -> str:
+    return f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    import jinja2
+
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {"number": number, "moment": _moment, "rows": lambda count: f"{count:,}"}
+    found.globals |= {"compared": compared, "title": metric_name}
+    return found

@@ -1,0 +1,1 @@
+"""What people see: prediction tables, the guards before them, the pointer to them."""

@@ -1,0 +1,264 @@
+"""What a scored batch must look like before people see it, beside what they see for the windows before.
+
+The profile of a batch is computed once, in the database, and kept: later batches are compared with it when its rows
+may be gone. The rules are pure functions of profiles.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from ponte.batches.lifecycle import Batch, frozen_name, prediction_name
+from ponte.model.spec import Guard
+from ponte.storage.database import insert_row, quote
+from ponte.versions.registry import Version
+
+#: With fewer rows than this, chance alone moves counts, shares and means beyond any sensible bound.
+FEW_ROWS = 30
+#: The standard deviation of one and the same number, as it is summed up, may be this much of it.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Profile:
+    """A row of `ponte.batch_profile`."""
+
+    batch_id: int
+    #: Rows frozen, rows with a prediction, rows the estimator could not score.
+    row_count: int
+    scored_count: int
+    unscored_count: int
+    #: One figure; of a multiclass model one per class; none without scores. Of a regression: the predictions.
+    score_mean: tuple[float, ...]
+    score_sd: tuple[float, ...]
+    distinct_scores: bool
+    #: Share of each predicted class; empty for a regression.
+    class_shares: dict[str, float]
+    newest_feature: dt.datetime | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuardResult:
+    """What one guard found."""
+
+    guard: str
+    outcome: Literal["passed", "tripped", "skipped"]
+    got: str
+    expected: str
+    evidence: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.guard}: {self.got}, expected {self.expected}"
+
+
+def judge(profile: Profile, earlier: Sequence[Profile], rules: Guard, *, as_of: dt.datetime) -> list[GuardResult]:
+    """Return what each guard says of a batch.
+
+    earlier : profiles of the batches that people see for windows before this one. With fewer than
+    `rules.minimum_batches` of at least FEW_ROWS rows the comparisons are skipped, and those of scores for a batch of
+    fewer rows. An empty batch, which only `empty = "allow"` lets come so far,
+    is not judged.
+    """
+    if not profile.row_count:
+        return []
+    known = [p for p in earlier if p.row_count >= FEW_ROWS]
+    if len(known) < rules.minimum_batches:
+        known = []
+    alike = known if profile.scored_count >= FEW_ROWS else []
+    return [
+        _row_count(profile, known, rules),
+        _unscored(profile, rules),
+        _constant_score(profile, rules),
+        _mean_score(profile, alike, rules),
+        _class_share(profile, alike, rules),
+        _freshness(profile, rules, as_of),
+    ]
+
+
+def _result(guard: str, good: bool, got: str, expected: str, **evidence: Any) -> GuardResult:
+    outcome: Literal["passed", "tripped"] = "passed" if good else "tripped"
+    return GuardResult(guard=guard, outcome=outcome, got=got, expected=expected, evidence=evidence)
+
+
+def _skipped(guard: str, why: str) -> GuardResult:
+    return GuardResult(guard=guard, outcome="skipped", got=why, expected="", evidence={})
+
+
+_TOO_FEW = "too few earlier batches, or rows, to compare with"
+
+
+def _row_count(profile: Profile, known: Sequence[Profile], rules: Guard) -> GuardResult:
+    if not known:
+        return _skipped("row_count", _TOO_FEW)
+    usual = median(p.row_count for p in known)
+    low, high = usual * rules.row_count_minimum, usual * rules.row_count_maximum
+    return _result(
+        "row_count",
+        low <= profile.row_count <= high,
+        f"{profile.row_count} rows",
+        f"{low:.0f} to {high:.0f}",
+        earlier={p.batch_id: p.row_count for p in known},
+        median=usual,
+    )
+
+
+def _unscored(profile: Profile, rules: Guard) -> GuardResult:
+    # One row of a small batch is more than any small share of it.
+    allowed = max(1, math.floor(rules.unscored_maximum * profile.row_count)) if rules.unscored_maximum else 0
+    got, expected = f"{profile.unscored_count} of {profile.row_count} rows have no score", f"at most {allowed}"
+    return _result("unscored", profile.unscored_count <= allowed, got, expected, maximum=rules.unscored_maximum)
+
+
+def _constant_score(profile: Profile, rules: Guard) -> GuardResult:
+    if rules.constant_score == "allow":
+        return _skipped("constant_score", 'constant_score = "allow"')
+    if profile.scored_count < FEW_ROWS or not profile.score_mean:
+        return _skipped("constant_score", "too few scores to tell")
+    got = "different scores" if profile.distinct_scores else f"{_figures(profile.score_mean)} for every row"
+    return _result("constant_score", profile.distinct_scores, got, "different scores", rows=profile.scored_count)
+
+
+def _mean_score(profile: Profile, known: Sequence[Profile], rules: Guard) -> GuardResult:
+    same = [p for p in known if len(p.score_mean) == len(profile.score_mean)]
+    if len(same) < rules.minimum_batches or not profile.score_mean:
+        return _skipped("mean_score", _TOO_FEW if profile.score_mean else "no scores")
+    jumps = []
+    for place, mean in enumerate(profile.score_mean):
+        usual, spread = median(p.score_mean[place] for p in same), median(p.score_sd[place] for p in same)
+        # Scores that never varied, but for rounding, have no unit to measure a jump in.
+        jumps.append(abs(mean - usual) / spread if spread > ROUNDING * max(1.0, abs(usual)) else 0.0)
+    return _result(
+        "mean_score",
+        max(jumps) <= rules.mean_score_jump,
+        f"mean {_figures(profile.score_mean)}, {max(jumps):.2f} standard deviations off",
+        f"at most {rules.mean_score_jump:g}",
+        earlier={p.batch_id: list(p.score_mean) for p in same},
+        standard_deviations=jumps,
+    )
+
+
+def _class_share(profile: Profile, known: Sequence[Profile], rules: Guard) -> GuardResult:
+    same = [p for p in known if p.class_shares]
+    if len(same) < rules.minimum_batches or not profile.class_shares:
+        return _skipped("class_share", _TOO_FEW if profile.class_shares else "no classes")
+    names = sorted({name for p in (*same, profile) for name in p.class_shares})
+    jumps = {
+        name: abs(profile.class_shares.get(name, 0.0) - median(p.class_shares.get(name, 0.0) for p in same))
+        for name in names
+    }
+    worst = max(jumps, key=lambda name: jumps[name])
+    return _result(
+        "class_share",
+        jumps[worst] <= rules.class_share_jump,
+        f"class {worst}: {profile.class_shares.get(worst, 0.0):.1%} of the rows, off by {jumps[worst]:.1%}",
+        f"at most {rules.class_share_jump:.1%} off",
+        earlier={p.batch_id: p.class_shares for p in same},
+        jumps=jumps,
+    )
+
+
+def _freshness(profile: Profile, rules: Guard, as_of: dt.datetime) -> GuardResult:
+    if rules.freshness_column is None or rules.freshness_hours is None:
+        return _skipped("freshness", "no freshness_column is declared")
+    newest = profile.newest_feature
+    oldest = as_of - dt.timedelta(hours=rules.freshness_hours)
+    got = f"newest {rules.freshness_column} is {newest.isoformat() if newest else 'NULL'}"
+    good = newest is not None and newest >= oldest
+    return _result("freshness", good, got, f"{oldest.isoformat()} or later", as_of=as_of.isoformat())
+
+
+def _figures(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+# ---------------------------------------------------------------- in the database
+
+
+def take_profile(connection: sa.Connection, batch: Batch, version: Version, rules: Guard) -> Profile:
+    """Compute the profile of a scored batch from its prediction table, and keep it, in the caller's transaction."""
+    assert batch.row_count is not None
+    own = quote(*prediction_name(batch))
+    figures = _score_figures(connection, own, version)
+    query = sa.text("SELECT count(*) FROM ponte.quarantine WHERE batch_id = :id AND shard IS NOT NULL")
+    shares: dict[str, float] = {}
+    if version.task != "regression":
+        rows = connection.exec_driver_sql(f"SELECT prediction::text, count(*) FROM {own} GROUP BY prediction").all()
+        shares = {row[0]: row[1] / max(1, figures["count"]) for row in rows}
+    profile = Profile(
+        batch_id=batch.batch_id,
+        row_count=batch.row_count,
+        scored_count=figures["count"],
+        unscored_count=connection.execute(query, {"id": batch.batch_id}).scalar_one(),
+        score_mean=figures["mean"],
+        score_sd=figures["sd"],
+        distinct_scores=figures["distinct"],
+        class_shares=shares,
+        newest_feature=_newest_feature(connection, batch, rules),
+    )
+    values = {name: getattr(profile, name) for name in Profile.__dataclass_fields__}
+    values |= {"score_mean": list(profile.score_mean), "score_sd": list(profile.score_sd)}
+    insert_row(connection, "ponte.batch_profile", {**values, "class_shares": json.dumps(shares)})
+    return profile
+
+
+def _score_figures(connection: sa.Connection, own: str, version: Version) -> dict[str, Any]:
+    if version.task == "regression":
+        columns = ["prediction"]
+    elif version.task == "multiclass":
+        columns = [f"scores[{place}]" for place in range(1, len(version.output.classes) + 1)]
+    else:
+        columns = ["score"]
+    figures = ", ".join(f"avg({c}), coalesce(stddev_pop({c}), 0), min({c}) < max({c})" for c in columns)
+    count, *rest = connection.exec_driver_sql(f"SELECT count(*), {figures} FROM {own}").one()
+    means, spreads, distinct = rest[0::3], rest[1::3], rest[2::3]
+    without = any(mean is None for mean in means)  # no row, or no probabilities
+    return {
+        "count": count,
+        "mean": () if without else tuple(means),
+        "sd": () if without else tuple(spreads),
+        "distinct": any(distinct),
+    }
+
+
+def _newest_feature(connection: sa.Connection, batch: Batch, rules: Guard) -> dt.datetime | None:
+    if rules.freshness_column is None:
+        return None
+    query = f"SELECT max({quote(rules.freshness_column)})::timestamptz FROM {quote(*frozen_name(batch))}"
+    found: dt.datetime | None = connection.exec_driver_sql(query).scalar_one()
+    return found
+
+
+def earlier_profiles(connection: sa.Connection, batch: Batch, rules: Guard) -> list[Profile]:
+    """Return the profiles of the batches for the windows before this one, the latest first.
+
+    Of each window the one that people see, or saw until the retention of the model dropped its rows.
+    """
+    names = ", ".join(f"f.{name}" for name in Profile.__dataclass_fields__)
+    query = sa.text(
+        "WITH retired AS (SELECT DISTINCT ON (window_start) window_start, batch_id FROM ponte.retention_event "
+        "WHERE model = :model AND published ORDER BY window_start, event_id DESC), "
+        "seen AS (SELECT window_start, batch_id FROM ponte.published WHERE model = :model "
+        "UNION ALL SELECT window_start, batch_id FROM retired r WHERE NOT EXISTS (SELECT FROM ponte.published p "
+        "WHERE p.model = :model AND p.window_start = r.window_start)) "
+        f"SELECT {names} FROM seen s JOIN ponte.batch_profile f USING (batch_id) "
+        "WHERE s.window_start < :window AND f.row_count > 0 ORDER BY s.window_start DESC LIMIT :count"
+    )
+    values = {"model": batch.model, "window": batch.window_start, "count": rules.batches}
+    rows = connection.execute(query, values).mappings()
+    return [Profile(**{**r, "score_mean": tuple(r["score_mean"]), "score_sd": tuple(r["score_sd"])}) for r in rows]
+
+
+def store_results(connection: sa.Connection, batch_id: int, results: Sequence[GuardResult]) -> None:
+    """Keep what the guards found, in the caller's transaction."""
+    for result in results:
+        row = {name: getattr(result, name) for name in GuardResult.__dataclass_fields__}
+        row |= {"batch_id": batch_id, "evidence": json.dumps(result.evidence)}
+        insert_row(connection, "ponte.guard_result", row)

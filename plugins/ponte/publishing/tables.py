@@ -1,0 +1,211 @@
+"""The tables behind `predictions.<model>`: one partitioned table per model, a table per batch that becomes a partition.
+
+A batch is loaded into a table of its own, gets its keys and constraints there, and is attached as a partition when it
+is staged, before anybody is sent to it. The CHECK on `window_start` lets the planner skip every other partition when a
+reader names the window.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from ponte.batches import lifecycle as batches
+from ponte.batches.lifecycle import Batch
+from ponte.errors import PonteError
+from ponte.model.spec import Task
+from ponte.storage.database import DATA_SCHEMA, Database, limit_lock_waits, quote, table_exists
+from ponte.versions.registry import Version
+from ponte.versions.signature import SQL_TYPES, Signature
+
+
+def parent_name(model: str) -> str:
+    """Return the name of the partitioned table of a model, in schema `ponte_data`."""
+    return f"prediction_{model}"
+
+
+def _columns(signature: Signature, task: Task) -> dict[str, str]:
+    keys = {c.name: f"{SQL_TYPES[c.family]} NOT NULL" for c in signature.key}
+    label = "number" if task == "regression" else signature.label
+    # Constraints have names of their own, because a partition must bring its parent's by name. They refuse NaN, which
+    # PostgreSQL sorts above every number. All stand with the prediction: a score may be NULL, so it is its type alone.
+    constraints: dict[Task, str] = {
+        "binary": "score_is_probability CHECK (score BETWEEN 0 AND 1)",
+        "multiclass": "scores_are_probabilities CHECK (0 <= ALL (scores) AND 1 >= ALL (scores))",
+        "regression": "prediction_is_finite CHECK (prediction > '-Infinity' AND prediction < 'Infinity')",
+    }
+    scores: dict[Task, dict[str, str]] = {
+        "binary": {"score": "double precision"},
+        "multiclass": {"scores": "double precision[]"},
+        "regression": {},
+    }
+    return {
+        "batch_id": "bigint NOT NULL",
+        "window_start": "date NOT NULL",
+        **keys,
+        "prediction": f"{SQL_TYPES[label]} NOT NULL CONSTRAINT {constraints[task]}",
+        **scores[task],
+        "scored_at": "timestamp with time zone NOT NULL",
+    }
+
+
+_COMMENTS = {
+    "batch_id": "Batch that this prediction belongs to; leads to version, snapshot and code in ponte.batch.",
+    "window_start": "First day of the window, UTC.",
+    "prediction": "Predicted label.",
+    "score": "Probability of the positive class (the greater of the two labels), 0 to 1. "
+    "NULL: the estimator gives no probability.",
+    "scores": "Probability of each class, in the order of ponte.version.classes; they sum to 1. "
+    "NULL: the estimator gives no probability.",
+    "scored_at": "When it was computed.",
+    "model_version": "Version of the model that computed it.",
+    "hindsight": "True when that version may have learned from what happened after as_of.",
+}
+
+
+def create_prediction_table(db: Database, batch: Batch, version: Version) -> None:
+    """Create the batch's own empty table, and once per model the partitioned table and its views.
+
+    Raises PonteError when the model's key or label type is no longer that of its earlier predictions.
+    """
+    own = quote(*batches.prediction_name(batch))
+    columns = _columns(version.signature, version.task)
+    key = ", ".join(quote(name) for name in ("batch_id", *(c.name for c in version.signature.key)))
+    parent = quote(DATA_SCHEMA, parent_name(batch.model))
+    with db.begin() as connection:
+        _lock_model(connection, batch.model)
+        if not table_exists(connection, DATA_SCHEMA, parent_name(batch.model)):
+            connection.exec_driver_sql(
+                f"CREATE TABLE {parent} ({_body(columns)}, PRIMARY KEY ({key})) PARTITION BY LIST (batch_id)"
+            )
+            _comment(
+                connection, "TABLE", parent, columns, f"All predictions of {batch.model}, published or not any more."
+            )
+        else:
+            _require_ours(connection, batch, parent)
+            _require_columns(connection, batch, columns)
+        _create_views(connection, batch.model, columns, version.signature)
+    with db.begin() as connection:
+        limit_lock_waits(connection, "10s")
+        batches.require(batches.lock(connection, batch.batch_id), "checked")
+        # What is the same in every row need not be sent with every row.
+        columns["batch_id"] += f" DEFAULT {batch.batch_id:d}"
+        columns["window_start"] += f" DEFAULT DATE '{batch.window_start.isoformat()}'"
+        connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {own} ({_body(columns)})")
+        _require_ours(connection, batch, own)
+        connection.exec_driver_sql(f"GRANT SELECT ON {own} TO ponte_promoter")  # who shows them counts them first
+
+
+def _body(columns: dict[str, str]) -> str:
+    return ", ".join(f"{quote(name)} {definition}" for name, definition in columns.items())
+
+
+def finish_prediction_table(connection: sa.Connection, batch: Batch, signature: Signature) -> None:
+    """Give the loaded table its primary key and the constraints that make attaching it instant, in this transaction."""
+    own = quote(*batches.prediction_name(batch))
+    key = ", ".join(quote(name) for name in ("batch_id", *(c.name for c in signature.key)))
+    connection.exec_driver_sql("SET LOCAL maintenance_work_mem = '256MB'")  # the keys of ten million rows
+    connection.exec_driver_sql(
+        f"ALTER TABLE {own} ADD PRIMARY KEY ({key}), ADD CHECK (batch_id = {batch.batch_id:d}), "
+        f"ADD CHECK (window_start = DATE '{batch.window_start.isoformat()}')"
+    )
+    connection.exec_driver_sql(f"ANALYZE {own}")
+
+
+def attach_prediction_table(connection: sa.Connection, batch: Batch) -> None:
+    """Make the batch's table a partition, unless it is one. Takes a lock that blocks neither readers nor writers."""
+    own = quote(*batches.prediction_name(batch))
+    query = sa.text("SELECT relispartition FROM pg_class WHERE oid = CAST(:name AS regclass)")
+    if not connection.execute(query, {"name": own}).scalar_one():
+        parent = quote(DATA_SCHEMA, parent_name(batch.model))
+        connection.exec_driver_sql(f"ALTER TABLE {parent} ATTACH PARTITION {own} FOR VALUES IN ({batch.batch_id:d})")
+
+
+def drop_prediction_table(db: Database, model: str, relation: str) -> bool:
+    """Drop a batch's predictions, and tell whether there were any; readers of the other batches wait for nothing.
+
+    A partition is detached CONCURRENTLY, which waits for the readers that have begun before and lets others pass. When
+    it is interrupted in between, the next call finishes it.
+    """
+    own, parent = quote(DATA_SCHEMA, relation), quote(DATA_SCHEMA, parent_name(model))
+    with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("SET lock_timeout = '2s'")
+        query = sa.text("SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass(:name)")
+        pending = connection.execute(query, {"name": own}).scalar_one_or_none()
+        there = table_exists(connection, DATA_SCHEMA, relation)
+        if pending is not None:
+            how = "FINALIZE" if pending else "CONCURRENTLY"
+            connection.exec_driver_sql(f"ALTER TABLE {parent} DETACH PARTITION {own} {how}")
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {own}")
+        return there
+
+
+def _create_views(connection: sa.Connection, model: str, columns: dict[str, str], signature: Signature) -> None:
+    view, latest = quote("predictions", model), quote("predictions", f"{model}_latest")
+    if _has_column(connection, view, "hindsight"):
+        return
+    keys = [c.name for c in signature.key]
+    rest = [name for name in columns if name not in ("batch_id", "window_start", *keys)]
+    shown = ", ".join(f"p.{quote(name)}" for name in ("window_start", *keys, *rest))
+    connection.exec_driver_sql(
+        # The views of before the column `hindsight` get it at their end, which is all that PostgreSQL allows.
+        f"CREATE OR REPLACE VIEW {view} AS SELECT {shown}, b.version AS model_version, p.batch_id, b.hindsight "
+        f"FROM {quote(DATA_SCHEMA, parent_name(model))} p "
+        f"JOIN ponte.published u ON u.batch_id = p.batch_id AND u.window_start = p.window_start "
+        f"JOIN ponte.batch b ON b.batch_id = p.batch_id WHERE u.model = '{model}'"
+    )
+    connection.exec_driver_sql(
+        f"CREATE OR REPLACE VIEW {latest} AS SELECT * FROM {view} WHERE window_start = "
+        f"(SELECT max(window_start) FROM ponte.published WHERE model = '{model}')"
+    )
+    names = dict.fromkeys([*columns, "model_version", "hindsight"], "")
+    _comment(connection, "VIEW", view, names, f"Predictions of {model}, all windows: each window whole or not at all.")
+    _comment(connection, "VIEW", latest, names, f"Predictions of {model} for the newest window.")
+
+
+def _comment(connection: sa.Connection, kind: str, relation: str, columns: dict[str, str], text: str) -> None:
+    connection.exec_driver_sql(f"COMMENT ON {kind} {relation} IS '{text}'")
+    for name in columns:
+        about = _COMMENTS.get(name, "Key of the entity; see the model card.")
+        connection.exec_driver_sql(f"COMMENT ON COLUMN {relation}.{quote(name)} IS '{about}'")
+
+
+def _require_ours(connection: sa.Connection, batch: Batch, relation: str) -> None:
+    """Raise PonteError unless we own it: other roles may make tables here, with triggers that would run as us."""
+    query = sa.text(
+        "SELECT relowner::regrole::text, pg_has_role(relowner, 'USAGE') FROM pg_class "
+        "WHERE oid = CAST(:name AS regclass)"
+    )
+    owner, ours = connection.execute(query, {"name": relation}).one()
+    if not ours:
+        fix = "find out who made it and why, then drop it"
+        raise PonteError(f"{relation} is somebody else's", where=batch.place, got=f"owner {owner}", fix=fix)
+
+
+def _require_columns(connection: sa.Connection, batch: Batch, columns: dict[str, str]) -> None:
+    query = sa.text(
+        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
+        "WHERE attrelid = CAST(:name AS regclass) AND attnum > 0 AND NOT attisdropped"
+    )
+    rows = connection.execute(query, {"name": quote(DATA_SCHEMA, parent_name(batch.model))})
+    got: dict[str, str] = dict(rows.all())
+    expected = {name: definition.partition(" NOT NULL")[0] for name, definition in columns.items()}
+    if got != expected:
+        raise PonteError(
+            "the key or the label is no longer that of the earlier predictions",
+            where=batch.place,
+            got=", ".join(f"{n} {t}" for n, t in expected.items()),
+            expected=", ".join(f"{n} {t}" for n, t in got.items()),
+            fix="a model keeps its key and label type for life: give the changed model a folder of its own",
+        )
+
+
+def _has_column(connection: sa.Connection, relation: str, column: str) -> bool:
+    query = sa.text(
+        "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(:name) AND attname = :column)"
+    )
+    return bool(connection.execute(query, {"name": relation, "column": column}).scalar_one())
+
+
+def _lock_model(connection: sa.Connection, model: str) -> None:
+    query = sa.text("SELECT pg_advisory_xact_lock(hashtext('ponte.prediction'), hashtext(:model))")
+    connection.execute(query, {"model": model})

@@ -1,0 +1,1 @@
+"""How good is it: figures, their uncertainty, and what they are held against."""

@@ -1,0 +1,126 @@
+"""What can be said of the holdout without the model: one constant, the mean of a group, a single feature.
+
+A version that does not beat them has learned nothing; a single feature that nearly knows the outcome probably does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ponte.model.spec import OF_LABELS, ModelSpec
+from ponte.quality.figures import BASELINE, CONSTANT
+from ponte.quality.metrics import scorer
+from ponte.snapshots.parts import Parts
+from ponte.versions.predicting import Output, Predictions, as_predictions
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    Array = np.ndarray[Any, Any]
+
+#: Values of a feature, at most, that are told apart when asking what it reaches alone.
+FEATURE_BINS = 100
+
+
+def baselines(spec: ModelSpec, output: Output, parts: Parts) -> dict[str, Predictions]:
+    """Return the baselines' predictions of the holdout by subject: the constant, and the mean per `baseline_by`."""
+    found = {CONSTANT: _constant(spec, output, parts)}
+    by = spec.evaluation.baseline_by
+    if by is not None:
+        fitting, holdout = (value_names(p.rows.column(by)) for p in (parts.fitting, parts.holdout))
+        found[f"{BASELINE}{by}"] = by_group(output, parts, fitting, holdout)
+    return found
+
+
+def _constant(spec: ModelSpec, output: Output, parts: Parts) -> Predictions:
+    """scikit-learn's dummy, of the kind that the gate's metric is kindest to.
+
+    Figures of predicted labels get the one label that is best at them on the fitting rows; its scores stay the shares
+    of the classes.
+    """
+    import numpy as np
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+
+    nothing, rows = np.zeros((len(parts.fitting.labels), 1)), np.zeros((len(parts.holdout.labels), 1))
+    if output.task != "regression":
+        dummy = DummyClassifier(strategy="prior").fit(nothing, parts.fitting.labels)
+        shares = as_predictions(output, dummy.predict_proba(rows))
+        if spec.gate.metric not in OF_LABELS:
+            return shares
+        labels = np.asarray(output.classes)
+
+        def always(label: Any, count: int, scores: Array | None) -> Predictions:
+            return Predictions(np.full(count, label, dtype=labels.dtype), scores)
+
+        known = as_predictions(output, dummy.predict_proba(nothing)).score
+        worth = [
+            scorer(output.task, parts.fitting.labels, always(label, len(nothing), known), output.classes).figures()[
+                spec.gate.metric
+            ]
+            for label in labels
+        ]
+        return always(labels[int(np.nanargmax(worth))], len(rows), shares.score)
+    strategy: dict[str, Any] = {"strategy": "median" if spec.gate.metric == "mae" else "mean"}
+    if spec.gate.metric == "pinball":
+        strategy = {"strategy": "quantile", "quantile": spec.evaluation.quantile}
+    return as_predictions(output, DummyRegressor(**strategy).fit(nothing, parts.fitting.labels).predict(rows))
+
+
+def by_group(output: Output, parts: Parts, fitting: Array, holdout: Array) -> Predictions:
+    """Mean outcome per group of the fitting rows; the overall mean for a group not seen there.
+
+    fitting, holdout : the group of each row of the two parts.
+    """
+    import numpy as np
+    import pandas as pd
+
+    labels = parts.fitting.labels
+    targets = [labels.astype(float)] if output.task == "regression" else [labels == c for c in output.classes]
+    columns = []
+    for target in targets:
+        means = pd.Series(target.astype(float)).groupby(fitting).mean()
+        columns.append(pd.Series(holdout).map(means).fillna(target.mean()).to_numpy(dtype="float64"))
+    return as_predictions(output, columns[0] if output.task == "regression" else np.column_stack(columns))
+
+
+def groups(parts: Parts, column: str) -> tuple[Array, Array]:
+    """Return the group of each row of fitting and holdout: its value, or its bin when there are many numbers.
+
+    Rows without a value are a group of their own. The values are those of the table, not of the frame: there the type
+    of a part changes with its first NULL.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    fitting, holdout = parts.fitting.rows.column(column), parts.holdout.rows.column(column)
+    if pa.types.is_string(fitting.type) or pa.types.is_boolean(fitting.type) or few_values(fitting):
+        return value_names(fitting), value_names(holdout)
+
+    def numbers(values: pa.ChunkedArray[Any]) -> Array:
+        if pa.types.is_temporal(values.type):
+            values = pc.cast(values.cast(pa.timestamp("us")), pa.int64())
+        return values.cast(pa.float64(), safe=False).to_numpy()
+
+    known, later = numbers(fitting), numbers(holdout)
+    finite = known[np.isfinite(known)]
+    edges = np.unique(np.quantile(finite, np.linspace(0, 1, FEATURE_BINS + 1)[1:-1])) if len(finite) else finite
+    bins = [np.where(np.isnan(v), -1, np.searchsorted(edges, v, side="right")) for v in (known, later)]
+    return bins[0], bins[1]
+
+
+def few_values(values: pa.ChunkedArray[Any]) -> bool:
+    """Tell whether the values are few enough to be told apart one by one."""
+    import pyarrow.compute as pc
+
+    return bool(pc.count_distinct(values).as_py() <= FEATURE_BINS)
+
+
+def value_names(values: pa.ChunkedArray[Any]) -> Array:
+    """Return each value as text, a missing one as "NULL", shape (n,)."""
+    import pyarrow as pa
+
+    names: Array = values.cast(pa.string()).to_numpy(zero_copy_only=False)
+    names[values.is_null().to_numpy(zero_copy_only=False)] = "NULL"
+    return names

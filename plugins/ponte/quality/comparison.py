@@ -1,0 +1,150 @@
+"""Hold a version against the champion of the day, on the same rows, and keep every figure in `ponte.metric`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import sqlalchemy as sa
+
+from ponte.errors import ArtifactRefused
+from ponte.model.folders import ModelFolder
+from ponte.model.spec import ModelSpec
+from ponte.quality.figures import (
+    CANDIDATE,
+    FEATURE,
+    IMPORTANCE,
+    READABLE,
+    Figure,
+    Measured,
+    champion_subject,
+    difference_subject,
+    from_json,
+)
+from ponte.quality.measurement import MINIMUM_UNITS, compare, unit_count
+from ponte.snapshots.lifecycle import get_training_set, lock_training_set, read_snapshot
+from ponte.snapshots.parts import Part, split
+from ponte.storage.artifacts import ArtifactStore
+from ponte.storage.database import Database, insert_rows
+from ponte.storage.receipts import Receipt, measured
+from ponte.versions import registry
+from ponte.versions.loading import METRICS_FILE, load_files, load_registered, read_files
+from ponte.versions.predicting import Predictions
+from ponte.versions.registry import Version
+from ponte.versions.signature import differences
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(
+    db: Database, store: ArtifactStore, folder: ModelFolder, version_number: int, snapshot_id: int
+) -> dict[str, Mapping[str, float]]:
+    """Return the values of candidate, champion and baselines on the holdout rows of the training set, by subject.
+
+    Stored in `ponte.metric`, with intervals: what the version's own folder says of it, and the champion's figures and
+    "candidate minus champion" from paired resamples of the same rows, without those that the champion has learned from.
+    A repetition replaces what it stored before. A champion that cannot predict these rows (other columns, other
+    libraries, broken files) gets only `readable` = 0.
+    """
+    version = registry.get_version(db, folder.name, version_number)
+    with measured(db, Receipt(model=folder.name, step="evaluate", snapshot_id=snapshot_id)) as receipt:
+        receipt.version = version_number
+        figures = from_json(read_files(store, version)[METRICS_FILE])
+        figures += _beside_champion(db, store, folder.spec, version, snapshot_id)
+        receipt.row_count = version.holdout_rows
+        _store(db, version, snapshot_id, figures)
+    return _summary(figures)
+
+
+def _beside_champion(
+    db: Database, store: ArtifactStore, spec: ModelSpec, candidate: Version, snapshot_id: int
+) -> list[Measured]:
+    """Return what is known of the champion on the candidate's holdout; nothing when there is none but the candidate."""
+    alias = registry.current_alias(db, candidate.model)
+    if alias is None or alias.version == candidate.version:
+        return []
+    training_set = get_training_set(db, snapshot_id)
+    champion = registry.get_version(db, candidate.model, alias.version)
+    holdout = whole = split(read_snapshot(store, training_set), training_set).holdout
+    learned_until = get_training_set(db, champion.snapshot_id).holdout_from
+    if learned_until > training_set.holdout_from:
+        # Figures on rows that it was fitted on would keep every honest successor out.
+        holdout = holdout.since(learned_until, candidate.signature)
+        log.warning(
+            "champion %d has learned from windows of before %s: compared on the %d rows since then",
+            champion.version,
+            learned_until,
+            len(holdout.labels),
+        )
+    # That none of these rows is left to compare on does not mean that it cannot predict them.
+    said = _predictions_of(db, store, champion, candidate, holdout if len(holdout.labels) else whole)
+    subject, rows = champion_subject(champion.version), len(holdout.labels)
+    readable = Measured(subject=subject, name=READABLE, figure=Figure(float(said is not None)), row_count=rows)
+    too_few = rows < spec.training.minimum_holdout_rows or unit_count(spec, holdout) < MINIMUM_UNITS
+    if said is None or too_few:
+        return [readable]
+    own = load_registered(db, store, candidate).predict(holdout.rows)
+    found = compare(spec, candidate.output, holdout, {CANDIDATE: own, subject: said})
+    return [readable, *(m for m in found if m.subject in (subject, difference_subject(subject)))]
+
+
+def _predictions_of(
+    db: Database, store: ArtifactStore, champion: Version, candidate: Version, holdout: Part
+) -> Predictions | None:
+    differ = differences(champion.signature.features, candidate.signature.features)
+    if differ:
+        log.warning("champion %d was trained on other columns: %s", champion.version, "; ".join(differ))
+        return None
+    if (champion.classes or candidate.classes) != candidate.classes:
+        log.warning("champion %d knows other classes: %s", champion.version, champion.classes)
+        return None
+    allowed = registry.allows_other_libraries(db, champion)
+    try:
+        files = read_files(store, champion)
+    except ArtifactRefused as error:  # and nothing else: a storage that is away says nothing about the champion
+        log.warning("champion %d cannot be read: %s", champion.version, error)
+        return None
+    try:
+        return load_files(champion, files, other_libraries_allowed=allowed).predict(holdout.rows)
+    except MemoryError:
+        raise  # of this moment, not of the champion: it must not let a worse successor through
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with the champion must not keep its successor out
+        log.warning("champion %d cannot predict these rows: %s", champion.version, error)
+        return None
+
+
+def _summary(figures: Sequence[Measured]) -> dict[str, Mapping[str, float]]:
+    """Return the figures of the whole holdout by subject, without those of single features; logged too."""
+    found: dict[str, dict[str, float]] = {}
+    for m in figures:
+        if not m.slice and not m.subject.startswith((FEATURE, IMPORTANCE)):
+            found.setdefault(m.subject, {})[m.name] = m.figure.value
+    for subject, values in found.items():
+        log.info("%-30s %s", subject, "  ".join(f"{name} {value:.4f}" for name, value in values.items()))
+    return dict(found)
+
+
+def _store(db: Database, version: Version, snapshot_id: int, figures: Sequence[Measured]) -> None:
+    place = {"model": version.model, "version": version.version, "snapshot_id": snapshot_id}
+    rows = [
+        {
+            **place,
+            "subject": m.subject,
+            "slice": m.slice,
+            "name": m.name,
+            "value": m.figure.value,
+            "low": m.figure.low,
+            "high": m.figure.high,
+            "row_count": m.row_count,
+        }
+        for m in figures
+    ]
+    with db.begin() as connection:
+        lock_training_set(connection, snapshot_id)  # two copies of one run take turns
+        connection.execute(
+            sa.text(
+                "DELETE FROM ponte.metric WHERE model = :model AND version = :version AND snapshot_id = :snapshot_id"
+            ),
+            place,
+        )
+        insert_rows(connection, "ponte.metric", rows)

@@ -1,0 +1,274 @@
+"""Figures of merit with their uncertainty.
+
+Every figure is a function of row weights, so that a bootstrap resample is a vector of counts: subjects that are
+measured under the same vectors were measured on the same rows, and their differences are paired. With weights of 1 the
+figures are those of scikit-learn (`calibration_error` has no counterpart there).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ponte.model.spec import Task
+from ponte.versions.predicting import Predictions
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+CALIBRATION_BINS = 10
+
+
+class Scorer(Protocol):
+    """The figures of one subject on n rows."""
+
+    def figures(self, weights: Array | None = None) -> dict[str, float]:
+        """Return every figure by name. weights : shape (n,), ≥ 0; None means 1. NaN where a figure is undefined."""
+        ...
+
+
+def scorer(
+    task: Task, labels: Array, predictions: Predictions, classes: Sequence[Any], *, quantile: float | None = None
+) -> Scorer:
+    """Return the scorer of a subject.
+
+    labels : shape (n,); predictions : of the same n rows; classes : the labels in the order of the scores, the positive
+    one last in a binary task; quantile : which quantile a regression predicts, if one.
+    """
+    if task == "regression":
+        return RegressionScorer(labels, predictions, quantile)
+    if task == "multiclass":
+        return MulticlassScorer(labels, predictions, classes)
+    return BinaryScorer(labels, predictions, classes)
+
+
+class BinaryScorer:
+    """roc_auc, average_precision in [0, 1], higher is better (0.5 and the positive share are chance).
+
+    brier in [0, 1], log_loss in nats, calibration_error in [0, 1]: lower is better. accuracy, precision, recall and f1
+    in [0, 1] and the four counts of the confusion matrix are those of the predicted labels, at the threshold; without
+    scores there are only these.
+    """
+
+    def __init__(self, labels: Array, predictions: Predictions, classes: Sequence[Any]) -> None:
+        import numpy as np
+
+        self._positive = (labels == classes[1]).astype(float)
+        self._predicted = (predictions.prediction == classes[1]).astype(float)
+        self._score = score = predictions.score
+        if score is None:
+            return
+        distinct, self._rank = np.unique(score, return_inverse=True)
+        self._ranks = len(distinct)
+        self._bin = equal_bins(score)
+        clipped = np.clip(score, np.finfo(float).eps, 1 - np.finfo(float).eps)
+        self._loss = -np.where(self._positive == 1, np.log(clipped), np.log1p(-clipped))
+
+    def figures(self, weights: Array | None = None) -> dict[str, float]:
+        import numpy as np
+
+        w = np.ones(len(self._positive)) if weights is None else weights
+        y, hit = self._positive, self._predicted
+        tp, fp = float((w * y * hit).sum()), float((w * (1 - y) * hit).sum())
+        fn, tn = float((w * y).sum()) - tp, float((w * (1 - y)).sum()) - fp
+        return {
+            **self._of_scores(w),
+            "accuracy": _ratio(tp + tn, w.sum()),
+            "precision": _ratio(tp, tp + fp, 0.0),
+            "recall": _ratio(tp, tp + fn, 0.0),
+            "f1": _ratio(2 * tp, 2 * tp + fp + fn, 0.0),
+            "true_positives": tp,
+            "false_positives": fp,
+            "false_negatives": fn,
+            "true_negatives": tn,
+        }
+
+    def _of_scores(self, w: Array) -> dict[str, float]:
+        import numpy as np
+
+        if self._score is None:
+            return {}
+        y, total = self._positive, float(w.sum())
+        positive = np.bincount(self._rank, w * y, self._ranks)
+        negative = np.bincount(self._rank, w * (1 - y), self._ranks)
+        return {
+            "roc_auc": area_under_roc(positive, negative),
+            "average_precision": average_precision(positive, negative),
+            "brier": _ratio((w * (y - self._score) ** 2).sum(), total),
+            "log_loss": _ratio((w * self._loss).sum(), total),
+            "calibration_error": _calibration_error(self._bin, w, y, self._score),
+        }
+
+
+class MulticlassScorer:
+    """roc_auc: mean over the classes of one against the rest; f1: mean over the classes; log_loss in nats.
+
+    balanced_accuracy: mean recall of the classes; calibration_error is that of the predicted class's probability.
+    Without scores there are only accuracy, balanced_accuracy and f1.
+    """
+
+    def __init__(self, labels: Array, predictions: Predictions, classes: Sequence[Any]) -> None:
+        import numpy as np
+
+        known = np.asarray(classes)
+        self._classes = range(len(known))
+        self._label = np.searchsorted(known, labels)
+        self._predicted = np.searchsorted(known, predictions.prediction)
+        self._score = score = predictions.score
+        if score is None:
+            return
+        self._ranks = [np.unique(score[:, c], return_inverse=True) for c in self._classes]
+        top = score.argmax(axis=1)
+        self._confidence = score[np.arange(len(top)), top]
+        self._right = (top == self._label).astype(float)
+        self._bin = equal_bins(self._confidence)
+        own = np.clip(score[np.arange(len(top)), self._label], np.finfo(float).eps, 1.0)
+        self._loss = -np.log(own)
+
+    def figures(self, weights: Array | None = None) -> dict[str, float]:
+        import numpy as np
+
+        w = np.ones(len(self._label)) if weights is None else weights
+        recalls, f1s = [], []
+        for c in self._classes:
+            own, hit = (self._label == c).astype(float), (self._predicted == c).astype(float)
+            actual, claimed, tp = float((w * own).sum()), float((w * hit).sum()), float((w * own * hit).sum())
+            recalls.append(_ratio(tp, actual))
+            f1s.append(_ratio(2 * tp, actual + claimed, 0.0))
+        return {
+            **self._of_scores(w),
+            "accuracy": _ratio((w * (self._label == self._predicted)).sum(), w.sum()),
+            "balanced_accuracy": float(np.nanmean(recalls)),
+            "f1": float(np.mean(f1s)),
+        }
+
+    def _of_scores(self, w: Array) -> dict[str, float]:
+        import numpy as np
+
+        if self._score is None:
+            return {}
+        aucs = []
+        for c, (distinct, rank) in zip(self._classes, self._ranks, strict=True):
+            own = (self._label == c).astype(float)
+            positive = np.bincount(rank, w * own, len(distinct))
+            aucs.append(area_under_roc(positive, np.bincount(rank, w * (1 - own), len(distinct))))
+        return {
+            "roc_auc": float(np.mean(aucs)),
+            "log_loss": _ratio((w * self._loss).sum(), w.sum()),
+            "calibration_error": _calibration_error(self._bin, w, self._right, self._confidence),
+        }
+
+
+class RegressionScorer:
+    """mae, rmse and pinball in the unit of the label, lower is better; r2 at most 1, and 0 for the mean of the rows."""
+
+    def __init__(self, labels: Array, predictions: Predictions, quantile: float | None) -> None:
+        import numpy as np
+
+        self._label = labels.astype(float)
+        error = self._label - predictions.prediction
+        self._absolute, self._square = np.abs(error), error**2
+        self._pinball = None if quantile is None else np.maximum(quantile * error, (quantile - 1) * error)
+
+    def figures(self, weights: Array | None = None) -> dict[str, float]:
+        import numpy as np
+
+        w = np.ones(len(self._label)) if weights is None else weights
+        total = float(w.sum())
+        spread = float((w * (self._label - _ratio((w * self._label).sum(), total)) ** 2).sum())
+        found = {
+            "mae": _ratio((w * self._absolute).sum(), total),
+            "rmse": _ratio((w * self._square).sum(), total) ** 0.5,
+            "r2": 1 - _ratio((w * self._square).sum(), spread),
+        }
+        if self._pinball is not None:
+            found["pinball"] = _ratio((w * self._pinball).sum(), total)
+        return found
+
+
+def area_under_roc(positive: Array, negative: Array) -> float:
+    """Return the area from the weights of both classes per distinct score, ascending; NaN with one class only.
+
+    It is the probability that a positive row has the higher score, ties counting half (Mann-Whitney U).
+
+    >>> import numpy as np
+    >>> area_under_roc(np.array([0.0, 1.0, 1.0]), np.array([2.0, 1.0, 0.0]))
+    0.9166666666666666
+    """
+    below = negative.cumsum() - negative
+    return _ratio((positive * (below + negative / 2)).sum(), positive.sum() * negative.sum())
+
+
+def average_precision(positive: Array, negative: Array) -> float:
+    """Return the mean precision over the positive rows, from the weights per distinct score, ascending."""
+    import numpy as np
+
+    own, rest = positive[::-1], negative[::-1]
+    hits = own.cumsum()
+    precision = np.divide(hits, hits + rest.cumsum(), out=np.zeros_like(hits), where=own > 0)
+    return _ratio((own * precision).sum(), positive.sum())
+
+
+def equal_bins(score: Array, count: int = CALIBRATION_BINS) -> Array:
+    """Return, per row, which of at most `count` bins of about equally many rows its score falls into, from 0."""
+    import numpy as np
+
+    edges = np.unique(np.quantile(score, np.linspace(0, 1, count + 1)[1:-1])) if len(score) else np.empty(0)
+    return np.searchsorted(edges, score, side="right")
+
+
+def _calibration_error(bins: Array, w: Array, happened: Array, said: Array) -> float:
+    """Expected calibration error over bins of equal mass: mean gap between what was said and what happened.
+
+    "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
+    """
+    import numpy as np
+
+    return _ratio(np.abs(np.bincount(bins, w * (happened - said))).sum(), w.sum())
+
+
+def _ratio(part: Any, whole: Any, otherwise: float = float("nan")) -> float:
+    return float(part) / float(whole) if whole else otherwise
+
+
+# ---------------------------------------------------------------- uncertainty
+
+
+def resampled_weights(n: int, resamples: int, *, seed: int, units: Array | None = None) -> Iterator[Array]:
+    """Yield `resamples` vectors of n counts, each a draw of n rows with replacement.
+
+    units : shape (n,), integers from 0: rows of one unit (a customer, a day) are drawn together; None: row by row.
+    """
+    import numpy as np
+
+    draws = np.random.default_rng(seed)
+    count = n if units is None else int(units.max()) + 1
+    for _ in range(resamples):
+        counts = np.bincount(draws.integers(0, count, count), minlength=count).astype(float)
+        yield counts if units is None else counts[units]
+
+
+def bootstrap(
+    scorers: Mapping[str, Scorer], names: Mapping[str, Sequence[str]], weights: Iterator[Array]
+) -> dict[str, dict[str, Array]]:
+    """Return, per subject and wanted name, the figure under each weight vector, all subjects under the same vectors."""
+    import numpy as np
+
+    rows: list[dict[str, dict[str, float]]] = []
+    for w in weights:
+        found = {subject: one.figures(w) for subject, one in scorers.items()}
+        rows.append({subject: {name: found[subject][name] for name in names[subject]} for subject in scorers})
+    return {s: {name: np.array([row[s][name] for row in rows]) for name in names[s]} for s in scorers}
+
+
+def interval(values: Array, confidence: float) -> tuple[float, float]:
+    """Return the percentile interval of bootstrap values; resamples where the figure is undefined are left out."""
+    import numpy as np
+
+    tail = (1 - confidence) / 2
+    if np.isnan(values).all():
+        return float("nan"), float("nan")
+    low, high = np.nanquantile(values, [tail, 1 - tail])
+    return float(low), float(high)

@@ -1,0 +1,1 @@
+"""Ponte's tables, and the roles that may use them."""

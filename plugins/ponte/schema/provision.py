@@ -1,0 +1,97 @@
+"""Make a PostgreSQL server ready for Ponte: `python -m ponte.schema.provision`. Can be repeated at any time.
+
+Databases, roles with the passwords of the environment, Ponte's schema up to date, and what each role may do in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+import sqlalchemy as sa
+
+from ponte.errors import PonteError
+from ponte.schema import migrations, roles
+from ponte.storage.database import Database, with_lock_retries
+
+#: Airflow's own database, and the role that owns it.
+AIRFLOW = "airflow"
+PONTE = "ponte"
+_ADMIN = "PONTE_ADMIN_URL"
+
+
+def prepare_server(admin_url: str | sa.URL, passwords: Mapping[str, str]) -> None:
+    """Create both databases and every role with its password; what exists keeps its content.
+
+    admin_url : of a superuser, or a role with CREATEDB and CREATEROLE; any database but the two.
+    passwords : role -> password, for `airflow` and each of `roles.LOGINS`.
+    """
+    # CREATE DATABASE is refused inside a transaction.
+    url = Database(admin_url).url
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    inside = sa.create_engine(url.set(database=PONTE), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as admin:
+        admin.exec_driver_sql("SELECT pg_advisory_lock(hashtext('ponte.provision'))")  # until the session ends
+        roles.ensure_logins(admin, passwords)
+        roles.ensure_memberships(admin)
+        for database, owner in ((AIRFLOW, AIRFLOW), (PONTE, roles.OWNER)):
+            roles.ensure_database(admin, database, owner)
+        if roles.is_superuser(admin):
+            with inside.connect() as admin_inside:
+                roles.close_to_public(admin_inside)
+
+
+def upgrade(owner_url: str | sa.URL) -> None:
+    """Bring Ponte's schema up to date, and the rights of all roles with it; waits for no reader longer than seconds."""
+    db = Database(owner_url)
+    with_lock_retries(lambda: migrations.upgrade(db.url.render_as_string(hide_password=False)))
+    with_lock_retries(lambda: roles.grant(db))
+
+
+def passwords_of(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return role -> password from AIRFLOW_DB_PASSWORD and PONTE_OWNER_PASSWORD, PONTE_TRAINER_PASSWORD and so on.
+
+    Raises PonteError that names every one that is missing.
+    """
+    names = {AIRFLOW: "AIRFLOW_DB_PASSWORD", **{role: f"{role.upper()}_PASSWORD" for role in roles.LOGINS}}
+    missing = [name for name in names.values() if not environ.get(name)]
+    if missing:
+        fix = "./ponte-secrets generates them for docker compose"
+        raise PonteError("passwords are missing", where="environment", expected=", ".join(missing), fix=fix)
+    return {role: environ[name] for role, name in names.items()}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prepare the server of PONTE_ADMIN_URL; return 0, or 1 with a message."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ponte.schema.provision",
+        description=__doc__,
+        epilog=f"Environment: {_ADMIN} (postgresql://user:password@host:5432/postgres), AIRFLOW_DB_PASSWORD, "
+        + ", ".join(f"{role.upper()}_PASSWORD" for role in roles.LOGINS),
+    )
+    parser.parse_args(argv)
+    started = time.monotonic()
+    try:
+        if not os.environ.get(_ADMIN):
+            fix = f"{_ADMIN}=postgresql://postgres:...@host:5432/postgres"
+            raise PonteError("no administrator to connect as", where="environment", expected=_ADMIN, fix=fix)
+        admin = sa.make_url(os.environ[_ADMIN])
+        passwords = passwords_of(os.environ)
+        prepare_server(admin, passwords)
+        upgrade(admin.set(database=PONTE, username=roles.OWNER, password=passwords[roles.OWNER]))
+    except PonteError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except sa.exc.DBAPIError as error:
+        # Only what the server says: the statement may hold what it keeps of a password.
+        print(f"\nPostgreSQL refused: {error.orig}", file=sys.stderr)
+        return 1
+    print(f"PostgreSQL is ready for Ponte ({time.monotonic() - started:.1f} s).")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

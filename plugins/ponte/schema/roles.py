@@ -1,0 +1,180 @@
+"""The database roles: who they are, how they come to be on a server, and what they may do.
+
+Nobody works as the owner. Each step of a pipeline connects as the role that has just what the step needs:
+
+- `ponte_trainer` freezes training sets, registers and measures versions;
+- `ponte_scorer` freezes, checks, scores and publishes batches, and drops what nobody needs any more;
+- `ponte_promoter` judges versions and does what people decide: the champion, rollbacks, marks;
+- `ponte_viewer` reads the schema `ponte`: the reports in the web server;
+- `ponte_analyst` reads `predictions.*` and the views of `ponte`, nothing else;
+- `ponte_owner` owns the schemas and migrates them.
+
+`ponte_reader` cannot log in: what is granted to it can be read by trainer and scorer. Source schemas are granted to it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from ponte.errors import PonteError
+from ponte.schema import migrations
+from ponte.storage.database import Database, quote
+
+OWNER = "ponte_owner"
+TRAINER = "ponte_trainer"
+SCORER = "ponte_scorer"
+PROMOTER = "ponte_promoter"
+VIEWER = "ponte_viewer"
+ANALYST = "ponte_analyst"
+READER = "ponte_reader"
+
+#: Every role that logs in to the database `ponte`.
+LOGINS = (OWNER, TRAINER, SCORER, PROMOTER, VIEWER, ANALYST)
+#: Name of the owner, and of everything's only role, before there were others; its database is called the same.
+_FORMER_OWNER = "ponte"
+
+
+def ensure_logins(admin: sa.Connection, passwords: Mapping[str, str]) -> None:
+    """Give each role of `passwords` (role -> password) a login with just that password; create those that lack.
+
+    admin : a connection in autocommit of a superuser, or of a role with CREATEROLE. The server is sent no new password,
+    only what it keeps of one (SCRAM), so none can reach its log. Writes nothing when all is as it should be, if the
+    server asks for passwords.
+
+    Raises PonteError when a role has one of the names, another password, and Ponte has never been here: it is not ours.
+    """
+    if OWNER in passwords and not _exists(admin, OWNER):
+        if _owns_database(admin, _FORMER_OWNER):
+            admin.exec_driver_sql(f"ALTER ROLE {_FORMER_OWNER} RENAME TO {OWNER}")
+        else:
+            _require_no_strangers(admin, passwords)
+    # Where nobody is asked for one, that a password works says nothing.
+    asks = not _can_log_in(admin.engine.url.set(password=secrets.token_hex()))
+    for role, password in passwords.items():
+        exists = _exists(admin, role)
+        if exists and asks and _can_log_in(admin.engine.url.set(username=role, password=password)):
+            continue
+        verifier = _scram(admin, role, password)
+        admin.exec_driver_sql(f"{'ALTER' if exists else 'CREATE'} ROLE {quote(role)} LOGIN PASSWORD '{verifier}'")
+        if not exists and not is_superuser(admin):  # it may administer the role, but not make a database for it
+            admin.exec_driver_sql(f"GRANT {quote(role)} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE")
+
+
+def ensure_memberships(admin: sa.Connection) -> None:
+    """Make the group that may read the sources, and let the owner act for those whose tables it migrates."""
+    if not _exists(admin, READER):
+        admin.exec_driver_sql(f"CREATE ROLE {READER} NOLOGIN")
+    admin.exec_driver_sql(f"GRANT {READER} TO {TRAINER}, {SCORER}")
+    admin.exec_driver_sql(f"GRANT {TRAINER}, {SCORER} TO {OWNER}")
+    # A policy on a table of the scorer's would be evaluated as the promoter, who counts rows there: an error instead.
+    admin.exec_driver_sql(f"ALTER ROLE {PROMOTER} SET row_security = off")
+
+
+def ensure_database(admin: sa.Connection, name: str, owner: str) -> None:
+    """Create a database for its owner alone, unless it exists; what PUBLIC may do there is taken away.
+
+    Raises PonteError when it belongs to another role.
+    """
+    query = sa.text(
+        "SELECT datdba::regrole::text AS owner, EXISTS (SELECT FROM "
+        "aclexplode(coalesce(datacl, acldefault('d', datdba))) AS acl WHERE acl.grantee = 0) AS open "
+        "FROM pg_database WHERE datname = :name"
+    )
+    found = admin.execute(query, {"name": name}).one_or_none()
+    if found is None:
+        # Sorted the same way on every machine: an index outlives the C library of the image that built it.
+        locale = "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'"
+        admin.exec_driver_sql(f"CREATE DATABASE {quote(name)} OWNER {quote(owner)} {locale}")
+    elif found.owner != owner:
+        fix = f"ALTER DATABASE {name} OWNER TO {owner}, or move it out of the way"
+        raise PonteError(f"the database {name} is somebody else's", got=found.owner, expected=owner, fix=fix)
+    if found is None or found.open:
+        admin.exec_driver_sql(f"REVOKE ALL ON DATABASE {quote(name)} FROM PUBLIC")
+
+
+def is_superuser(connection: sa.Connection) -> bool:
+    """Say whether the role that is connected may do everything."""
+    return bool(connection.exec_driver_sql("SELECT current_setting('is_superuser') = 'on'").scalar_one())
+
+
+def close_to_public(admin: sa.Connection) -> None:
+    """Take from PUBLIC, in the database of the connection, what every new one lets everybody do.
+
+    Functions: whoever could write one would get it run by others, by a CHECK or a policy on a table of theirs. Large
+    objects: they belong to no schema, so no right on one keeps anybody from filling the disk with them.
+    admin : of a superuser; nobody else may.
+    """
+    trusted = "SELECT string_agg(quote_ident(lanname), ', ' ORDER BY lanname) FROM pg_language WHERE lanpltrusted"
+    languages = admin.exec_driver_sql(trusted).scalar_one()
+    admin.exec_driver_sql(f"REVOKE USAGE ON LANGUAGE {languages} FROM PUBLIC")
+    admin.exec_driver_sql(f"GRANT USAGE ON LANGUAGE {languages} TO {OWNER}")
+    makers = "lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea)"
+    admin.exec_driver_sql(f"REVOKE EXECUTE ON FUNCTION {makers} FROM PUBLIC")
+
+
+def grant(db: Database) -> None:
+    """Give every role its rights in the database of `db`, whose owner connects; repeat it after every migration.
+
+    Raises PonteError when the roles do not exist.
+    """
+    statements = Path(__file__).with_name("grants.sql").read_text(encoding="utf-8")
+    with db.begin() as connection:
+        missing = [role for role in (*LOGINS, READER) if not _exists(connection, role)]
+        if missing:
+            fix = "PONTE_ADMIN_URL=... python -m ponte.schema.provision makes them"
+            raise PonteError("database roles are missing", got=", ".join(missing), fix=fix)
+        migrations.lock(connection)
+        connection.execution_options(no_parameters=True).exec_driver_sql(statements)  # a percent sign means itself
+
+
+def open_source(admin: sa.Connection, schema: str) -> None:
+    """Let trainer and scorer read a source schema, and the tables that whoever runs this adds to it later."""
+    name = quote(schema)
+    admin.exec_driver_sql(f"GRANT USAGE ON SCHEMA {name} TO {READER}")
+    admin.exec_driver_sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA {name} TO {READER}")
+    admin.exec_driver_sql(f"ALTER DEFAULT PRIVILEGES IN SCHEMA {name} GRANT SELECT ON TABLES TO {READER}")
+
+
+def _owns_database(admin: sa.Connection, role: str) -> bool:
+    query = sa.text("SELECT EXISTS (SELECT FROM pg_database WHERE datname = :name AND datdba = to_regrole(:name))")
+    return bool(admin.execute(query, {"name": role}).scalar_one())
+
+
+def _exists(connection: sa.Connection, role: str) -> bool:
+    query = sa.text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :role)")
+    return bool(connection.execute(query, {"role": role}).scalar_one())
+
+
+def _require_no_strangers(admin: sa.Connection, passwords: Mapping[str, str]) -> None:
+    url = admin.engine.url
+    strangers = [
+        role
+        for role, password in passwords.items()
+        if _exists(admin, role) and not _can_log_in(url.set(username=role, password=password))
+    ]
+    if strangers:
+        where, fix = (
+            str(url.host or url.query.get("host", "")),
+            "give Ponte a server without them, or the passwords that they have",
+        )
+        raise PonteError("the server has roles of others", where=where, got=", ".join(strangers), fix=fix)
+
+
+def _can_log_in(url: sa.URL) -> bool:
+    """Say whether the server takes the password; whether the role may enter the database is another question."""
+    try:
+        sa.create_engine(url, poolclass=sa.NullPool).connect().close()
+    except sa.exc.OperationalError as error:
+        return "permission denied for database" in str(error.orig)
+    return True
+
+
+def _scram(connection: sa.Connection, role: str, password: str) -> str:
+    from psycopg2.extensions import encrypt_password  # type: ignore[import-untyped]
+
+    driver = connection.connection.driver_connection
+    return str(encrypt_password(password, role, scope=driver, algorithm="scram-sha-256"))

@@ -1,0 +1,1 @@
+"""From frozen rows to prediction rows."""

@@ -1,0 +1,1 @@
+"""The rows of training windows: frozen with their labels, checked, kept for good."""

@@ -1,0 +1,253 @@
+"""Training sets: rows of `ponte.snapshot`, from the frozen table to the Parquet file named by its content."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import sqlalchemy as sa
+
+from ponte.errors import PonteError, TrainingRefused
+from ponte.model.folders import ModelFolder
+from ponte.storage.artifacts import ArtifactStore
+from ponte.storage.database import DATA_SCHEMA, Database, insert_row, or_of_a_twin, quote
+from ponte.storage.receipts import Receipt, measured
+from ponte.versions.signature import Column, Signature, select_list
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Key of the Parquet file's metadata.
+DESCRIPTION = "ponte"
+
+Status = Literal["freezing", "frozen", "checked", "written", "rejected", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingSet:
+    """A row of `ponte.snapshot`."""
+
+    snapshot_id: int
+    model: str
+    run_id: str
+    as_of: dt.datetime
+    status: Status
+    why: str | None
+    holdout_from: dt.date
+    #: None without a calibration part.
+    calibration_from: dt.date | None
+    #: Entries of {window_start, window_end, as_of, rows}, oldest first; empty until the rows are frozen.
+    windows: list[dict[str, Any]]
+    frozen_table: str | None
+    columns: dict[str, object] | None
+    row_count: int | None
+    features_sql: str
+    labels_sql: str
+    spec_digest: str
+    path: str | None
+    sha256: str | None
+
+    @property
+    def place(self) -> str:
+        """Where an error happened, for its message."""
+        return f"model {self.model}, training set {self.snapshot_id}"
+
+    @property
+    def signature(self) -> Signature:
+        assert self.columns is not None
+        return Signature.from_json(self.columns)
+
+    def window_as_of(self, window_start: dt.date) -> dt.datetime:
+        """Return the moment at which the features of one of its windows were taken."""
+        [as_of] = [w["as_of"] for w in self.windows if w["window_start"] == str(window_start)]
+        return dt.datetime.fromisoformat(as_of)
+
+
+def claim_training_set(
+    db: Database,
+    folder: ModelFolder,
+    *,
+    as_of: dt.datetime,
+    calibration_from: dt.date | None,
+    holdout_from: dt.date,
+    run_id: str,
+) -> TrainingSet:
+    """Return the training set of this run, made on the first call."""
+    values = {
+        "model": folder.name,
+        "run_id": run_id,
+        "as_of": as_of,
+        "calibration_from": calibration_from,
+        "holdout_from": holdout_from,
+        "windows": "[]",
+        "features_sql": folder.text("features.sql"),
+        "labels_sql": folder.text("labels.sql"),
+        "spec_digest": folder.digest(),
+    }
+    with db.begin() as connection:
+        insert_row(connection, "ponte.snapshot", values, unless="model, run_id")
+        snapshot_id = connection.execute(
+            sa.text(
+                "UPDATE ponte.snapshot SET frozen_table = model || '__training_' || snapshot_id "
+                "WHERE model = :model AND run_id = :run_id AND status = 'freezing' RETURNING snapshot_id"
+            ),
+            values,
+        ).scalar_one_or_none()
+        if snapshot_id is None:
+            query = sa.text("SELECT snapshot_id FROM ponte.snapshot WHERE model = :model AND run_id = :run_id")
+            snapshot_id = connection.execute(query, values).scalar_one()
+        return lock_training_set(connection, snapshot_id)
+
+
+def require_unedited(folder: ModelFolder, training_set: TrainingSet) -> None:
+    """Raise TrainingRefused unless the folder is still what the training set was begun with."""
+    if folder.digest() != training_set.spec_digest:
+        raise TrainingRefused(
+            "the model folder was edited since this run began",
+            where=training_set.place,
+            fix="clear freeze_windows, or trigger a new run: the rows are frozen anew, with the folder as it is now",
+        )
+
+
+def get_training_set(db: Database, snapshot_id: int) -> TrainingSet:
+    """Return the training set; raises PonteError when there is none."""
+    with db.begin() as connection:
+        return _select(connection, snapshot_id)
+
+
+def lock_training_set(connection: sa.Connection, snapshot_id: int) -> TrainingSet:
+    """Return the training set with its row locked until the caller's transaction ends."""
+    return _select(connection, snapshot_id, "FOR UPDATE")
+
+
+def _select(connection: sa.Connection, snapshot_id: int, lock: str = "") -> TrainingSet:
+    names = ", ".join(TrainingSet.__dataclass_fields__)
+    query = sa.text(f"SELECT {names} FROM ponte.snapshot WHERE snapshot_id = :id {lock}")
+    row = connection.execute(query, {"id": snapshot_id}).mappings().one_or_none()
+    if row is None:
+        raise PonteError("no such training set", where="ponte.snapshot", got=str(snapshot_id))
+    return TrainingSet(**row)
+
+
+def write_snapshot(db: Database, store: ArtifactStore, snapshot_id: int) -> TrainingSet:
+    """Keep the frozen, checked rows as a Parquet file named by its SHA-256, then drop the frozen table.
+
+    The file says itself what it is: its metadata hold, under DESCRIPTION, the queries, the windows with their as_of and
+    row counts, and the columns. Rows are ordered by window and key, so the same rows give the same bytes. Does nothing
+    when it was written before.
+    """
+    training_set = get_training_set(db, snapshot_id)
+    if training_set.status == "written":
+        return training_set
+    if training_set.status != "checked":
+        raise PonteError("a step came too early", where=training_set.place, got=training_set.status, expected="checked")
+
+    def written() -> TrainingSet | None:
+        found = get_training_set(db, snapshot_id)
+        return found if found.status == "written" else None
+
+    # The twin that finishes first drops the frozen table.
+    return or_of_a_twin(lambda: _write(db, store, training_set), written)
+
+
+def _write(db: Database, store: ArtifactStore, training_set: TrainingSet) -> TrainingSet:
+    snapshot_id = training_set.snapshot_id
+    with measured(db, Receipt(model=training_set.model, step="snapshot", snapshot_id=snapshot_id)) as receipt:
+        with store.content_addressed(f"{training_set.model}/snapshots", ".parquet") as file:
+            rows = _copy_to_parquet(db, training_set, file.local)
+        if rows != training_set.row_count:
+            got, expected = f"{rows} rows", f"{training_set.row_count} rows"
+            raise PonteError(
+                "the training set changed while it was read", where=training_set.place, got=got, expected=expected
+            )
+        receipt.row_count, receipt.byte_count = rows, file.byte_count
+        with db.begin() as connection:
+            if lock_training_set(connection, snapshot_id).status == "written":
+                return get_training_set(db, snapshot_id)  # a twin was faster
+            connection.execute(
+                sa.text(
+                    "UPDATE ponte.snapshot SET status = 'written', path = :path, sha256 = :sha256, "
+                    "byte_count = :bytes, frozen_table = NULL WHERE snapshot_id = :id"
+                ),
+                {"path": file.path, "sha256": file.sha256, "bytes": file.byte_count, "id": snapshot_id},
+            )
+            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {_frozen(training_set)}")
+    return get_training_set(db, snapshot_id)
+
+
+def read_snapshot(store: ArtifactStore, training_set: TrainingSet) -> pa.Table:
+    """Return the rows of a written training set; raises ArtifactRefused unless the bytes are those registered."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if training_set.path is None or training_set.sha256 is None:
+        raise PonteError("a step came too early", where=training_set.place, got=training_set.status, expected="written")
+    content = store.read_verified(training_set.path, training_set.sha256)
+    return pq.read_table(pa.BufferReader(content))
+
+
+def recount(connection: sa.Connection, training_set: TrainingSet) -> None:
+    """Write down how many rows each window has after some were set aside, in the caller's transaction."""
+    query = f"SELECT window_start, count(*) FROM {_frozen(training_set)} GROUP BY 1"
+    counts = {str(row[0]): row[1] for row in connection.exec_driver_sql(query)}
+    windows = [{**window, "rows": counts.get(window["window_start"], 0)} for window in training_set.windows]
+    connection.execute(
+        sa.text("UPDATE ponte.snapshot SET row_count = :rows, windows = :windows WHERE snapshot_id = :id"),
+        {"rows": sum(counts.values()), "windows": json.dumps(windows), "id": training_set.snapshot_id},
+    )
+
+
+def reject_training_set(db: Database, training_set: TrainingSet, why: str) -> TrainingRefused:
+    """Mark the training set rejected and return the error to raise."""
+    with db.begin() as connection:
+        connection.execute(
+            sa.text(
+                "UPDATE ponte.snapshot SET status = 'rejected', why = :why "
+                "WHERE snapshot_id = :id AND status = 'frozen'"
+            ),
+            {"why": why, "id": training_set.snapshot_id},
+        )
+    fix = f"mend the source or the rule, then trigger {training_set.model}__train again"
+    return TrainingRefused("the training set is rejected", where=training_set.place, got=why, fix=fix)
+
+
+def _frozen(training_set: TrainingSet) -> str:
+    assert training_set.frozen_table is not None
+    return quote(DATA_SCHEMA, training_set.frozen_table)
+
+
+def _description(training_set: TrainingSet) -> dict[str, Any]:
+    return {
+        "model": training_set.model,
+        "as_of": training_set.as_of.isoformat(),
+        "calibration_from": str(training_set.calibration_from) if training_set.calibration_from else None,
+        "holdout_from": str(training_set.holdout_from),
+        "windows": training_set.windows,
+        "columns": training_set.columns,
+        "row_count": training_set.row_count,
+        "features_sql": training_set.features_sql,
+        "labels_sql": training_set.labels_sql,
+    }
+
+
+def _copy_to_parquet(db: Database, training_set: TrainingSet, path: str) -> int:
+    import pyarrow.parquet as pq
+
+    signature = training_set.signature
+    window = Column(name="window_start", family="date")
+    known = (Column(name="label", family=signature.label), Column(name="labelled_at", family="timestamp"))
+    columns = (window, *signature.key, *signature.features, *known)
+    order = ", ".join(quote(c.name) for c in (window, *signature.key))
+    query = f"SELECT {select_list(columns)} FROM {_frozen(training_set)} ORDER BY {order}"
+    rows = 0
+    with db.adbc() as connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        reader = cursor.fetch_record_batch()
+        schema = reader.schema.with_metadata({DESCRIPTION: json.dumps(_description(training_set), sort_keys=True)})
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            for batch in reader:
+                writer.write_batch(batch.replace_schema_metadata(schema.metadata))
+                rows += batch.num_rows
+    return rows

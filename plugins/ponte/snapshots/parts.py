@@ -1,0 +1,89 @@
+"""A training set in three parts, independent by time: fitting, then calibration, then holdout."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ponte.snapshots.lifecycle import TrainingSet
+from ponte.versions.signature import Signature, to_frame
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows of a training set: features, shape (n_rows, n_features), and labels, shape (n_rows,)."""
+
+    rows: pa.Table
+    features: pd.DataFrame
+    labels: np.ndarray[Any, Any]
+
+    def since(self, first: dt.date, signature: Signature) -> Part:
+        """Return its rows of the windows from `first` on."""
+        return _part(_between(self.rows, first, None), signature)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Each part is later than the one before, and knows no outcome that became known after the next one began."""
+
+    fitting: Part
+    #: Calibrates the probabilities and sets the threshold; no rows when the model has no such part.
+    calibration: Part
+    #: Only measures.
+    holdout: Part
+    #: Rows of fitting and calibration left out because their outcome was not known yet when the next part began.
+    purged_rows: int
+
+
+def split(table: pa.Table, training_set: TrainingSet) -> Parts:
+    """Return the parts of a training set.
+
+    A row of an earlier part counts only when its label was known at the as_of of the next part's first window: what a
+    model in production could not have learned by then must not improve its figures. Labels without a `labelled_at`
+    count as known.
+    """
+    holdout_from = training_set.holdout_from
+    calibration_from = training_set.calibration_from or holdout_from
+    fitting = _between(table, None, calibration_from)
+    calibration = _between(table, calibration_from, holdout_from)
+    known_fitting = _known_at(fitting, training_set.window_as_of(calibration_from))
+    known_calibration = _known_at(calibration, training_set.window_as_of(holdout_from))
+    purged = fitting.num_rows - known_fitting.num_rows + calibration.num_rows - known_calibration.num_rows
+    signature = training_set.signature
+    return Parts(
+        fitting=_part(known_fitting, signature),
+        calibration=_part(known_calibration, signature),
+        holdout=_part(_between(table, holdout_from, None), signature),
+        purged_rows=purged,
+    )
+
+
+def _between(table: pa.Table, first: dt.date | None, end: dt.date | None) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if first is not None:
+        table = table.filter(pc.greater_equal(table.column("window_start"), pa.scalar(first, pa.date32())))
+    if end is not None:
+        table = table.filter(pc.less(table.column("window_start"), pa.scalar(end, pa.date32())))
+    return table
+
+
+def _known_at(table: pa.Table, moment: dt.datetime) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    labelled_at = table.column("labelled_at")
+    known = pc.less_equal(labelled_at, pa.scalar(moment, labelled_at.type))
+    return table.filter(pc.or_kleene(pc.is_null(labelled_at), known))
+
+
+def _part(table: pa.Table, signature: Signature) -> Part:
+    labels = table.column("label").to_pandas().to_numpy()
+    return Part(rows=table, features=to_frame(table, signature.features, types=signature.types), labels=labels)

@@ -1,0 +1,63 @@
+"""From an unfitted estimator and the parts of a training set to what is pickled; the same inputs give the same.
+
+Fitting sees the first part only. Calibration and threshold see the second part only: what they learn from rows that
+were fitted on would be too good to be true.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ponte.model.estimator import seed_estimator
+from ponte.model.spec import ModelSpec
+from ponte.versions.predicting import EVEN_ODDS, Fitted, Output, classes_of
+
+if TYPE_CHECKING:
+    from ponte.snapshots.parts import Part, Parts
+
+
+def fit(spec: ModelSpec, estimator: Any, parts: Parts) -> Fitted:
+    """Return `estimator` fitted, calibrated and with its threshold as the spec says."""
+    seed_estimator(estimator, spec.training.seed)
+    estimator.fit(parts.fitting.features, parts.fitting.labels)
+    if spec.training.calibration != "none":
+        estimator = _calibrated(estimator, parts.calibration, spec.training.calibration)
+    classes = classes_of(parts.fitting.labels, spec.task)
+    threshold = spec.training.threshold
+    if isinstance(threshold, str):
+        threshold = best_threshold(estimator, parts.calibration, positive=classes[1], goal=threshold)
+    return Fitted(estimator, Output(task=spec.task, classes=classes, threshold=threshold))
+
+
+def _calibrated(estimator: Any, part: Part, method: str) -> Any:
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.frozen import FrozenEstimator
+
+    # Frozen: only the map from its scores to probabilities is fitted.
+    return CalibratedClassifierCV(FrozenEstimator(estimator), method=method, ensemble=False).fit(
+        part.features, part.labels
+    )
+
+
+def best_threshold(estimator: Any, part: Part, *, positive: Any, goal: str) -> float:
+    """Return the score in (0, 1) from which predicting the positive class is best on the part.
+
+    goal : "f1", or "balanced_accuracy" (the mean of both classes' recall).
+    """
+    import numpy as np
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
+    score = np.asarray(estimator.predict_proba(part.features))[:, 1]
+    happened = part.labels == positive
+    if goal == "f1":
+        precision, recall, thresholds = precision_recall_curve(happened, score)
+        # The last pair is the end of the curve and belongs to no threshold.
+        worth = 2 * precision[:-1] * recall[:-1] / np.maximum(precision[:-1] + recall[:-1], np.finfo(float).tiny)
+    else:
+        false_rate, true_rate, thresholds = roc_curve(happened, score)
+        worth = true_rate - false_rate
+    inside = (thresholds > 0) & (thresholds <= 1)
+    if not inside.any():
+        return EVEN_ODDS
+    # Just below 1 flags the same rows as 1 does.
+    return float(min(thresholds[inside][worth[inside].argmax()], np.nextafter(1, 0)))

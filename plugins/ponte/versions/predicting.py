@@ -1,0 +1,268 @@
+"""What an estimator says of rows, held against what it must be: one prediction per row, of the label's type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ponte.errors import PonteError, UnpredictableRows
+from ponte.model.spec import Task
+from ponte.versions.signature import Signature, to_frame
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    Array = np.ndarray[Any, Any]
+
+#: A row of probabilities may miss 1 by the rounding of single precision.
+SUM_TOLERANCE = 1e-5
+#: Two probabilities of at most so many roundings' difference may be equal but for rounding.
+TIE_ROUNDINGS = 100
+#: Threshold when no score tells the classes apart.
+EVEN_ODDS = 0.5
+MATRIX = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Predictions of n rows."""
+
+    #: Shape (n,): the predicted label, of the label's type; float64 for a regression.
+    prediction: Array
+    #: Binary: shape (n,), in [0, 1]: probability of the positive class (the greater label). Multiclass: shape
+    #: (n, n_classes), rows sum to 1, in the order of the classes. None for a regression, and for a classifier that
+    #: gives no probabilities.
+    score: Array | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Output:
+    """How the probabilities of a fitted classifier become labels."""
+
+    task: Task
+    #: The labels in the order of the estimator's probabilities, the positive one last in a binary task; () in a
+    #: regression, and for versions that were registered before classes were kept.
+    classes: tuple[Any, ...] = ()
+    #: Score from which the positive class is predicted; None: the estimator's own predict() decides.
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A fitted estimator and how its probabilities become labels."""
+
+    estimator: Any
+    output: Output
+
+
+def predict(estimator: Any, rows: pa.Table | pa.RecordBatch, signature: Signature, output: Output) -> Predictions:
+    """Return the estimator's predictions of `rows`, which hold at least the feature columns, in any order.
+
+    Raises UnpredictableRows when it predicts NaN or infinity, or scores that are no probabilities; PonteError when it
+    does not return one prediction per row.
+    """
+    import numpy as np
+
+    frame = to_frame(rows, signature.features, types=signature.types)
+    if output.task == "regression":
+        value = np.asarray(estimator.predict(frame), dtype=np.float64)
+        _require_shape(value, (len(frame),), "predict()")
+        _require_finite(value, "predict()")
+        return Predictions(value, None)
+    last, features = last_step(estimator, frame)
+    if not hasattr(last, "predict_proba"):
+        return Predictions(_labels(last.predict(features), len(frame)), None)
+    said = np.asarray(last.predict_proba(features))
+    probabilities = said.astype(np.float64, copy=False)
+    width = len(output.classes) or (2 if output.task == "binary" else probabilities.shape[-1])
+    _require_shape(probabilities, (len(frame), width), "predict_proba()")
+    _require_probabilities(probabilities)
+    score = probabilities[:, 1] if output.task == "binary" else probabilities
+    if output.threshold is not None:
+        return Predictions(np.asarray(output.classes)[(score >= output.threshold).astype(int)], score)
+    if says_the_most_probable(last, said):
+        return Predictions(last.classes_[said.argmax(axis=1)], score)
+    return Predictions(_labels(last.predict(features), len(frame)), score)
+
+
+def last_step(estimator: Any, features: Any) -> tuple[Any, Any]:
+    """Return what decides at the end of a pipeline, and what the steps before it make of the features.
+
+    predict() and predict_proba() of a Pipeline each do all of that anew; here it is done once for both. Anything but a
+    plain Pipeline is returned as it is.
+    """
+    from sklearn.pipeline import Pipeline
+    from sklearn.utils.validation import check_is_fitted
+
+    while type(estimator) is Pipeline:
+        check_is_fitted(estimator)
+        for _, step in estimator.steps[:-1]:
+            if step is not None and step != "passthrough":
+                features = step.transform(features)
+        estimator = estimator.steps[-1][1]
+    return estimator, features
+
+
+def says_the_most_probable(estimator: Any, probabilities: Array) -> bool:
+    """Tell whether predict() is known to return, for each of these rows, the class of the highest probability.
+
+    probabilities : shape (n, n_classes), as predict_proba() of the same estimator returned them. Only for classes of
+    scikit-learn whose code says so, and not for classes derived from them.
+    """
+    import numpy as np
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+    from sklearn.linear_model import LogisticRegression
+
+    if type(estimator) in (CalibratedClassifierCV, ExtraTreesClassifier, RandomForestClassifier):
+        return True  # predict() is the argmax of predict_proba()
+    if type(estimator) not in (HistGradientBoostingClassifier, LogisticRegression):
+        return False
+    # predict() is the argmax of what the probabilities are computed from, by a function that grows with it: the same,
+    # unless rounding has made two of them equal.
+    least = probabilities.max(axis=1, keepdims=True) - TIE_ROUNDINGS * np.finfo(probabilities.dtype).eps
+    return int(np.count_nonzero(probabilities >= least)) == len(probabilities)
+
+
+def _labels(values: Any, count: int) -> Array:
+    import numpy as np
+    import pandas as pd
+
+    labels = np.asarray(values)
+    _require_shape(labels, (count,), "predict()")
+    if labels.dtype.kind == "f":
+        _require_finite(labels, "predict()")
+    if labels.dtype.kind == "O" and (missing := pd.isna(labels)).any():
+        fix = "let the estimator predict one of the labels it was fitted on for every row"
+        raise _unpredictable("predict() returned no label", missing, got=f"{missing.sum()} of {count} rows", fix=fix)
+    return labels
+
+
+def classes_of(labels: Sequence[Any] | np.ndarray[Any, Any], task: Task) -> tuple[Any, ...]:
+    """Return the distinct labels in ascending order, as plain Python values; () for a regression."""
+    import numpy as np
+
+    return () if task == "regression" else tuple(np.unique(labels).tolist())
+
+
+def as_predictions(output: Output, values: Array) -> Predictions:
+    """Return values, shape (n,), or probabilities, shape (n, n_classes), as predictions, at the version's threshold."""
+    import numpy as np
+
+    if output.task == "regression":
+        return Predictions(np.asarray(values, dtype=float).ravel(), None)
+    labels = np.asarray(output.classes)
+    if output.task == "multiclass":
+        return Predictions(labels[values.argmax(axis=1)], values)
+    threshold = EVEN_ODDS if output.threshold is None else output.threshold
+    return Predictions(labels[(values[:, 1] >= threshold).astype(int)], values[:, 1])
+
+
+def as_labels(values: np.ndarray[Any, Any], signature: Signature, task: Task) -> pa.Array[Any]:
+    """Return predictions as the type of the label; raises PonteError when they cannot be, 0.5 as an integer say."""
+    import pyarrow as pa
+
+    types = {"integer": pa.int64(), "boolean": pa.bool_(), "text": pa.string(), "number": pa.float64()}
+    family = "number" if task == "regression" else signature.label
+    try:
+        found: pa.Array[Any] = pa.array(values)
+        if family == "text" and not (pa.types.is_string(found.type) or pa.types.is_large_string(found.type)):
+            raise pa.ArrowTypeError("any value can be written as text, so only text is a text label")
+        return found.cast(types[family])
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        got = f"values of type {values.dtype}"
+        fix = "let the estimator predict the labels it was fitted on"
+        raise PonteError("predict() returned no labels", got=f"{got}: {error}", expected=family, fix=fix) from error
+
+
+def require_labels(predictions: Predictions, signature: Signature, output: Output) -> None:
+    """Raise PonteError unless every prediction is one of the labels of the fitting rows."""
+    import numpy as np
+
+    as_labels(predictions.prediction, signature, output.task)
+    if output.classes:
+        strange = sorted(set(np.unique(predictions.prediction).tolist()) - set(output.classes), key=str)
+        if strange:
+            fix = "let the estimator predict the labels it was fitted on"
+            got, expected = str(strange[:5]), str(list(output.classes))
+            raise PonteError("predict() returned no labels", got=got, expected=expected, fix=fix)
+
+
+def score_column(predictions: Predictions) -> tuple[str, pa.Array[Any]] | None:
+    """Return name and values of the column that holds the scores, `score` or `scores`; None without scores."""
+    import pyarrow as pa
+
+    if predictions.score is None:
+        return None
+    if predictions.score.ndim == 1:
+        return "score", pa.array(predictions.score)
+    rows, width = predictions.score.shape
+    offsets = pa.array(range(0, (rows + 1) * width, width), pa.int32())
+    return "scores", pa.ListArray.from_arrays(offsets, pa.array(predictions.score.ravel()))
+
+
+def _require_shape(values: Any, expected: tuple[int, ...], method: str) -> None:
+    if values.shape == expected:
+        return
+    # One column per output from predict(); one array per output from predict_proba().
+    outputs = values.shape[1] if method == "predict()" and values.ndim == MATRIX else 0
+    outputs = len(values) if method == "predict_proba()" and values.ndim > MATRIX else outputs
+    what, fix = f"{method} returned the wrong shape", ""
+    if outputs > 1:
+        what += f": {outputs} outputs per row, those of a multi-output estimator"
+        fix = "let the estimator predict one value per row; other targets are models of their own"
+    raise PonteError(what, got=str(values.shape), expected=str(expected), fix=fix)
+
+
+def _require_finite(values: Array, method: str) -> None:
+    import numpy as np
+
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise _not_finite(finite, method, ~_per_row(finite))
+
+
+def _require_probabilities(values: Array) -> None:
+    """Raise UnpredictableRows with every row that holds no probabilities, for the first of the reasons below."""
+    import numpy as np
+
+    # One pass each when all is well. NaN fails every comparison.
+    if not values.size or (values.min() >= 0 and values.max() <= 1 and (_miss(values) <= SUM_TOLERANCE).all()):
+        return
+    finite, inside = np.isfinite(values), (values >= 0) & (values <= 1)
+    good = _per_row(inside) & (_miss(values) <= SUM_TOLERANCE)
+    if not finite.all():
+        raise _not_finite(finite, "predict_proba()", ~good)
+    if not inside.all():
+        got = f"{values.min()} to {values.max()}"
+        raise _unpredictable("a score is no probability", ~good, got=got, expected="0 to 1")
+    got = f"a row sums to {values.sum(axis=1)[_miss(values).argmax()]}"
+    raise _unpredictable("the probabilities of a row do not sum to 1", ~good, got=got, expected="1")
+
+
+def _miss(values: Array) -> Array:
+    import numpy as np
+
+    with np.errstate(invalid="ignore"):  # infinity less infinity is NaN, which misses
+        missing: Array = np.abs(values.sum(axis=1) - 1.0)
+    return missing
+
+
+def _per_row(good: Array) -> Array:
+    import numpy as np
+
+    return good if good.ndim == 1 else np.all(good, axis=1)
+
+
+def _not_finite(finite: Array, method: str, rows: Array) -> UnpredictableRows:
+    got = f"{finite.size - int(finite.sum())} of {finite.size} values"
+    fix = "handle missing and extreme inputs in the pipeline, or refuse them with a check"
+    return _unpredictable(f"{method} returned NaN or infinity", rows, got=got, fix=fix)
+
+
+def _unpredictable(what: str, rows: Array, **parts: str) -> UnpredictableRows:
+    error = UnpredictableRows(what, **parts)
+    error.rows = rows
+    return error

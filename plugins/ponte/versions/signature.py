@@ -1,0 +1,197 @@
+"""The columns a version was trained on, and the one way from Arrow to what its estimator is given."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import sqlalchemy as sa
+
+from ponte.errors import SignatureMismatch
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+Family = Literal["integer", "number", "boolean", "text", "date", "timestamp"]
+#: Which rule gives a frame its dtypes. 1, of the versions from before there were more: a NULL in a chunk changes the
+#: dtypes of that chunk. 2: the family alone decides. 3: likewise, and integers stay integers beside a NULL.
+Types = Literal[1, 2, 3]
+
+#: PostgreSQL type → family. Types of one family are read as one type, so int4 → int8 is no change to an estimator.
+FAMILIES: dict[str, Family] = {
+    "int2": "integer", "int4": "integer", "int8": "integer",
+    "float4": "number", "float8": "number", "numeric": "number",
+    "bool": "boolean",
+    "text": "text", "varchar": "text", "bpchar": "text", "name": "text",
+    "date": "date", "timestamptz": "timestamp", "timestamp": "timestamp",
+}  # fmt: skip
+
+#: Family → the type it is read and stored as. ADBC would return numeric as text.
+SQL_TYPES: dict[Family, str] = {
+    "integer": "bigint",
+    "number": "double precision",
+    "boolean": "boolean",
+    "text": "text",
+    "date": "date",
+    "timestamp": "timestamp with time zone",
+}
+KEY_FAMILIES: frozenset[Family] = frozenset({"integer", "text", "date", "timestamp"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """A column and its type family."""
+
+    name: str
+    family: Family
+
+    def as_json(self) -> dict[str, str]:
+        return {"name": self.name, "family": self.family}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signature:
+    """What a version reads: the key, the features in the order the estimator knows, and the family of the label."""
+
+    key: tuple[Column, ...]
+    features: tuple[Column, ...]
+    label: Family
+    #: The rule its estimator was fitted under, and is asked under for life.
+    types: Types = 2
+
+    def as_json(self) -> dict[str, Any]:
+        """Return JSON-ready data. Law: `Signature.from_json(s.as_json()) == s`."""
+        data: dict[str, Any] = {
+            "key": [c.as_json() for c in self.key],
+            "features": [c.as_json() for c in self.features],
+            "label": self.label,
+        }
+        # Manifests of rule 1 hold a signature without it, and are compared with this.
+        return data if self.types == 1 else {**data, "types": self.types}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Signature:
+        """Return the signature that `as_json` wrote."""
+        return cls(
+            key=tuple(Column(**c) for c in data["key"]),
+            features=tuple(Column(**c) for c in data["features"]),
+            label=data["label"],
+            types=data.get("types", 1),
+        )
+
+
+def differences(expected: Sequence[Column], got: Sequence[Column]) -> list[str]:
+    """Return one sentence per column that is missing, unexpected or of another family; order does not matter."""
+    wanted, found = {c.name: c.family for c in expected}, {c.name: c.family for c in got}
+    extra = sorted(found.keys() - wanted.keys())
+    sentences = []
+    for name in sorted(wanted.keys() - found.keys()):
+        close = difflib.get_close_matches(name, extra, n=1)
+        sentences.append(f"column {name!r} ({wanted[name]}) is gone" + (f"; renamed to {close[0]!r}?" if close else ""))
+    sentences += [f"column {name!r} ({found[name]}) is new" for name in extra]
+    sentences += [
+        f"column {name!r} was {wanted[name]} and is {found[name]} now"
+        for name in sorted(wanted.keys() & found.keys())
+        if wanted[name] != found[name]
+    ]
+    return sentences
+
+
+def require_same(expected: Sequence[Column], got: Sequence[Column], *, model: str, version: int) -> None:
+    """Raise SignatureMismatch, naming each difference, unless `got` offers exactly the expected columns."""
+    found = differences(expected, got)
+    if found:
+        raise SignatureMismatch(
+            "the columns of features.sql are not those the version was trained on",
+            where=f"model {model}, version {version}, features.sql",
+            got="; ".join(found),
+            expected=", ".join(f"{c.name} ({c.family})" for c in expected),
+            fix=f"restore the columns, or train {model} again on the new ones",
+        )
+
+
+def describe(cursor_description: Sequence[Any], connection: sa.Connection) -> list[tuple[str, str, Family | None]]:
+    """Return (name, PostgreSQL type, family or None when Ponte cannot carry the type) per column of a query.
+
+    An array is called `float8[]`, and is carried by no family.
+    """
+    oids = [column[1] for column in cursor_description]
+    query = sa.text(
+        # Only a true array has a type that points back at it: not `name`, which is a text of fixed length.
+        "SELECT t.oid, CASE WHEN e.oid IS NULL THEN t.typname ELSE e.typname || '[]' END FROM pg_type t "
+        "LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid WHERE t.oid = ANY(:oids)"
+    )
+    rows = connection.execute(query, {"oids": oids})
+    names: dict[int, str] = dict(rows.all())
+    return [
+        (column[0], names.get(column[1], "?"), FAMILIES.get(names.get(column[1], "?"))) for column in cursor_description
+    ]
+
+
+def select_list(columns: Sequence[Column]) -> str:
+    """Return the SELECT list that reads `columns` in this order, each as the one type of its family."""
+    from ponte.storage.database import quote
+
+    return ", ".join(f"CAST({quote(c.name)} AS {SQL_TYPES[c.family]}) AS {quote(c.name)}" for c in columns)
+
+
+def to_frame(table: pa.Table | pa.RecordBatch, columns: Sequence[Column], *, types: Types = 2) -> pd.DataFrame:
+    """Return the columns as the DataFrame that estimators are trained on and asked with.
+
+    Shape (n_rows, len(columns)), in the order of `columns`. integer, number and boolean → float64, NULL is NaN; text →
+    category, NULL is a missing category; date → datetime64[s] and timestamp → datetime64[us, UTC], NULL is NaT. No
+    dtype depends on the rows: 3 is 3.0 in every chunk, with a NULL or without. Integers beyond 2**53 are rounded.
+
+    types : the rule of the signature. Under rule 1 integer is int64 and boolean is bool in a chunk without NULL. Under
+    rule 3 integer is Int64, exact, and NULL is <NA>.
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    # Rule 3 is not for everybody: scikit-learn's ColumnTransformer refuses a missing value of a nullable dtype when it
+    # passes the column through, and np.asarray makes objects of a frame that mixes such dtypes with others.
+    nullable: dict[Any, Any] = {pa.int64(): pd.Int64Dtype()} if types == 3 else {}  # noqa: PLR2004
+    arrow = _arrow_of_chunk if types == 1 else _arrow
+    arrays = [
+        table.column(c.name) if nullable and c.family == "integer" else arrow(table.column(c.name), c.family)
+        for c in columns
+    ]
+    whole = pa.Table.from_arrays(arrays, names=[c.name for c in columns])
+    frame: pd.DataFrame = whole.to_pandas(types_mapper=nullable.get)
+    if types != 1:
+        _name_empty_categories(frame, columns)
+    return frame
+
+
+def _name_empty_categories(frame: pd.DataFrame, columns: Sequence[Column]) -> None:
+    """Make text categories of a chunk without any text those of text: pandas takes them for objects."""
+    import pandas as pd
+
+    no_text: Any = pd.Index([], dtype="str")
+    for column in columns:
+        if column.family == "text" and not len(frame[column.name].cat.categories):
+            frame[column.name] = frame[column.name].cat.rename_categories(no_text)
+
+
+def _arrow(values: Any, family: Family) -> Any:
+    """Return Arrow values whose pandas dtype is that of the family, however many are NULL."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if family == "text":
+        return pc.dictionary_encode(values)
+    if family == "date":
+        return pc.cast(values, pa.timestamp("s"))
+    if family == "timestamp":
+        return pc.cast(values, pa.timestamp("us", tz="UTC"))
+    return values if values.type == pa.float64() else pc.cast(values, pa.float64(), safe=False)
+
+
+def _arrow_of_chunk(values: Any, family: Family) -> Any:
+    """Rule 1: pandas makes int64 or bool of numbers and booleans without NULL, and float64 of the others."""
+    if family == "integer" or (family == "boolean" and not values.null_count):
+        return values
+    return _arrow(values, family)
