@@ -15,27 +15,32 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ponte.batches import freezing
 from ponte.batches import lifecycle as batches
+from ponte.batches.checking import check_batch
+from ponte.batches.freezing import freeze_batch
 from ponte.batches.lifecycle import Batch
-from ponte.checks import sorting
-from ponte.decisions import promotion, rollback
+from ponte.decisions import promotion, rollback, verdicts
 from ponte.decisions.gate import Verdict
 from ponte.decisions.rollback import Rollback
 from ponte.model.folders import ModelFolder, get_folder
 from ponte.model.windows import Window, matured_windows, midnight, window_starting
-from ponte.publishing import janitor
-from ponte.publishing import staging as publishing
-from ponte.publishing.staging import Publication
+from ponte.publishing import janitor, pointer
+from ponte.publishing.pointer import Publication
+from ponte.publishing.staging import guard_batch
 from ponte.quality import comparison
-from ponte.scoring import shards as scoring
-from ponte.snapshots import lifecycle as snapshots
+from ponte.scoring.plan import plan_shards
+from ponte.scoring.shards import score_shard
+from ponte.scoring.window import stage_window
+from ponte.snapshots import parquet
+from ponte.snapshots.checking import check_training_set
+from ponte.snapshots.freezing import freeze_training_set
 from ponte.snapshots.lifecycle import TrainingSet
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.training import versioning
-from ponte.versions import registry
-from ponte.versions.registry import Alias, Version
+from ponte.versions import aliases, marks, registry
+from ponte.versions.aliases import Alias
+from ponte.versions.registry import Version
 
 #: When training runs, and the first day of the first window to score.
 AS_OF = midnight(dt.date(2024, 2, 12))
@@ -226,9 +231,9 @@ class World:
 
     def snapshot(self, *, run_id: str, as_of: dt.datetime = AS_OF) -> TrainingSet:
         """Freeze, check and write a training set."""
-        frozen = freezing.freeze_training_set(self.db, self.folder, self.windows(as_of), as_of=as_of, run_id=run_id)
-        sorting.check_training_set(self.db, self.folder, frozen.snapshot_id)
-        return snapshots.write_snapshot(self.db, self.store, frozen.snapshot_id)
+        frozen = freeze_training_set(self.db, self.folder, self.windows(as_of), as_of=as_of, run_id=run_id)
+        check_training_set(self.db, self.folder, frozen.snapshot_id)
+        return parquet.write_snapshot(self.db, self.store, frozen.snapshot_id)
 
     def fit(self, snapshot_id: int, *, run_id: str) -> Version:
         """Train on a written training set."""
@@ -237,7 +242,7 @@ class World:
     def judge(self, version: int, snapshot_id: int, *, run_id: str) -> tuple[int, Verdict]:
         """Evaluate a version and ask the gate."""
         comparison.evaluate(self.db, self.store, self.folder, version, snapshot_id)
-        return promotion.judge(self.db, self.folder, version, snapshot_id, run_id=run_id)
+        return verdicts.judge(self.db, self.folder, version, snapshot_id, run_id=run_id)
 
     def train(self, *, run_id: str, as_of: dt.datetime = AS_OF, promote: bool = True) -> TrainingRun:
         """Run the whole training flow."""
@@ -254,26 +259,24 @@ class World:
     ) -> Batch:
         """Claim the window and freeze its rows."""
         window = window_starting(self.folder.spec.window, week)
-        return freezing.freeze_batch(
-            self.db, self.folder, window, run_id=run_id, now=now, allow_hindsight=allow_hindsight
-        )
+        return freeze_batch(self.db, self.folder, window, run_id=run_id, now=now, allow_hindsight=allow_hindsight)
 
     def check(self, batch_id: int) -> None:
         """Evaluate the checks."""
-        sorting.check_batch(self.db, self.folder, batch_id)
+        check_batch(self.db, self.folder, batch_id)
 
     def score(self, batch_id: int) -> int:
         """Plan and score every shard; return the number of rows."""
-        shards = scoring.plan_shards(self.db, self.folder, batch_id)
-        return sum(scoring.score_shard(self.db, self.store, self.folder, batch_id, s, now=NOW) for s in shards)
+        shards = plan_shards(self.db, self.folder, batch_id)
+        return sum(score_shard(self.db, self.store, self.folder, batch_id, s, now=NOW) for s in shards)
 
     def guard(self, batch_id: int) -> int:
         """Stage the batch."""
-        return publishing.guard_batch(self.db, self.folder, batch_id)
+        return guard_batch(self.db, self.folder, batch_id)
 
     def publish(self, batch_id: int, *, run_id: str = "somebody") -> Publication:
         """Flip the pointer."""
-        return publishing.publish(self.db, batch_id, actor=run_id, reason="test")
+        return pointer.publish(self.db, batch_id, actor=run_id, reason="test")
 
     def clean(self, batch_id: int) -> bool:
         """Drop what nobody needs any more; tell whether there was anything."""
@@ -312,7 +315,7 @@ class World:
             now=LATER,
         )
         for day in plan.rescore:
-            rollback.stage_window(
+            stage_window(
                 self.db,
                 self.store,
                 self.folder,
@@ -328,9 +331,9 @@ class World:
         janitor.tidy(self.db, self.folder, retention=False)
         return done
 
-    def mark(self, version: int, mark: promotion.Mark, *, run_id: str) -> None:
+    def mark(self, version: int, mark: marks.Mark, *, run_id: str) -> None:
         """Mark a version."""
-        promotion.mark_version(self.db, self.folder.name, version, mark, run_id=run_id, actor="a person", reason="test")
+        marks.mark_version(self.db, self.folder.name, version, mark, run_id=run_id, actor="a person", reason="test")
 
     def set_champion(self, version: int, *, run_id: str | None = None, allow_bad: bool = False) -> Alias:
         """Make a version champion by hand, by default in a run of its own."""
@@ -374,7 +377,7 @@ class World:
 
     def champion(self) -> Version:
         """Return the champion."""
-        return registry.champion(self.db, self.folder.name)
+        return aliases.champion(self.db, self.folder.name)
 
     def data_tables(self) -> list[str]:
         """Return the names of the tables that hold rows in ponte_data."""

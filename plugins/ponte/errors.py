@@ -149,3 +149,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         return f"{hint}Known: {', '.join(names)}"
     closest = difflib.get_close_matches(name, names, n=MANY // 4, cutoff=0.0)
     return f"{hint}Closest of {len(names)}: {', '.join(closest)}"
+
+
+class StackError(PonteError):
+    """Something about the local stack that its user can fix; the message says what, where and how."""

@@ -41,7 +41,7 @@ from tests.bench import scoring_floor, scoring_profile, scoring_ways
 from tests.bench.scoring_ways import CORES, Flow
 from tests.sample_model import World
 
-from ponte.scoring import shards as scoring
+from ponte.scoring.plan import plan_shards
 
 SIZES = (1_000_000, 5_000_000, 20_000_000)
 WORKERS = (1, 2)
@@ -156,7 +156,7 @@ def _profile(server: cases.Server, world: World) -> str:
     """Return where the time of the first shard goes, scored alone in a fresh process."""
     batch = world.freeze(run_id="profile")
     world.check(batch.batch_id)
-    shards = scoring.plan_shards(world.db, world.folder, batch.batch_id)
+    shards = plan_shards(world.db, world.folder, batch.batch_id)
     job = scoring_ways.job_of(world, batch, workers=1)
     before = server.cpu_seconds()
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:

@@ -15,9 +15,10 @@ from tests.sample_model import World
 from threadpoolctl import threadpool_limits
 
 from ponte.embedded import postgres
+from ponte.storage.columns import select_list
 from ponte.storage.database import Database
 from ponte.versions.loading import LoadedVersion
-from ponte.versions.signature import select_list, to_frame
+from ponte.versions.signature import to_frame
 
 
 @dataclass(frozen=True, kw_only=True)

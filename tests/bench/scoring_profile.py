@@ -12,7 +12,7 @@ from types import FrameType
 from tabulate import tabulate
 from tests.bench.scoring_ways import Job, import_all, score_one
 
-from ponte.scoring.shards import Shard
+from ponte.scoring.plan import Shard
 
 _INTERVAL = 0.002
 #: Thread, innermost function of Ponte, and what that called: "" for itself, which includes C code that it called.

@@ -26,8 +26,8 @@ from upath import UPath
 
 from ponte.batches.lifecycle import Batch
 from ponte.model.folders import load_folder
-from ponte.scoring import shards as scoring
-from ponte.scoring.shards import Shard
+from ponte.scoring.plan import Shard, plan_shards
+from ponte.scoring.shards import score_shard
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.versions.loading import LoadedVersion, load_version
@@ -110,7 +110,7 @@ def run_flow(server: Server, world: World, rows: int, workers: int) -> Flow:
     with flow.timed("check"):
         world.check(batch.batch_id)
     with flow.timed("plan"):
-        shards = scoring.plan_shards(world.db, world.folder, batch.batch_id)
+        shards = plan_shards(world.db, world.folder, batch.batch_id)
     server.execute("CHECKPOINT")
     cpu, busy = server.cpu_seconds(), min(workers, len(shards))
     worked = _score(job_of(world, batch, workers=busy), shards, busy)
@@ -188,11 +188,11 @@ def work(job: Job, shards: Sequence[Shard]) -> Worked:
 
 def score_one(job: Job, shard: Shard) -> int:
     """Call the inner function of the score task."""
-    takes_threads = "threads" in inspect.signature(scoring.score_shard).parameters
+    takes_threads = "threads" in inspect.signature(score_shard).parameters
     more: dict[str, Any] = {"threads": job.threads} if takes_threads else {}
     store, folder = ArtifactStore(UPath(job.artifacts)), load_folder(job.folder)
     now = dt.datetime.now(dt.UTC)
-    return scoring.score_shard(Database(job.url), store, folder, job.batch_id, shard, now=now, **more)
+    return score_shard(Database(job.url), store, folder, job.batch_id, shard, now=now, **more)
 
 
 def import_all() -> None:

@@ -305,11 +305,11 @@ def test_an_answer_that_is_recorded_again_by_a_retry_is_kept_once(
 
 
 def test_an_answer_to_another_verdict_promotes_nothing(world: World) -> None:
-    from ponte.decisions import promotion
+    from ponte.decisions import approvals, promotion, verdicts
 
     first = world.train(run_id="first", promote=False)
-    other = promotion.judge(world.db, world.folder, 1, first.training_set.snapshot_id, run_id="other")[0]
-    answer = promotion.record_approval(
+    other = verdicts.judge(world.db, world.folder, 1, first.training_set.snapshot_id, run_id="other")[0]
+    answer = approvals.record_approval(
         world.db, other, "approved", run_id="other", actor="Ada", reason=WHY, answered_at=NOW
     )
     with pytest.raises(PonteError, match="no such answer"):

@@ -12,12 +12,12 @@ from typing import get_args
 import pytest
 
 from ponte import errors
-from ponte.local.settings import StackError
+from ponte.errors import StackError
 from ponte.model import spec, windows
 from ponte.model import toml as model_toml
 from ponte.model.queries import PARAMETERS
 from ponte.quality.figures import BASELINE, CANDIDATE, CONSTANT, champion_subject, difference_subject
-from ponte.versions.signature import FAMILIES
+from ponte.storage.columns import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

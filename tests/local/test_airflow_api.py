@@ -6,12 +6,12 @@ from typing import Any
 import httpx
 import pytest
 
-from ponte.errors import PonteError
+from ponte.errors import PonteError, StackError
 from ponte.local import airflow_api, stack
 from ponte.local.airflow_api import AirflowApi
 from ponte.local.environment import SCORE_POOL
 from ponte.local.secrets import generate
-from ponte.local.settings import Settings, StackError
+from ponte.local.settings import Settings
 
 
 class Pools:

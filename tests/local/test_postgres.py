@@ -11,8 +11,9 @@ import sqlalchemy
 from sqlalchemy.exc import OperationalError
 
 from ponte.embedded import cluster, postgres
+from ponte.errors import StackError
+from ponte.local import stack
 from ponte.local.secrets import Secrets, generate, write_private_json
-from ponte.local.settings import StackError
 from ponte.local.stack import admin_database
 
 OPTIONS = {"fsync": "off", "shared_buffers": "32MB"}
@@ -31,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, secrets: Secrets) -> Iterat
     data_dir = tmp_path_factory.mktemp("home") / "postgres"
     server = postgres.start(data_dir, superuser_password=secrets.postgres_password, options=OPTIONS)
     try:
-        postgres.ensure_databases(server, secrets)
+        stack.ensure_databases(server, secrets)
         yield server
     finally:
         postgres.stop(data_dir, mode="immediate")
@@ -89,20 +90,20 @@ def test_ensuring_again_writes_no_role_and_no_database(server: postgres.Server, 
         SELECT rolname AS name, xmin::text, rolpassword AS detail FROM pg_authid
         UNION ALL SELECT datname, xmin::text, datacl::text FROM pg_database) AS everything"""
     before = ask(server, rows, "postgres", "postgres", secrets.postgres_password)
-    postgres.ensure_databases(server, secrets)
+    stack.ensure_databases(server, secrets)
     assert ask(server, rows, "postgres", "postgres", secrets.postgres_password) == before
 
 
 def test_a_replaced_password_is_set_again(server: postgres.Server, secrets: Secrets) -> None:
     ask(server, "ALTER ROLE ponte_owner PASSWORD 'other'; SELECT 1", "postgres", "postgres", secrets.postgres_password)
-    postgres.ensure_databases(server, secrets)
+    stack.ensure_databases(server, secrets)
     assert ask(server, "SELECT 1", "ponte", "ponte_owner", secrets.ponte_password) == 1
 
 
 def test_the_only_role_of_an_earlier_release_becomes_the_owner(server: postgres.Server, secrets: Secrets) -> None:
     superuser = ("postgres", "postgres", secrets.postgres_password)
     ask(server, "ALTER ROLE ponte_owner RENAME TO ponte; SELECT 1", *superuser)
-    postgres.ensure_databases(server, secrets)
+    stack.ensure_databases(server, secrets)
     owner = "SELECT datdba::regrole::text FROM pg_database WHERE datname = 'ponte'"
     assert ask(server, owner, "ponte", "ponte_owner", secrets.ponte_password) == "ponte_owner"
     assert ask(server, "SELECT count(*) FROM pg_roles WHERE rolname = 'ponte'", *superuser) == 0
@@ -144,7 +145,7 @@ def test_a_pid_that_something_else_has_now_does_not_prevent_the_start(server: po
 
 def test_a_lost_secrets_file_is_explained(server: postgres.Server) -> None:
     with pytest.raises(StackError, match=r"secrets\.json was replaced"):
-        postgres.ensure_databases(server, generate())
+        stack.ensure_databases(server, generate())
 
 
 def test_an_interrupted_initdb_is_done_again(tmp_path: Path) -> None:

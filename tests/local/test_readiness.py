@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ponte.errors import StackError
 from ponte.local.readiness import check_ports, unhealthy
-from ponte.local.settings import Settings, StackError
+from ponte.local.settings import Settings
 
 
 def report(heartbeat: float) -> dict[str, dict[str, str]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ponte.errors import StackError
 from ponte.local.secrets import generate, load_or_create, write_private_json
-from ponte.local.settings import StackError
 
 
 def test_the_second_call_returns_the_same(tmp_path: Path) -> None:

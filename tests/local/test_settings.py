@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from ponte.local.settings import Settings, StackError, cores
+from ponte.errors import StackError
+from ponte.local.settings import Settings, cores
 
 ROOT = Path("/somewhere/ponte")
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from ponte.errors import StackError
 from ponte.local import stack
 from ponte.local.__main__ import main
 from ponte.local.secrets import write_private_json
-from ponte.local.settings import Settings, StackError
+from ponte.local.settings import Settings
 
 
 @pytest.fixture

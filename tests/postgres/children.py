@@ -28,7 +28,8 @@ from tests.sample_model import NEXT_WEEK, NOW, World
 
 import ponte
 from ponte.batches import lifecycle as batches
-from ponte.scoring import shards as scoring
+from ponte.scoring.plan import Shard, plan_shards, split_pages
+from ponte.scoring.shards import score_shard
 from ponte.storage.database import transient_faults_marked
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -143,7 +144,7 @@ FLOW = ("freeze", "check", "plan", "score", "guard", "publish", "clean")
 
 
 def run_step(
-    world: World, step: str, batch_id: int | None, *, run_id: str, shards: Sequence[scoring.Shard] | None = None
+    world: World, step: str, batch_id: int | None, *, run_id: str, shards: Sequence[Shard] | None = None
 ) -> int:
     """Run one step for NEXT_WEEK as its task does, passing faults marked; return the id of the batch.
 
@@ -154,22 +155,22 @@ def run_step(
             return world.freeze(run_id=run_id, week=NEXT_WEEK).batch_id
         assert batch_id is not None
         if step == "plan":
-            scoring.plan_shards(world.db, world.folder, batch_id)
+            plan_shards(world.db, world.folder, batch_id)
         elif step == "score":
             for shard in shards or shards_of(world, batch_id):
-                scoring.score_shard(world.db, world.store, world.folder, batch_id, shard, now=NOW)
+                score_shard(world.db, world.store, world.folder, batch_id, shard, now=NOW)
         else:
             getattr(world, step)(batch_id)
     return batch_id
 
 
-def shards_of(world: World, batch_id: int) -> list[scoring.Shard]:
+def shards_of(world: World, batch_id: int) -> list[Shard]:
     """Return what `plan` returns for a batch that is not empty."""
     batch = batches.get_batch(world.db, batch_id)
     assert batch.row_count is not None
     assert batch.page_count is not None
     rows = world.folder.spec.scoring.shard_rows
-    return scoring.split_pages(row_count=batch.row_count, page_count=batch.page_count, shard_rows=rows)
+    return split_pages(row_count=batch.row_count, page_count=batch.page_count, shard_rows=rows)
 
 
 def run_flow(
@@ -178,7 +179,7 @@ def run_flow(
     run_id: str,
     first: str = "freeze",
     batch_id: int | None = None,
-    shards: Sequence[scoring.Shard] | None = None,
+    shards: Sequence[Shard] | None = None,
 ) -> int:
     """Run the steps from `first` on for NEXT_WEEK; return the id of the batch. Without `shards` they are asked for."""
     for step in FLOW[FLOW.index(first) :]:

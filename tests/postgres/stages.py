@@ -21,8 +21,8 @@ from tests.postgres.children import FLOW, run_step, shards_of
 from tests.sample_model import AS_OF, ESTIMATOR, FEATURES_SQL, NEXT_WEEK, WEEK, World, load_visits, write_model
 from upath import UPath
 
-from ponte.batches import freezing
-from ponte.scoring import shards as scoring
+from ponte.scoring.plan import Shard
+from ponte.snapshots.freezing import freeze_training_set
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 
@@ -76,7 +76,7 @@ class Stages:
     #: Names of the databases, by the step that is to come.
     templates: dict[str, str]
     batch_id: int
-    shards: list[scoring.Shard]
+    shards: list[Shard]
     #: What readers see of the window before the run and after it.
     seen_before: str
     seen_after: str
@@ -137,7 +137,7 @@ def prepare(server: Cluster, migrated: str, folder: Path) -> Iterator[Stages]:
         world.run(run_id="earlier", week=WEEK)
         world.run(run_id="before", week=NEXT_WEEK)
         world.run(run_id="dead", week=NEXT_WEEK, until="score")
-        freezing.freeze_training_set(world.db, model, world.windows(), as_of=AS_OF, run_id="dead training")
+        freeze_training_set(world.db, model, world.windows(), as_of=AS_OF, run_id="dead training")
         world.snapshot(run_id="newer training")
         world.execute(f"UPDATE shop.visit SET price = {ODD_PRICE} WHERE visit_id IN (2460, 2580, 2750)")
         seen_before = world.published_checksum(NEXT_WEEK)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.sample_model import EMPTY_WEEK, FEATURES_SQL, LABELS_SQL, NEXT_WEEK, WEEK, World, write_model
 
-from ponte.checks import sorting
+from ponte.batches.checking import check_batch
 from ponte.errors import ArtifactRefused, BatchRejected, ModelFolderError, NoChampion, SignatureMismatch
 from ponte.model import inspection
 from ponte.versions import registry
@@ -201,7 +201,7 @@ def test_wrong_arguments_of_expectations_are_listed_together(trained: World) -> 
     batch = trained.with_model(checks=wrong).run(run_id="r", until="freeze")
 
     with pytest.raises(ModelFolderError, match=r"has [2-9] problems") as caught:
-        sorting.check_batch(trained.db, trained.with_model(checks=wrong).folder, batch.batch_id)
+        check_batch(trained.db, trained.with_model(checks=wrong).folder, batch.batch_id)
     text = str(caught.value)
     assert "checks.0.expect_column_values_to_be_between" in text
     assert "checks.1.expect_column_values_to_be_in_set" in text

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from tests.sample_model import FEATURES_SQL, LATER, TrainingRun, World
 
-from ponte.decisions import promotion
+from ponte.decisions import approvals, promotion, verdicts
 from ponte.decisions.gate import RuleResult
 from ponte.errors import NoChampion, PonteError, VersionMarkedBad
-from ponte.versions import registry
+from ponte.versions import aliases
 
 #: Sees the shop and the price only, of which the outcome hardly depends.
 BLIND = 'NUMBERS = ["price"]'
@@ -65,8 +65,8 @@ def test_an_equal_version_leaves_the_champion_and_a_retry_gets_the_first_verdict
     # Other figures and another rule; the run was judged already, another run is judged by them.
     changed = trained.with_model(gate='champion_indistinguishable = "promote"', files=AGAIN)
     snapshot_id = run.training_set.snapshot_id
-    assert promotion.judge(trained.db, changed.folder, 2, snapshot_id, run_id="next") == (run.verdict_id, run.verdict)
-    later, verdict = promotion.judge(trained.db, changed.folder, 2, snapshot_id, run_id="later")
+    assert verdicts.judge(trained.db, changed.folder, 2, snapshot_id, run_id="next") == (run.verdict_id, run.verdict)
+    later, verdict = verdicts.judge(trained.db, changed.folder, 2, snapshot_id, run_id="later")
     assert (later != run.verdict_id, verdict.passed) == (True, True)
 
 
@@ -84,7 +84,7 @@ def test_the_whole_verdict_is_kept_and_readable_by_rule(trained: World) -> None:
         "SELECT rules, passed, champion_event_id FROM ponte.gate_verdict WHERE version = 2"
     )
     assert [(r["rule"], r["got"], r["expected"], r["passed"], r["evidence"]) for r in kept] == rules
-    assert (passed, event_id) == (False, registry.current_alias(trained.db, "visits").event_id)
+    assert (passed, event_id) == (False, aliases.current_alias(trained.db, "visits").event_id)
 
 
 def test_a_feature_that_is_the_label_and_a_slice_that_fails_are_refused_by_name(trained: World) -> None:
@@ -121,8 +121,8 @@ def test_a_feature_that_is_the_label_and_a_slice_that_fails_are_refused_by_name(
 def test_only_a_person_who_approves_makes_a_version_champion_where_one_is_asked(trained: World) -> None:
     run = challenge(trained, gate='champion_indistinguishable = "promote"')
 
-    def answer(decision: promotion.Decision, run_id: str, reason: str) -> int:
-        return promotion.record_approval(
+    def answer(decision: approvals.Decision, run_id: str, reason: str) -> int:
+        return approvals.record_approval(
             trained.db,
             run.verdict_id,
             decision,
@@ -132,7 +132,7 @@ def test_only_a_person_who_approves_makes_a_version_champion_where_one_is_asked(
             answered_at=LATER,
         )
 
-    def promoted(approval_id: int | None) -> registry.Alias | None:
+    def promoted(approval_id: int | None) -> aliases.Alias | None:
         return promotion.promote(
             trained.db, run.verdict_id, actor="next", approval_id=approval_id, approval_required=True
         )
@@ -160,7 +160,7 @@ def test_an_approval_speaks_for_its_own_verdict_only_and_never_for_one_that_did_
     refused = challenge(trained)
     [first] = [v for (v,) in trained.rows("SELECT verdict_id FROM ponte.gate_verdict WHERE version = 1")]
     approvals = [
-        promotion.record_approval(
+        approvals.record_approval(
             trained.db, verdict, "approved", run_id="r", actor="a person", reason="test", answered_at=LATER
         )
         for verdict in (first, refused.verdict_id)
@@ -174,13 +174,13 @@ def test_an_approval_speaks_for_its_own_verdict_only_and_never_for_one_that_did_
 
 @pytest.mark.parametrize("decisions", [("approved", "rejected"), ("rejected", "approved")], ids="-then-".join)
 def test_a_second_answer_of_a_run_is_a_row_of_its_own_and_promotion_follows_the_one_it_is_given(
-    trained: World, decisions: tuple[promotion.Decision, promotion.Decision]
+    trained: World, decisions: tuple[approvals.Decision, approvals.Decision]
 ) -> None:
     """The task that asked was killed after the first answer, and asked again."""
     run = challenge(trained, gate='champion_indistinguishable = "promote"')
 
-    def answer(decision: promotion.Decision, minute: int) -> int:
-        return promotion.record_approval(
+    def answer(decision: approvals.Decision, minute: int) -> int:
+        return approvals.record_approval(
             trained.db,
             run.verdict_id,
             decision,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 
-from ponte.decisions import promotion
+from ponte.decisions import approvals, promotion
 from ponte.model.windows import midnight
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def decided(server: Cluster, trained_template: Trained, tmp_path_factory: pytest
         world = World(db=Database(url), store=store, folder=get_folder(folder / "models", "visits"))
         world.execute(_DEMO)
         second = world.train(run_id="second", as_of=midnight(dt.date(2024, 2, 19)), promote=False)
-        answer = promotion.record_approval(
+        answer = approvals.record_approval(
             world.db,
             second.verdict_id,
             "approved",

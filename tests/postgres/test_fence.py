@@ -18,8 +18,10 @@ from tests.sample_model import EMPTY_WEEK, NEXT_WEEK, NOW, STEPS, VISITS_PER_WEE
 
 from ponte.batches import lifecycle as batches
 from ponte.errors import Fenced
+from ponte.publishing import pointer
 from ponte.publishing import staging as publishing
-from ponte.scoring import shards as scoring
+from ponte.scoring.plan import plan_shards
+from ponte.scoring.shards import score_shard
 
 PUBLISHED = "SELECT window_start, b.run_id FROM ponte.published JOIN ponte.batch b USING (batch_id, window_start)"
 
@@ -42,11 +44,11 @@ def test_every_later_step_of_an_older_run_is_fenced(trained: World, reached: str
 
 def test_a_shard_that_was_under_way_when_the_window_was_claimed_cannot_be_planned_again(trained: World) -> None:
     older = trained.run(run_id="older", until="check")
-    (shard,) = scoring.plan_shards(trained.db, trained.folder, older.batch_id)
+    (shard,) = plan_shards(trained.db, trained.folder, older.batch_id)
     trained.freeze(run_id="newer")
 
     with pytest.raises(Fenced):
-        scoring.score_shard(trained.db, trained.store, trained.folder, older.batch_id, shard, now=NOW)
+        score_shard(trained.db, trained.store, trained.folder, older.batch_id, shard, now=NOW)
     assert trained.ask("SELECT count(*) FROM ponte.shard") == 0
 
 
@@ -65,13 +67,13 @@ def test_a_published_run_cannot_publish_again_over_a_newer_one(trained: World) -
 def test_a_claim_between_the_last_look_and_the_flip_fences(trained: World) -> None:
     """The newest epoch is read under a lock inside the publishing transaction, not before it."""
     older = trained.run(run_id="older", until="guard")
-    flip = publishing._flip
+    flip = pointer._flip
 
     def claimed_meanwhile(*args: object, **kwargs: object) -> object:
         trained.freeze(run_id="newer")
         return flip(*args, **kwargs)
 
-    with patch.object(publishing, "_flip", claimed_meanwhile), pytest.raises(Fenced):
+    with patch.object(pointer, "_flip", claimed_meanwhile), pytest.raises(Fenced):
         trained.publish(older.batch_id)
     assert trained.rows(PUBLISHED) == []
 
@@ -230,11 +232,11 @@ def test_the_same_window_twice_in_a_row_shows_the_second_run_and_repeats_nothing
 
 def test_without_the_fence_the_fight_is_lost(trained: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: a mutant that lets every epoch publish is found out."""
-    mutant = inspect.getsource(publishing._flip).replace("if newest.epoch != batch.epoch:", "if False:")
+    mutant = inspect.getsource(pointer._flip).replace("if newest.epoch != batch.epoch:", "if False:")
     assert "if False:" in mutant
     names: dict[str, Any] = {}
     exec(f"from __future__ import annotations\n{mutant}", vars(publishing) | {"__name__": "mutant"}, names)  # noqa: S102
-    monkeypatch.setattr(publishing, "_flip", names["_flip"])
+    monkeypatch.setattr(pointer, "_flip", names["_flip"])
     monkeypatch.setattr(batches, "require", lambda *_: None)  # else the older one stops before
     older = trained.run(run_id="older", until="guard")
     trained.run(run_id="newer", until="publish")

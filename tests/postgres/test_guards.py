@@ -10,10 +10,9 @@ import pytest
 from tests.postgres.test_quarantine import PICKY, bad_prices
 from tests.sample_model import FEATURES_SQL, NEXT_WEEK, NOW, WEEK, World, write_model
 
-from ponte.decisions import rollback
 from ponte.errors import BatchRejected, Fenced, PonteError, VersionMarkedBad
-from ponte.publishing import guards
-from ponte.publishing import staging as publishing
+from ponte.publishing import pointer, profiles
+from ponte.scoring.window import stage_window
 
 THIRD_WEEK, FOURTH_WEEK = dt.date(2024, 2, 26), dt.date(2024, 3, 4)
 BEFORE = (WEEK, NEXT_WEEK, THIRD_WEEK)
@@ -174,7 +173,7 @@ def test_a_window_that_was_retired_and_shown_again_counts_once(known: World) -> 
     shown = known.with_model().run(run_id="shown", week=WEEK)
     batch = world.run(run_id="r", week=FOURTH_WEEK, until="score")
     with world.db.begin() as connection:
-        found = guards.earlier_profiles(connection, batch, world.folder.spec.guard)
+        found = profiles.earlier_profiles(connection, batch, world.folder.spec.guard)
     assert [p.batch_id for p in found] == [4, 2, shown.batch_id]
 
 
@@ -252,9 +251,9 @@ def rejected(known: World) -> tuple[World, int]:
     return known, batch.batch_id
 
 
-def publish_anyway(world: World, batch_id: int, *, run_id: str = "p") -> publishing.Publication:
-    publishing.prepare_publication(world.db, batch_id, model="visits")
-    return publishing.publish_anyway(
+def publish_anyway(world: World, batch_id: int, *, run_id: str = "p") -> pointer.Publication:
+    pointer.prepare_publication(world.db, batch_id, model="visits")
+    return pointer.publish_anyway(
         world.db, batch_id, model="visits", run_id=run_id, actor="somebody", reason="a holiday"
     )
 
@@ -267,7 +266,7 @@ def everything(world: World) -> Any:
 def test_a_person_publishes_a_rejected_batch_with_a_reason_that_is_kept(rejected: tuple[World, int]) -> None:
     world, batch_id = rejected
     done = publish_anyway(world, batch_id)
-    assert done == publishing.Publication(batch_id=batch_id, previous_batch_id=None, row_count=150)
+    assert done == pointer.Publication(batch_id=batch_id, previous_batch_id=None, row_count=150)
     assert world.ask("SELECT count(*) FROM predictions.visits WHERE window_start = :w", w=FOURTH_WEEK) == 150
     override = "SELECT batch_id, run_id, actor, reason FROM ponte.guard_override"
     assert world.rows(override) == [(batch_id, "p", "somebody", "a holiday")]
@@ -295,7 +294,7 @@ def test_what_a_person_published_counts_for_the_batches_after_it(rejected: tuple
                   f"returned, spent, known_at FROM shop.visit {IN_FOURTH}")  # fmt: skip
     after = world.run(run_id="after", week=FOURTH_WEEK + dt.timedelta(days=7), until="score")
     with world.db.begin() as connection:
-        found = guards.earlier_profiles(connection, after, world.folder.spec.guard)
+        found = profiles.earlier_profiles(connection, after, world.folder.spec.guard)
     assert [p.row_count for p in found] == [150, 350, 350, 350]
 
 
@@ -350,9 +349,9 @@ def test_a_batch_is_published_by_the_model_that_it_is_of(rejected: tuple[World, 
         (999, "visits", "no such batch"),
     ):
         with pytest.raises(PonteError, match=problem):
-            publishing.prepare_publication(world.db, number, model=model)
+            pointer.prepare_publication(world.db, number, model=model)
         with pytest.raises(PonteError, match=problem):
-            publishing.publish_anyway(world.db, number, model=model, **said)
+            pointer.publish_anyway(world.db, number, model=model, **said)
     assert everything(world) == before
 
 
@@ -393,7 +392,7 @@ def test_a_rollback_records_what_the_guards_say_and_acts_without_them(known: Wor
     """A person asked for this version and these windows; the batches compared with are those of the bad one."""
     known.with_model(files={"features.sql": FEATURES_SQL + "-- again\n"}).train(run_id="second")
     known.execute("DELETE FROM shop.visit WHERE visit_id BETWEEN 3160 AND 3400")
-    batch = rollback.stage_window(
+    batch = stage_window(
         known.db, known.store, known.folder, 1, FOURTH_WEEK, run_id="back", now=NOW, allow_hindsight=False
     )
     assert batch.status == "staged"

@@ -25,16 +25,17 @@ from tests.sample_model import AS_OF, LATER, NEXT_WEEK, WEEK, write_model
 
 from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Pin
-from ponte.decisions import promotion, rollback
+from ponte.decisions import approvals, promotion, rollback
 from ponte.decisions.rollback import Plan
 from ponte.errors import NoChampion, PonteError, VersionMarkedBad
 from ponte.model.folders import ModelFolder
 from ponte.model.windows import window_starting
-from ponte.publishing import staging as publishing
+from ponte.publishing import pointer
+from ponte.storage.columns import Column
 from ponte.storage.database import SESSION, Database
-from ponte.versions import registry
+from ponte.versions import aliases, marks, registry
 from ponte.versions.registry import Version
-from ponte.versions.signature import Column, Signature
+from ponte.versions.signature import Signature
 
 #: A number of examples, all new ones, for a longer search; by default the same 60 in every run.
 EXAMPLES = os.environ.get("PONTE_HISTORY_EXAMPLES")
@@ -144,7 +145,7 @@ class Real:
         return registry.register(self.db, self.model, key, write).version
 
     def judge(self, version: int, passed: bool) -> Outcome:
-        seen = registry.current_alias(self.db, self.model)
+        seen = aliases.current_alias(self.db, self.model)
         with self.db.begin() as connection:
             run = connection.execute(
                 sa.text("SELECT count(*) FROM ponte.gate_verdict WHERE model = :m"), {"m": self.model}
@@ -170,7 +171,7 @@ class Real:
         number = self._numbers("gate_verdict", "verdict_id")[verdict]
         says = {"run_id": f"run of {verdict}", "actor": actor, "reason": f"{actor} says so"}
         moment = LATER + dt.timedelta(minutes=minute)
-        answered = promotion.record_approval(self.db, number, decision, **says, answered_at=moment)
+        answered = approvals.record_approval(self.db, number, decision, **says, answered_at=moment)
         return self._numbers("approval", "approval_id").index(answered)
 
     def promote(self, verdict: int, approval: int | None, required: bool) -> Outcome:
@@ -191,7 +192,7 @@ class Real:
 
     def mark(self, version: int, mark: Any, run: str) -> Outcome:
         who = {"run_id": run, "actor": "a person", "reason": "test"}
-        return promotion.mark_version(self.db, self.model, version, mark, **who)["mark"]
+        return marks.mark_version(self.db, self.model, version, mark, **who)["mark"]
 
     def score(self, week: dt.date, version: int, run: str) -> Outcome:
         """Publish a batch of one row, which nobody predicted."""
@@ -208,7 +209,7 @@ class Real:
                 f"UPDATE ponte.batch SET status = 'staged', row_count = 1 WHERE batch_id = {batch.batch_id}",
             ):
                 connection.exec_driver_sql(statement)
-        publishing.publish(self.db, batch.batch_id, actor=run, reason="test")
+        pointer.publish(self.db, batch.batch_id, actor=run, reason="test")
         return self._numbers("batch", "batch_id").index(batch.batch_id)
 
     def plan(self, version: int, weeks: tuple[dt.date, ...], every_window: bool, allow_bad: bool) -> Outcome:
@@ -629,7 +630,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def what_scores_now_is_known_and_not_bad(self) -> None:
         try:
-            found: Outcome = registry.champion(self.real.db, self.real.model).version
+            found: Outcome = aliases.champion(self.real.db, self.real.model).version
         except (NoChampion, VersionMarkedBad) as error:
             found = type(error)
         expected: Outcome = self.history.champion or NoChampion

@@ -13,13 +13,13 @@ import sqlalchemy as sa
 from tests.postgres.test_fence import at_once
 from tests.sample_model import AS_OF, FEATURES_SQL, LATER, NEXT_WEEK, WEEK, World, midnight, write_model
 
-from ponte.batches import freezing
-from ponte.checks import sorting
 from ponte.decisions import rollback
 from ponte.errors import BatchRejected, PonteError
 from ponte.model.spec import Retention
-from ponte.publishing import guards, janitor
+from ponte.publishing import guards, janitor, retention
 from ponte.publishing.guards import GuardResult
+from ponte.snapshots.checking import check_training_set
+from ponte.snapshots.freezing import freeze_training_set
 
 THIRD_WEEK, FOURTH_WEEK = dt.date(2024, 2, 26), dt.date(2024, 3, 4)
 WEEKS = (WEEK, NEXT_WEEK, THIRD_WEEK, FOURTH_WEEK)
@@ -163,28 +163,28 @@ def test_other_models_are_swept_by_their_own_runs(trained: World) -> None:
 
 
 def freeze_training(world: World, run_id: str) -> int:
-    frozen = freezing.freeze_training_set(world.db, world.folder, world.windows(), as_of=AS_OF, run_id=run_id)
+    frozen = freeze_training_set(world.db, world.folder, world.windows(), as_of=AS_OF, run_id=run_id)
     return frozen.snapshot_id
 
 
 def test_training_tables_go_when_a_newer_training_set_was_written(world: World) -> None:
     """Until then each may be continued; the rejected one is what somebody looks at."""
     frozen, checked = freeze_training(world, "frozen"), freeze_training(world, "checked")
-    sorting.check_training_set(world.db, world.folder, checked)
+    check_training_set(world.db, world.folder, checked)
     rejected = freeze_training(world, "rejected")
     world.execute("UPDATE ponte.snapshot SET status = 'rejected', why = 'bad' WHERE snapshot_id = :id", id=rejected)
-    assert janitor.sweep_training_sets(world.db, "visits") == 0
+    assert janitor.sweep_snapshots(world.db, "visits") == 0
     assert len(world.data_tables()) == 3
     world.train(run_id="written")
     later = freeze_training(world, "later")
 
-    assert janitor.sweep_training_sets(world.db, "visits") == 3
+    assert janitor.sweep_snapshots(world.db, "visits") == 3
     assert world.data_tables() == names(("training", later))
     kept = dict(world.rows("SELECT snapshot_id, (status, why, frozen_table)::text FROM ponte.snapshot"))
     assert kept[frozen] == kept[checked] == '(failed,"superseded by a newer training run",)'
     assert kept[rejected] == "(rejected,bad,)"
     assert world.ask("SELECT status FROM ponte.snapshot WHERE snapshot_id = :id", id=later) == "frozen"
-    assert janitor.sweep_training_sets(world.db, "visits") == 0
+    assert janitor.sweep_snapshots(world.db, "visits") == 0
 
 
 def test_a_training_table_in_use_is_left_to_the_next_sweep(world: World) -> None:
@@ -192,9 +192,9 @@ def test_a_training_table_in_use_is_left_to_the_next_sweep(world: World) -> None
     world.train(run_id="written")
     with session(world) as reader:
         reader.exec_driver_sql(f"SELECT count(*) FROM ponte_data.visits__training_{old}")
-        assert janitor.sweep_training_sets(world.db, "visits") == 0
+        assert janitor.sweep_snapshots(world.db, "visits") == 0
         assert world.ask("SELECT status FROM ponte.snapshot WHERE snapshot_id = :id", id=old) == "frozen"
-    assert janitor.sweep_training_sets(world.db, "visits") == 1
+    assert janitor.sweep_snapshots(world.db, "visits") == 1
 
 
 def test_every_run_sweeps_also_one_that_claimed_nothing(trained: World) -> None:
@@ -216,7 +216,7 @@ def partitions(world: World) -> list[int]:
 
 
 def retire(world: World, **rules: Any) -> int:
-    return janitor.retire(world.db, "visits", Retention(**rules))
+    return retention.retire(world.db, "visits", Retention(**rules))
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from tests.postgres.children import process_of
 from tests.sample_model import FEATURES_SQL, LATER, NEXT_WEEK, WEEK, World, load_visits
 from upath import UPath
 
-from ponte.decisions import promotion
+from ponte.decisions import approvals
 from ponte.model.spec import Retention
-from ponte.publishing import janitor
+from ponte.publishing import retention
 from ponte.schema import migrations
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
@@ -86,9 +86,9 @@ def test_every_table_view_function_and_column_for_people_has_a_comment(trained: 
 def test_history_refuses_changes_even_from_its_owner(trained: World, table: str, statement: str) -> None:
     trained.run(run_id="r")
     trained.mark(1, "not bad", run_id="m")
-    promotion.record_approval(trained.db, 1, "approved", run_id="a", actor="a person", reason="test", answered_at=LATER)
+    approvals.record_approval(trained.db, 1, "approved", run_id="a", actor="a person", reason="test", answered_at=LATER)
     trained.run(run_id="again")
-    janitor.retire(trained.db, "visits", Retention(replaced_batches=0))
+    retention.retire(trained.db, "visits", Retention(replaced_batches=0))
     trained.execute("INSERT INTO ponte.guard_override (batch_id, run_id, actor, reason) VALUES (2, 'r', 'a', 'why')")
     count = f"SELECT count(*) FROM ponte.{table}"
     before = trained.ask(count)

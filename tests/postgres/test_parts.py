@@ -11,7 +11,8 @@ import pytest
 from tests.sample_model import AS_OF, FEATURES_SQL, LABELS_SQL, World
 
 from ponte.model.estimator import load_estimator
-from ponte.snapshots.lifecycle import DESCRIPTION, get_training_set, read_snapshot
+from ponte.snapshots.lifecycle import get_training_set
+from ponte.snapshots.parquet import DESCRIPTION, read_snapshot
 from ponte.snapshots.parts import Part, Parts, split
 from ponte.training import versioning
 from ponte.training.fitting import fit

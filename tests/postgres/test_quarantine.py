@@ -12,12 +12,12 @@ import pytest
 import sqlalchemy as sa
 from tests.sample_model import ESTIMATOR, FEATURES_SQL, LABELS_SQL, NEXT_WEEK, NOW, VISITS_PER_WEEK, WEEK, World
 
-from ponte.checks import sorting
 from ponte.checks.quarantine import Condition
-from ponte.decisions import rollback
 from ponte.errors import BatchRejected, ModelFolderError, PonteError, RowsLost, TrainingRefused
-from ponte.publishing import staging as publishing
+from ponte.publishing import pointer
 from ponte.scoring import shards as scoring
+from ponte.scoring.window import stage_window
+from ponte.snapshots.checking import check_training_set
 
 NO_ITEMS = """
 [quarantine]
@@ -481,7 +481,7 @@ def test_shards_that_ran_at_once_and_did_not_know_of_each_other_are_counted_toge
         picky.guard(batch.batch_id)
     assert picky.rows("SELECT status FROM ponte.batch") == [("rejected",)]
     with pytest.raises(PonteError, match="no guard has rejected this batch"):
-        publishing.publish_anyway(picky.db, batch.batch_id, model="visits", run_id="p", actor="a", reason="b")
+        pointer.publish_anyway(picky.db, batch.batch_id, model="visits", run_id="p", actor="a", reason="b")
 
 
 def test_a_shard_that_is_scored_again_writes_its_entries_once(picky: World) -> None:
@@ -575,7 +575,7 @@ def test_content_is_kept_whatever_is_in_it(world: World) -> None:
 
 
 def test_rows_set_aside_are_not_learned_from_and_are_counted_apart(world: World) -> None:
-    from ponte.snapshots.lifecycle import read_snapshot
+    from ponte.snapshots.parquet import read_snapshot
 
     world = world.with_model(checks=NO_ITEMS)
     run = world.train(run_id="t")
@@ -625,7 +625,7 @@ def test_checks_of_a_training_set_that_are_repeated_set_nothing_aside_twice(worl
     world = world.with_model(checks=NO_ITEMS)
     run = world.train(run_id="t")
     before = world.rows("SELECT count(*) FROM ponte.quarantine")
-    sorting.check_training_set(world.db, world.folder, run.training_set.snapshot_id)
+    check_training_set(world.db, world.folder, run.training_set.snapshot_id)
     assert world.rows("SELECT count(*) FROM ponte.quarantine") == before
 
 
@@ -701,9 +701,7 @@ def test_a_rollback_whose_rows_are_over_the_budget_moves_nothing(picky: World) -
     )
     bad_prices(picky, *range(2150, 2160))
     with pytest.raises(BatchRejected, match="more rows cannot be scored"):
-        rollback.stage_window(
-            picky.db, picky.store, picky.folder, 1, WEEK, run_id="back", now=NOW, allow_hindsight=False
-        )
+        stage_window(picky.db, picky.store, picky.folder, 1, WEEK, run_id="back", now=NOW, allow_hindsight=False)
     assert picky.champion().version == 2
     assert picky.ask("SELECT count(*) FROM ponte.published") == 0
 

@@ -17,9 +17,10 @@ from tests.sample_model import FEATURES_SQL, World, write_model
 from ponte.decisions import promotion
 from ponte.errors import AliasMoved, NoChampion, PonteError
 from ponte.storage.artifacts import ArtifactStore, StoredFolder
-from ponte.versions import registry
+from ponte.versions import aliases, registry
+from ponte.versions.aliases import Alias
 from ponte.versions.loading import load_version
-from ponte.versions.registry import Alias, Version
+from ponte.versions.registry import Version
 
 VERSIONS = "SELECT version FROM ponte.version ORDER BY 1"
 EVENTS = "SELECT version, previous_version, actor FROM ponte.alias_event WHERE alias = 'champion' ORDER BY event_id"
@@ -141,7 +142,7 @@ def test_a_model_without_champion_says_what_to_do(world: World) -> None:
 
 def move(world: World, version: int, expected: Alias | None, actor: str) -> Alias:
     with world.db.begin() as connection:
-        return registry.append_move(
+        return aliases.append_move(
             connection, "visits", version, expected=expected, actor=actor, reason="test", evidence={"from": actor}
         )
 
@@ -150,11 +151,11 @@ def test_of_two_that_move_an_alias_from_the_same_state_one_wins(trained: World) 
     first = trained.champion()
     versions = [another(trained, first, key).version for key in "ab"]
     for number in range(10):
-        seen = registry.current_alias(trained.db, "visits")
+        seen = aliases.current_alias(trained.db, "visits")
         results = at_once([lambda v=v, n=number, seen=seen: move(trained, v, seen, f"{n} to {v}") for v in versions])
         assert sorted(type(r).__name__ for r in results) == ["Alias", "AliasMoved"], results
         (winner,) = [r for r in results if isinstance(r, Alias)]
-        assert registry.current_alias(trained.db, "visits") == winner
+        assert aliases.current_alias(trained.db, "visits") == winner
 
     events = trained.rows(EVENTS)
     assert len(events) == 11
@@ -173,13 +174,13 @@ def test_who_repeats_its_own_move_gets_the_same_event(trained: World) -> None:
     """Also when somebody else has moved the alias on since."""
     first = trained.champion()
     second = another(trained, first, "a").version
-    seen = registry.current_alias(trained.db, "visits")
+    seen = aliases.current_alias(trained.db, "visits")
     moved = move(trained, second, seen, "me")
 
     assert move(trained, second, seen, "me") == moved
     move(trained, 1, moved, "somebody")
     assert move(trained, second, seen, "me") == moved
-    assert registry.champion(trained.db, "visits").version == 1
+    assert aliases.champion(trained.db, "visits").version == 1
     with pytest.raises(AliasMoved, match="moved to version 2 by me"):
         move(trained, second, seen, "you")
     assert [event[0] for event in trained.rows(EVENTS)] == [1, 2, 1]
@@ -190,7 +191,7 @@ def test_a_verdict_expires_when_the_champion_moves(trained: World) -> None:
     changed = trained.with_model(files={"features.sql": FEATURES_SQL + "-- changed\n"})
     run = changed.train(run_id="second", promote=False)
     third = another(trained, trained.champion(), "third").version
-    move(trained, third, registry.current_alias(trained.db, "visits"), "a person")
+    move(trained, third, aliases.current_alias(trained.db, "visits"), "a person")
 
     assert run.verdict.passed
     with pytest.raises(AliasMoved, match=f"moved to version {third} by a person"):
@@ -201,7 +202,7 @@ def test_a_verdict_expires_when_the_champion_moves(trained: World) -> None:
 def test_the_champion_of_any_moment_is_a_query(trained: World) -> None:
     before = trained.ask("SELECT clock_timestamp()")
     second = another(trained, trained.champion(), "a").version
-    move(trained, second, registry.current_alias(trained.db, "visits"), "me")
+    move(trained, second, aliases.current_alias(trained.db, "visits"), "me")
 
     champion = "SELECT ponte.champion_at('visits', :moment)"
     assert trained.ask(champion, moment=before) == 1

@@ -18,18 +18,19 @@ import sqlalchemy as sa
 from tests.postgres.children import process_of
 from tests.sample_model import AS_OF, ESTIMATOR, LATER, NEXT_WEEK, NOW, STEPS, WEEK, World
 
-from ponte.batches import freezing
 from ponte.batches import lifecycle as batches
-from ponte.checks import sorting
+from ponte.decisions import approvals, promotion, rollback, verdicts
 from ponte.decisions import log as decision_log
-from ponte.decisions import promotion, rollback
 from ponte.embedded import postgres
 from ponte.errors import BatchRejected, PonteError
-from ponte.publishing import janitor
-from ponte.publishing import staging as publishing
+from ponte.publishing import janitor, pointer
+from ponte.publishing.staging import require_conservation
 from ponte.quality import comparison
 from ponte.schema import migrations, provision, roles
-from ponte.snapshots import lifecycle as snapshots
+from ponte.scoring.window import stage_window
+from ponte.snapshots import parquet
+from ponte.snapshots.checking import check_training_set
+from ponte.snapshots.freezing import freeze_training_set
 from ponte.storage.database import Database
 from ponte.versions import registry
 
@@ -60,14 +61,14 @@ def worked(sources: World) -> World:
         edited = ESTIMATOR.format(kind="LogisticRegression") + f"# {run_id}\n"  # else it would be the same version
         trainer = trainer.with_model(files={"estimator.py": edited})
         written = trainer.snapshot(run_id=run_id)
-        janitor.sweep_training_sets(trainer.db, "visits")
+        janitor.sweep_snapshots(trainer.db, "visits")
         version = trainer.fit(written.snapshot_id, run_id=run_id)
         comparison.evaluate(trainer.db, trainer.store, trainer.folder, version.version, written.snapshot_id)
-        verdict_id, verdict = promotion.judge(
+        verdict_id, verdict = verdicts.judge(
             promoter.db, promoter.folder, version.version, written.snapshot_id, run_id=run_id
         )
         assert verdict.passed
-        promotion.record_approval(
+        approvals.record_approval(
             promoter.db, verdict_id, "approved", run_id=run_id, actor="a", reason="b", answered_at=NOW
         )
         promotion.promote(promoter.db, verdict_id, actor=run_id)
@@ -86,9 +87,7 @@ def worked(sources: World) -> World:
         allow_bad=False, allow_hindsight=False,
     )  # fmt: skip
     assert plan.rescore
-    rollback.stage_window(
-        scorer.db, scorer.store, scorer.folder, 1, WEEK, run_id="back", now=NOW, allow_hindsight=False
-    )
+    stage_window(scorer.db, scorer.store, scorer.folder, 1, WEEK, run_id="back", now=NOW, allow_hindsight=False)
     rollback.roll_back(
         promoter.db, plan, run_id="back", actor="a person", reason="test", mark_bad=False, allow_bad=False
     )
@@ -101,8 +100,8 @@ def worked(sources: World) -> World:
     with pytest.raises(BatchRejected, match="a guard has tripped"):
         scorer.run(run_id="next", week=NEXT_WEEK)
     batch_id = sources.ask("SELECT max(batch_id) FROM ponte.batch")
-    publishing.prepare_publication(scorer.db, batch_id, model="visits")
-    publishing.publish_anyway(promoter.db, batch_id, model="visits", run_id="p", actor="a", reason="a holiday")
+    pointer.prepare_publication(scorer.db, batch_id, model="visits")
+    pointer.publish_anyway(promoter.db, batch_id, model="visits", run_id="p", actor="a", reason="a holiday")
     janitor.tidy(scorer.db, scorer.folder)
     return sources
 
@@ -351,7 +350,7 @@ def test_the_promoter_runs_nothing_that_the_scorer_has_written(worked: World) ->
     scorer.execute(f"CREATE VIEW {table} AS SELECT * FROM ponte_data.elsewhere WHERE {run_by} <> ''")
     scorer.execute(f"GRANT SELECT ON {table} TO ponte_promoter")
     with pytest.raises(PonteError, match="the predictions are no table"), promoter.db.begin() as connection:
-        publishing.require_conservation(connection, batch)
+        require_conservation(connection, batch)
 
 
 def test_nobody_who_decides_reads_what_was_frozen(sources: World) -> None:
@@ -679,7 +678,7 @@ def test_a_database_of_revision_0003_is_split_between_the_roles_in_the_middle_of
 ) -> None:
     trained.run(run_id="published", week=WEEK)
     batch = trained.run(run_id="under way", week=NEXT_WEEK, until=under_way)
-    unfinished = freezing.freeze_training_set(trained.db, trained.folder, trained.windows(), as_of=AS_OF, run_id="t")
+    unfinished = freeze_training_set(trained.db, trained.folder, trained.windows(), as_of=AS_OF, run_id="t")
     seen = trained.published_checksum()
     defaults = "SELECT defaclnamespace, defaclacl FROM pg_default_acl WHERE defaclrole = 'ponte_scorer'::regrole"
     given = trained.rows(defaults)
@@ -703,8 +702,8 @@ def test_a_database_of_revision_0003_is_split_between_the_roles_in_the_middle_of
         (WEEK, 350),
         (NEXT_WEEK, 350),
     ]
-    sorting.check_training_set(trainer.db, trainer.folder, unfinished.snapshot_id)
-    snapshots.write_snapshot(trainer.db, trainer.store, unfinished.snapshot_id)
+    check_training_set(trainer.db, trainer.folder, unfinished.snapshot_id)
+    parquet.write_snapshot(trainer.db, trainer.store, unfinished.snapshot_id)
     scorer.run(run_id="again", week=WEEK)
     plan = rollback.plan_rollback(
         promoter.db, promoter.store, promoter.folder, 1, windows=[WEEK], now=LATER, every_window=False,

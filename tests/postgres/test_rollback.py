@@ -38,11 +38,11 @@ from ponte.errors import (
     WindowError,
 )
 from ponte.model.folders import get_folder
-from ponte.publishing import janitor
-from ponte.publishing import staging as publishing
+from ponte.publishing import janitor, pointer
+from ponte.scoring.window import stage_window
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database, is_transient
-from ponte.versions import registry
+from ponte.versions import aliases, marks, registry
 
 #: One in so many statements of a rollback is a point to be killed at; PONTE_CRASH_POINTS=all takes them all.
 STRIDE = 1 if os.environ.get("PONTE_CRASH_POINTS") == "all" else 3
@@ -188,7 +188,7 @@ def plan_of(world: World, version: int, *windows: dt.date, **changes: Any) -> Pl
 def stage(world: World, plan: Plan, *, run_id: str) -> None:
     """Score what the plan needs."""
     for day in plan.rescore:
-        rollback.stage_window(
+        stage_window(
             world.db,
             world.store,
             world.folder,
@@ -298,7 +298,7 @@ def test_a_batch_whose_rows_are_gone_is_scored_anew(served: World, seen: dict[tu
 
 def test_the_version_left_is_marked_bad_on_request(served: World) -> None:
     assert not served.roll_back(1, run_id="first").windows
-    assert not registry.is_bad(served.db, "visits", 2)
+    assert not marks.is_bad(served.db, "visits", 2)
     served.roll_back(2, run_id="undo")
     served.roll_back(1, run_id="second", mark_bad=True)
 
@@ -568,9 +568,7 @@ def test_a_newer_run_that_is_just_taking_a_window_scored_anew_stops_it(served: W
 def test_a_window_that_was_never_staged_is_no_half_rollback(served: World) -> None:
     """Staging one of two windows failed, and somebody starts the last task by force."""
     plan = plan_of(served, 1, THIRD_WEEK, FOURTH_WEEK)
-    rollback.stage_window(
-        served.db, served.store, served.folder, 1, THIRD_WEEK, run_id="back", now=NOW, allow_hindsight=False
-    )
+    stage_window(served.db, served.store, served.folder, 1, THIRD_WEEK, run_id="back", now=NOW, allow_hindsight=False)
     with nothing_moves(served), pytest.raises(PonteError, match=str(FOURTH_WEEK)):
         carry_out(served, plan, run_id="back")
 
@@ -739,7 +737,7 @@ def test_a_mark_in_the_middle_of_a_publication_waits_for_it(served: World) -> No
         served.publish(late.batch_id)
 
     assert results == [None]
-    assert registry.is_bad(served.db, "visits", 2)
+    assert marks.is_bad(served.db, "visits", 2)
     assert served.rows(TOO_LATE) == []
 
 
@@ -750,9 +748,9 @@ def test_of_a_mark_and_a_publication_at_once_the_publication_comes_first_or_not_
             [lambda b=late: served.publish(b.batch_id), lambda n=number: served.mark(2, "bad", run_id=f"mark {n}")]
         )
         assert marked is None, marked
-        assert isinstance(published, publishing.Publication | VersionMarkedBad), published
+        assert isinstance(published, pointer.Publication | VersionMarkedBad), published
         events = served.ask("SELECT count(*) FROM ponte.publication_event WHERE batch_id = :b", b=late.batch_id)
-        assert events == isinstance(published, publishing.Publication)
+        assert events == isinstance(published, pointer.Publication)
         served.mark(2, "not bad", run_id=f"sorry {number}")
     assert served.rows(TOO_LATE) == []
 
@@ -1122,7 +1120,7 @@ def test_a_run_claims_a_window_before_a_decision_or_after_it(served: World) -> N
         done.set()
 
     with served.db.begin() as deciding:
-        registry.lock_alias(deciding, "visits")
+        aliases.lock_alias(deciding, "visits")
         thread = threading.Thread(target=score)
         thread.start()
         assert not done.wait(1.0)

@@ -9,9 +9,11 @@ import pytest
 from tests.sample_model import NEXT_WEEK, NOW, VISITS_PER_WEEK, WEEK, World, write_model
 
 from ponte.errors import PonteError
-from ponte.scoring import shards as scoring
+from ponte.scoring import flow
+from ponte.scoring.plan import plan_shards
+from ponte.scoring.shards import score_shard
 from ponte.storage.database import Database
-from ponte.versions import registry
+from ponte.versions import aliases
 
 
 def test_readers_see_every_frozen_row_once_with_its_lineage(trained: World) -> None:
@@ -170,7 +172,7 @@ def test_the_version_is_pinned_when_the_window_is_claimed(trained: World) -> Non
     assert other.train(run_id="next").version.version == 2
     other.folder.path.joinpath("features.sql").write_text(trained.folder.text("features.sql"))
 
-    assert registry.champion(trained.db, "visits").version == 2
+    assert aliases.champion(trained.db, "visits").version == 2
     trained.run(run_id="r")
     assert trained.rows("SELECT DISTINCT model_version, batch_id FROM predictions.visits") == [(1, frozen.batch_id)]
 
@@ -237,18 +239,18 @@ def test_two_copies_of_a_shard_at_once_write_its_rows_once(trained: World) -> No
     from unittest.mock import patch
 
     batch = trained.run(run_id="r", until="check")
-    (shard,) = scoring.plan_shards(trained.db, trained.folder, batch.batch_id)
+    (shard,) = plan_shards(trained.db, trained.folder, batch.batch_id)
     both_have_started = threading.Barrier(2, timeout=30)
-    run = scoring._Stream.run
+    run = flow._Stream.run
 
-    def wait_for_the_twin(stream: scoring._Stream, db: Database) -> int:
+    def wait_for_the_twin(stream: flow._Stream, db: Database) -> int:
         both_have_started.wait()
         return run(stream, db)
 
     def score(_: int) -> int:
-        return scoring.score_shard(trained.db, trained.store, trained.folder, batch.batch_id, shard, now=NOW)
+        return score_shard(trained.db, trained.store, trained.folder, batch.batch_id, shard, now=NOW)
 
-    with patch.object(scoring._Stream, "run", wait_for_the_twin), ThreadPoolExecutor(2) as pool:
+    with patch.object(flow._Stream, "run", wait_for_the_twin), ThreadPoolExecutor(2) as pool:
         counts = list(pool.map(score, range(2)))
 
     assert counts == [350, 350]

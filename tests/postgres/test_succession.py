@@ -16,12 +16,12 @@ from tests.sample_model import AS_OF, FEATURES_SQL, WEEK, Change, World
 
 from ponte.batches import freezing
 from ponte.batches.lifecycle import Pin
-from ponte.decisions import promotion
+from ponte.decisions import promotion, verdicts
 from ponte.errors import AliasMoved, ArtifactRefused, BatchRejected, ModelFolderError, PonteError, SignatureMismatch
 from ponte.model.windows import midnight
 from ponte.storage.database import Database
 from ponte.training import versioning
-from ponte.versions import loading, registry
+from ponte.versions import aliases, loading, marks
 from ponte.versions.registry import Version
 
 READABLE = "SELECT name, value FROM ponte.metric WHERE subject = 'champion:1' AND name = 'readable'"
@@ -147,10 +147,10 @@ def test_a_champion_that_was_promoted_after_the_evaluation_has_to_be_measured_fi
     version = run.fit(written.snapshot_id, run_id="next").version
     run.judge(version, written.snapshot_id, run_id="before")
     third = another(trained, trained.champion(), "third").version
-    move(trained, third, registry.current_alias(trained.db, "visits"), "a person")
+    move(trained, third, aliases.current_alias(trained.db, "visits"), "a person")
 
     with pytest.raises(AliasMoved, match=f"champion is version {third}, which was not measured") as caught:
-        promotion.judge(run.db, run.folder, version, written.snapshot_id, run_id="next")
+        verdicts.judge(run.db, run.folder, version, written.snapshot_id, run_id="next")
     assert "clear the task evaluate" in str(caught.value)
     assert trained.ask("SELECT count(*) FROM ponte.gate_verdict WHERE run_id = 'next'") == 0
     verdict_id, _ = run.judge(version, written.snapshot_id, run_id="next")
@@ -238,7 +238,7 @@ def test_going_back_to_a_version_goes_back_to_its_text(trained: World) -> None:
     seen = trained.published_checksum()
     edited = trained.with_model(files=OTHER_SCALE)
     edited.train(run_id="next")
-    move(edited, 1, registry.current_alias(edited.db, "visits"), "a person")
+    move(edited, 1, aliases.current_alias(edited.db, "visits"), "a person")
     batch = edited.run(run_id="back")
 
     assert edited.ask("SELECT batch_id FROM ponte.published") == batch.batch_id
@@ -365,14 +365,14 @@ def let_the_store_fail(error: Exception) -> Fault:
 
 
 def let_the_database_fail(_: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = registry.allows_other_libraries
+    original = marks.allows_other_libraries
 
     def allows_other_libraries(db: Database, version: Version) -> bool:
         if version.version == 1:
             raise sa.exc.OperationalError("SELECT", {}, Exception("the connection was lost"))
         return original(db, version)
 
-    monkeypatch.setattr(registry, "allows_other_libraries", allows_other_libraries)
+    monkeypatch.setattr(marks, "allows_other_libraries", allows_other_libraries)
 
 
 FAULTS: dict[str, tuple[Fault, type[Exception]]] = {

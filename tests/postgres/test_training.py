@@ -10,14 +10,16 @@ import pytest
 from tests.postgres.test_fence import at_once
 from tests.sample_model import AS_OF, WEEK, World, write_model
 
-from ponte.checks import sorting
-from ponte.decisions import promotion
+from ponte.decisions import promotion, verdicts
 from ponte.errors import ArtifactRefused, TrainingRefused
 from ponte.model.folders import load_folder
 from ponte.model.spec import METRICS
 from ponte.quality import comparison
 from ponte.snapshots import lifecycle as snapshots
-from ponte.snapshots.lifecycle import get_training_set, read_snapshot
+from ponte.snapshots import parquet
+from ponte.snapshots.checking import check_training_set
+from ponte.snapshots.lifecycle import get_training_set
+from ponte.snapshots.parquet import read_snapshot
 from ponte.versions.loading import load_version
 
 COUNTS = ("true_positives", "false_positives", "false_negatives", "true_negatives")
@@ -334,17 +336,17 @@ def test_a_regression_is_trained_judged_and_promoted(world: World) -> None:
 
 @pytest.mark.parametrize("step", ["check", "write", "evaluate", "judge", "promote"])
 def test_two_copies_of_a_training_step_at_once_both_succeed(world: World, step: str) -> None:
-    from ponte.batches import freezing
+    from ponte.snapshots.freezing import freeze_training_set
 
-    frozen = freezing.freeze_training_set(world.db, world.folder, world.windows(), as_of=AS_OF, run_id="t")
+    frozen = freeze_training_set(world.db, world.folder, world.windows(), as_of=AS_OF, run_id="t")
     number = frozen.snapshot_id
     found: dict[str, int] = {}
     steps = {
-        "check": lambda: sorting.check_training_set(world.db, world.folder, number),
-        "write": lambda: snapshots.write_snapshot(world.db, world.store, number),
+        "check": lambda: check_training_set(world.db, world.folder, number),
+        "write": lambda: parquet.write_snapshot(world.db, world.store, number),
         "fit": lambda: world.fit(number, run_id="t"),
         "evaluate": lambda: comparison.evaluate(world.db, world.store, world.folder, 1, number),
-        "judge": lambda: promotion.judge(world.db, world.folder, 1, number, run_id="t"),
+        "judge": lambda: verdicts.judge(world.db, world.folder, 1, number, run_id="t"),
         "promote": lambda: promotion.promote(world.db, found["verdict"], actor="t"),
     }
     for name, action in steps.items():
@@ -362,16 +364,16 @@ def test_a_twin_that_writes_the_snapshot_first_leaves_nothing_to_do(
 ) -> None:
     """The first of two copies drops the frozen rows while the second is about to read them."""
     frozen = checks_done(world)
-    original, twins = snapshots._copy_to_parquet, []
+    original, twins = parquet._copy_to_parquet, []
 
     def after_a_twin(*arguments: object) -> int:
         if not twins:
             twins.append(None)
-            twins[0] = snapshots.write_snapshot(world.db, world.store, frozen)
+            twins[0] = parquet.write_snapshot(world.db, world.store, frozen)
         return original(*arguments)
 
-    monkeypatch.setattr(snapshots, "_copy_to_parquet", after_a_twin)
-    assert snapshots.write_snapshot(world.db, world.store, frozen) == twins[0]
+    monkeypatch.setattr(parquet, "_copy_to_parquet", after_a_twin)
+    assert parquet.write_snapshot(world.db, world.store, frozen) == twins[0]
 
 
 @pytest.mark.parametrize("status", ["checked", "written"])
@@ -379,7 +381,7 @@ def test_a_training_set_that_went_on_is_not_rejected_any_more(world: World, stat
     """A late copy of the check, whose verdict is another one, comes after its twin."""
     number = checks_done(world)
     if status == "written":
-        snapshots.write_snapshot(world.db, world.store, number)
+        parquet.write_snapshot(world.db, world.store, number)
 
     snapshots.reject_training_set(world.db, get_training_set(world.db, number), "too late")
     after = get_training_set(world.db, number)
@@ -388,8 +390,8 @@ def test_a_training_set_that_went_on_is_not_rejected_any_more(world: World, stat
 
 def checks_done(world: World) -> int:
     """Return the number of a training set that is frozen and checked."""
-    from ponte.batches import freezing
+    from ponte.snapshots.freezing import freeze_training_set
 
-    frozen = freezing.freeze_training_set(world.db, world.folder, world.windows(), as_of=AS_OF, run_id="t")
-    sorting.check_training_set(world.db, world.folder, frozen.snapshot_id)
+    frozen = freeze_training_set(world.db, world.folder, world.windows(), as_of=AS_OF, run_id="t")
+    check_training_set(world.db, world.folder, frozen.snapshot_id)
     return frozen.snapshot_id

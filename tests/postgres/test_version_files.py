@@ -20,7 +20,7 @@ from tests.sample_model import FEATURES_SQL, World
 from ponte.errors import ArtifactRefused
 from ponte.quality.figures import from_json
 from ponte.storage.artifacts import ArtifactStore
-from ponte.versions import loading, registry
+from ponte.versions import loading, marks, registry
 from ponte.versions.loading import load_version
 from ponte.versions.predicting import Predictions
 from ponte.versions.registry import Version
@@ -235,7 +235,7 @@ def test_a_person_can_allow_other_libraries_and_take_it_back(trained: World, mon
 
     trained.mark(1, "bad", run_id="other")
     trained.mark(1, "not bad", run_id="other")
-    assert registry.allows_other_libraries(trained.db, trained.champion()), "marks of another kind change nothing"
+    assert marks.allows_other_libraries(trained.db, trained.champion()), "marks of another kind change nothing"
     trained.mark(1, "other libraries refused", run_id="m")
     with pytest.raises(ArtifactRefused, match=refused):
         trained.run(run_id="again")

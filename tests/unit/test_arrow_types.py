@@ -21,8 +21,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from ponte.storage.columns import Column
 from ponte.versions.predicting import Output, predict
-from ponte.versions.signature import Column, Signature, to_frame
+from ponte.versions.signature import Signature, to_frame
 
 ARROW: dict[str, pa.DataType] = {
     "count": pa.int64(), "flag": pa.bool_(), "amount": pa.float64(), "plan": pa.string(),

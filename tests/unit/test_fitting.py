@@ -22,9 +22,10 @@ from sklearn.naive_bayes import GaussianNB
 from ponte.model.spec import ModelSpec
 from ponte.model.toml import parse_spec
 from ponte.snapshots.parts import Part, Parts
+from ponte.storage.columns import Column
 from ponte.training.fitting import best_threshold, fit
 from ponte.versions.predicting import predict
-from ponte.versions.signature import Column, Signature, to_frame
+from ponte.versions.signature import Signature, to_frame
 
 FEATURES = (Column(name="a", family="number"), Column(name="b", family="number"))
 SIGNATURE = Signature(key=(Column(name="id", family="integer"),), features=FEATURES, label="integer")

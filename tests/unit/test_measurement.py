@@ -25,8 +25,9 @@ from ponte.quality.figures import CANDIDATE, CONSTANT, Figure, Measured, differe
 from ponte.quality.measurement import MINIMUM_UNITS, compare, measure, unit_count
 from ponte.quality.metrics import scorer
 from ponte.snapshots.parts import Part, Parts
+from ponte.storage.columns import Column, Family
 from ponte.versions.predicting import Fitted, Output, Predictions, predict
-from ponte.versions.signature import Column, Family, Signature, to_frame
+from ponte.versions.signature import Signature, to_frame
 
 Array = np.ndarray[Any, Any]
 

@@ -19,12 +19,10 @@ from ponte.quality.metrics import (
     Scorer,
     area_under_roc,
     average_precision,
-    bootstrap,
     equal_bins,
-    interval,
-    resampled_weights,
     scorer,
 )
+from ponte.quality.resampling import bootstrap, interval, resampled_weights
 from ponte.versions.predicting import Predictions
 
 Array = np.ndarray[Any, Any]

@@ -30,8 +30,9 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 from ponte.errors import PonteError, UnpredictableRows
+from ponte.storage.columns import Column
 from ponte.versions.predicting import Output, last_step, predict, says_the_most_probable, score_column
-from ponte.versions.signature import Column, Signature, to_frame
+from ponte.versions.signature import Signature, to_frame
 
 FEATURES = (Column(name="a", family="number"), Column(name="b", family="integer"), Column(name="c", family="text"))
 SIGNATURE = Signature(key=(), features=FEATURES, label="text")

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from ponte.errors import PonteError
 from ponte.model.spec import Task
+from ponte.storage.columns import Column, Family
 from ponte.versions.predicting import Output, Predictions, as_labels, classes_of, predict, require_labels, score_column
-from ponte.versions.signature import Column, Family, Signature
+from ponte.versions.signature import Signature
 
 NAN = float("nan")
 SIGNATURE = Signature(

@@ -22,9 +22,10 @@ from ponte.pages.report import DECISIONS, Plot, ReportFacts, compared, draw, num
 from ponte.quality.figures import CANDIDATE, Figure, Measured
 from ponte.quality.measurement import measure
 from ponte.snapshots.parts import Part, Parts
+from ponte.storage.columns import Column
 from ponte.training.fitting import fit
 from ponte.versions.predicting import Output, Predictions
-from ponte.versions.signature import Column, Signature, to_frame
+from ponte.versions.signature import Signature, to_frame
 
 HOSTILE = "<script>alert('1')</script><img src=x onerror=\"boom\">&$x_{$ #1b1e24 " + DECISIONS
 METRIC: dict[Task, str] = {"binary": "roc_auc", "multiclass": "log_loss", "regression": "mae"}

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ponte.scoring.shards import CHUNK_BYTES, Shard, rechunked, split_pages, threads_for
+from ponte.scoring.flow import CHUNK_BYTES, rechunked
+from ponte.scoring.plan import Shard, split_pages, threads_for
 
 
 @given(st.integers(1, 10**9), st.integers(1, 10**7), st.data())

@@ -13,20 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ponte.errors import SignatureMismatch
-from ponte.versions.signature import (
-    FAMILIES,
-    KEY_FAMILIES,
-    SQL_TYPES,
-    Column,
-    Family,
-    Signature,
-    Types,
-    describe,
-    differences,
-    require_same,
-    select_list,
-    to_frame,
-)
+from ponte.storage.columns import FAMILIES, KEY_FAMILIES, SQL_TYPES, Column, Family, describe, select_list
+from ponte.versions.signature import Signature, Types, differences, require_same, to_frame
 
 columns = st.builds(Column, name=st.text(min_size=1, max_size=12), family=st.sampled_from(get_args(Family)))
 column_lists = st.lists(columns, max_size=6, unique_by=lambda c: c.name)

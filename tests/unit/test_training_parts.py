@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from ponte.snapshots.lifecycle import TrainingSet
 from ponte.snapshots.parts import Parts, split
-from ponte.versions.signature import Column, Signature
+from ponte.storage.columns import Column
+from ponte.versions.signature import Signature
 
 MONDAY = dt.date(2026, 11, 2)
 UTC = dt.UTC

@@ -24,12 +24,13 @@ from ponte.model.spec import Task
 from ponte.snapshots.parts import Part, Parts
 from ponte.storage import artifacts
 from ponte.storage.artifacts import ArtifactStore
+from ponte.storage.columns import Column
 from ponte.training import versioning
 from ponte.training.fitting import fit
 from ponte.versions.loading import GOLDEN, MODEL, artifact_facts, current_libraries, golden_rows, load_version
 from ponte.versions.predicting import Predictions
 from ponte.versions.registry import Version
-from ponte.versions.signature import Column, Signature, to_frame
+from ponte.versions.signature import Signature, to_frame
 
 SIGNATURE = Signature(
     key=(Column(name="customer_id", family="integer"),),

@@ -21,9 +21,10 @@ from ponte.quality.figures import CANDIDATE, Measured, difference_subject
 from ponte.quality.measurement import compare, measure
 from ponte.quality.metrics import scorer
 from ponte.snapshots.parts import Part, Parts
+from ponte.storage.columns import Column
 from ponte.training.fitting import fit
 from ponte.versions.predicting import Output, Predictions, predict
-from ponte.versions.signature import Column, Signature, to_frame
+from ponte.versions.signature import Signature, to_frame
 
 COUNTS = {"true_positives", "false_positives", "false_negatives", "true_negatives"}
 CLASSES: dict[Task, tuple[str, ...]] = {"binary": ("no", "yes"), "multiclass": ("low", "mid", "top")}

@@ -16,8 +16,8 @@ import sqlalchemy as sa
 
 from ponte.errors import BatchRejected, Fenced, PonteError
 from ponte.model.windows import Window
+from ponte.storage.columns import Column
 from ponte.storage.database import DATA_SCHEMA, Database, insert_row, lock_decisions
-from ponte.versions.signature import Column
 
 Status = Literal["freezing", "frozen", "checked", "scored", "staged", "rejected", "failed"]
 #: How the reason begins why a guard rejected a complete batch.

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import array
 
+from ponte.storage.columns import SQL_TYPES, Column
 from ponte.storage.database import DATA_SCHEMA, quote
-from ponte.versions.signature import SQL_TYPES, Column
 
 if TYPE_CHECKING:
     from adbc_driver_manager.dbapi import Cursor
@@ -38,7 +38,7 @@ class Condition:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Owner:
+class FrozenFor:
     """What the rows were frozen for."""
 
     batch_id: int | None = None
@@ -90,7 +90,7 @@ def rows_found(connection: sa.Connection) -> int:
 
 
 def move_rows(
-    connection: sa.Connection, table: str, key: Sequence[str], conditions: Sequence[Condition], owner: Owner
+    connection: sa.Connection, table: str, key: Sequence[str], conditions: Sequence[Condition], frozen_for: FrozenFor
 ) -> None:
     """Move the rows that `find_rows` has found from the frozen table to the quarantine, in the caller's transaction."""
     reasons = {str(c.position): c.reason for c in conditions}
@@ -103,7 +103,11 @@ def move_rows(
             "SELECT :batch_id, :snapshot_id, key, (SELECT jsonb_agg(CAST(:reasons AS jsonb) -> p::text ORDER BY p) "
             "FROM unnest(positions) AS p), content FROM moved"
         ),
-        {"batch_id": owner.batch_id, "snapshot_id": owner.snapshot_id, "reasons": json.dumps(reasons, default=str)},
+        {
+            "batch_id": frozen_for.batch_id,
+            "snapshot_id": frozen_for.snapshot_id,
+            "reasons": json.dumps(reasons, default=str),
+        },
     )
 
 

@@ -14,22 +14,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ponte.batches import freezing
 from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Batch
-from ponte.checks import sorting
-from ponte.decisions.promotion import append_mark, require_not_bad
 from ponte.errors import AliasMoved, Fenced, NoChampion
 from ponte.model.folders import ModelFolder
 from ponte.model.windows import Window, require_past, window_starting
-from ponte.publishing import staging as publishing
-from ponte.publishing.staging import LOCK_TIMEOUT, show
-from ponte.scoring import shards as scoring
+from ponte.publishing.pointer import LOCK_TIMEOUT, show
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database, insert_row, limit_lock_waits, with_lock_retries
-from ponte.versions import registry
+from ponte.versions import aliases, registry
 from ponte.versions.choice import choose_named
 from ponte.versions.loading import load_registered
+from ponte.versions.marks import append_mark, require_not_bad
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +76,7 @@ def plan_rollback(
     ArtifactRefused when its files are damaged, NoChampion, WindowError, HindsightRefused.
     """
     target = registry.get_version(db, folder.name, version)
-    alias = registry.current_alias(db, folder.name)
+    alias = aliases.current_alias(db, folder.name)
     if alias is None:
         fix = f"trigger {folder.name}__train, or make a version champion with ponte__promote"
         raise NoChampion("there is nothing to roll back from", where=f"model {folder.name}", fix=fix)
@@ -141,34 +137,6 @@ def _kept_batch(
     return found
 
 
-def stage_window(
-    db: Database,
-    store: ArtifactStore,
-    folder: ModelFolder,
-    version: int,
-    window_start: dt.date,
-    *,
-    run_id: str,
-    now: dt.datetime,
-    allow_hindsight: bool,
-) -> Batch:
-    """Freeze, check and score a window with the named version, and leave it staged: people do not see it yet.
-
-    Can be repeated: every step finds what its run has done before.
-    """
-    window = window_starting(folder.spec.window, window_start)
-    named = registry.get_version(db, folder.name, version)
-    batch = freezing.freeze_batch(
-        db, folder, window, run_id=run_id, now=now, allow_hindsight=allow_hindsight, named=named
-    )
-    sorting.check_batch(db, folder, batch.batch_id)
-    for shard in scoring.plan_shards(db, folder, batch.batch_id):
-        threads = scoring.threads_for(shard, slots=1)
-        scoring.score_shard(db, store, folder, batch.batch_id, shard, now=now, threads=threads)
-    publishing.guard_batch(db, folder, batch.batch_id, enforce=False)
-    return batches.get_batch(db, batch.batch_id)
-
-
 def roll_back(
     db: Database,
     plan: Plan,
@@ -195,7 +163,7 @@ def _roll_back(
 ) -> Rollback:
     with db.begin() as connection:
         limit_lock_waits(connection, LOCK_TIMEOUT)
-        current = registry.lock_alias(connection, plan.model)
+        current = aliases.lock_alias(connection, plan.model)
         done = _done(connection, plan.model, run_id)
         if done is not None:
             return done
@@ -214,7 +182,7 @@ def _roll_back(
         staged = _take_windows(connection, plan, run_id)
         moved = None
         if current.version != plan.to_version:
-            moved = registry.append_move(
+            moved = aliases.append_move(
                 connection,
                 plan.model,
                 plan.to_version,

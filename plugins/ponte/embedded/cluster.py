@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 from ponte.embedded import programs
-from ponte.local.settings import StackError
+from ponte.errors import StackError
 from ponte.storage.artifacts import sync_folder
 
 PORT = 5432

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ponte.embedded import cluster, programs
-from ponte.local.settings import StackError
+from ponte.errors import StackError
 
 if TYPE_CHECKING:
-    from ponte.local.secrets import Secrets
+    pass
 
 #: Superuser of the server.
 SUPERUSER = "postgres"
@@ -132,26 +132,6 @@ def crash(data_dir: Path, timeout: float = 30) -> bool:
     while cluster.postmaster(data_dir.resolve()) is not None and time.monotonic() < deadline:
         time.sleep(0.02)
     return True
-
-
-def ensure_databases(server: Server, secrets: Secrets) -> None:
-    """Create the databases `airflow` and `ponte` and their roles unless they exist.
-
-    Afterwards the passwords in `secrets` are valid. Nobody but its owner, the roles that are granted it, and the
-    superuser can connect to either. Raises StackError if the superuser's password is not that of this server.
-    """
-    from sqlalchemy.exc import OperationalError
-
-    from ponte.schema.provision import prepare_server
-
-    try:
-        prepare_server(server.url(SUPERUSER, SUPERUSER, secrets.postgres_password), secrets.database_passwords)
-    except OperationalError as error:
-        raise StackError(
-            f"Cannot log in to PostgreSQL ({server.data_dir}) as its superuser: {error.orig}\n"
-            f"If secrets.json was replaced since the database was made, put the old one back. "
-            f"To start afresh and lose all local data: make clean."
-        ) from error
 
 
 def psql_path() -> Path:

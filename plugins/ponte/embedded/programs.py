@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from ponte.local.settings import StackError
+from ponte.errors import StackError
 
 #: Major version of PostgreSQL; the wheel brings several.
 VERSION = 18

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Sequence
 
 from ponte.embedded import postgres
-from ponte.errors import did_you_mean
+from ponte.errors import StackError, did_you_mean
 from ponte.local import stack
 from ponte.local.environment import airflow_environment
 from ponte.local.secrets import Secrets, load_or_create
-from ponte.local.settings import Settings, StackError
+from ponte.local.settings import Settings
 from ponte.schema import roles
 
 _ENVIRONMENT = """\

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 
+from ponte.errors import StackError
 from ponte.local.secrets import write_private_json
-from ponte.local.settings import Settings, StackError
+from ponte.local.settings import Settings
 
 #: Every component, in the order of start: the others report to the api-server.
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")

@@ -13,7 +13,8 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from ponte.local.settings import Settings, StackError
+from ponte.errors import StackError
+from ponte.local.settings import Settings
 
 #: Requests go to this machine, so a proxy of the environment must not be asked.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))

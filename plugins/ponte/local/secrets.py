@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from ponte.local.settings import StackError
+from ponte.errors import StackError
 from ponte.schema import roles
 from ponte.storage.artifacts import sync_folder
 

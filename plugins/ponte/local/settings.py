@@ -7,12 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ponte.errors import PonteError
-
-
-class StackError(PonteError):
-    """Something about the local stack that its user can fix; the message says what, where and how."""
-
+from ponte.errors import StackError
 
 #: Environment variable -> (field of Settings, smallest, largest value).
 _NUMBERS = {

@@ -17,11 +17,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from ponte.embedded import cluster, postgres
-from ponte.errors import PonteError
+from ponte.embedded.postgres import SUPERUSER, Server
+from ponte.errors import PonteError, StackError
 from ponte.local import processes, readiness
 from ponte.local.environment import ADMIN, SCORE_POOL, airflow_environment, write_password_file
 from ponte.local.secrets import Secrets, load_or_create, write_private_json
-from ponte.local.settings import Settings, StackError
+from ponte.local.settings import Settings
 from ponte.schema import roles
 
 #: What `up` remembers, so that `status`, `down` and a second `up` need no PONTE_* variables.
@@ -70,13 +71,13 @@ def _database(settings: Settings, secrets: Secrets) -> postgres.Server:
     """Start PostgreSQL with both databases."""
     if postgres.is_running(settings.data_dir):
         server = postgres.describe(settings.data_dir)
-        postgres.ensure_databases(server, secrets)
+        ensure_databases(server, secrets)
         return server
     with _step("Starting PostgreSQL"):
         server = postgres.start(
             settings.data_dir, superuser_password=secrets.postgres_password, timeout=settings.start_timeout
         )
-        postgres.ensure_databases(server, secrets)
+        ensure_databases(server, secrets)
     return server
 
 
@@ -311,3 +312,23 @@ def _step(name: str) -> Iterator[None]:
         raise
     seconds = time.monotonic() - begin
     print(f"done in {seconds:.0f} s" if seconds > _WORTH_TELLING else "done", flush=True)
+
+
+def ensure_databases(server: Server, secrets: Secrets) -> None:
+    """Create the databases `airflow` and `ponte` and their roles unless they exist.
+
+    Afterwards the passwords in `secrets` are valid. Nobody but its owner, the roles that are granted it, and the
+    superuser can connect to either. Raises StackError if the superuser's password is not that of this server.
+    """
+    from sqlalchemy.exc import OperationalError
+
+    from ponte.schema.provision import prepare_server
+
+    try:
+        prepare_server(server.url(SUPERUSER, SUPERUSER, secrets.postgres_password), secrets.database_passwords)
+    except OperationalError as error:
+        raise StackError(
+            f"Cannot log in to PostgreSQL ({server.data_dir}) as its superuser: {error.orig}\n"
+            f"If secrets.json was replaced since the database was made, put the old one back. "
+            f"To start afresh and lose all local data: make clean."
+        ) from error

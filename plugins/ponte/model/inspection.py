@@ -20,8 +20,8 @@ from ponte.model.expectations import build_expectations, named_columns
 from ponte.model.folders import BrokenFolder, ModelFolder, find_folders, models_root
 from ponte.model.queries import AuthorQuery, columns_of
 from ponte.model.spec import COLUMN_NAME, RESERVED_COLUMNS
+from ponte.storage.columns import FAMILIES, KEY_FAMILIES, Column, Family
 from ponte.storage.database import Database, is_transient
-from ponte.versions.signature import FAMILIES, KEY_FAMILIES, Column, Family
 
 #: PostgreSQL takes up to 1 600 columns; the key, and what Ponte adds, need a few.
 MAX_COLUMNS = 1_500

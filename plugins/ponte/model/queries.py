@@ -19,7 +19,7 @@ from sqlparse.lexer import tokenize
 from sqlparse.tokens import Comment, Punctuation, String
 
 from ponte.errors import Problem, did_you_mean
-from ponte.versions.signature import Family, describe
+from ponte.storage.columns import Family, describe
 
 PARAMETERS = ("window_start", "window_end", "as_of")
 

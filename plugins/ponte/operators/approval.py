@@ -17,7 +17,7 @@ from ponte.operators.report_link import ReportLink
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from ponte.decisions.promotion import Decision
+    from ponte.decisions.approvals import Decision
 
 
 def why() -> dict[str, Param]:
@@ -97,7 +97,7 @@ class ApproveOperator(ApprovalOperator):
     def _record(
         self, context: Context, decision: Decision, actor: str, reason: str, answered_at: datetime
     ) -> dict[str, Any]:
-        from ponte.decisions.promotion import record_approval
+        from ponte.decisions.approvals import record_approval
         from ponte.storage.database import transient_faults_marked
 
         with transient_faults_marked():

@@ -21,6 +21,7 @@ class CheckBatchOperator(PonteOperator):
         self.batch_id = batch_id
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
-        from ponte.checks.sorting import check_batch, describe
+        from ponte.batches.checking import check_batch
+        from ponte.checks.sorting import describe
 
         return describe(check_batch(runtime.db, runtime.folder, int(self.batch_id)))

@@ -22,6 +22,7 @@ class CheckTrainingSetOperator(PonteOperator):
         self.snapshot_id = snapshot_id
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
-        from ponte.checks.sorting import check_training_set, describe
+        from ponte.checks.sorting import describe
+        from ponte.snapshots.checking import check_training_set
 
         return describe(check_training_set(runtime.db, runtime.folder, int(self.snapshot_id)))

@@ -22,8 +22,8 @@ class FreezeWindowsOperator(PonteOperator):
         self.as_of = as_of
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
-        from ponte.batches.freezing import freeze_training_set
         from ponte.model.windows import matured_windows, resolve_as_of
+        from ponte.snapshots.freezing import freeze_training_set
 
         spec, dag_run = runtime.folder.spec, context["dag_run"]
         as_of = resolve_as_of(

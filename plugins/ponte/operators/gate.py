@@ -25,7 +25,7 @@ class GateOperator(PonteOperator):
         self.version = version
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
-        from ponte.decisions.promotion import judge
+        from ponte.decisions.verdicts import judge
 
         verdict_id, verdict = judge(
             runtime.db, runtime.folder, int(self.version), int(self.snapshot_id), run_id=run_key(context)

@@ -18,7 +18,7 @@ class MarkVersionOperator(PonteOperator):
     template_fields = ("model",)
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
-        from ponte.decisions.promotion import mark_version
+        from ponte.versions.marks import mark_version
 
         form = context["params"]
         return mark_version(

@@ -23,6 +23,6 @@ class PlanOperator(PonteOperator):
     def run(self, runtime: Runtime, context: Context) -> list[dict[str, int]]:
         from dataclasses import asdict
 
-        from ponte.scoring.shards import plan_shards
+        from ponte.scoring.plan import plan_shards
 
         return [asdict(shard) for shard in plan_shards(runtime.db, runtime.folder, int(self.batch_id))]

@@ -17,6 +17,6 @@ class PreparePublicationOperator(PonteOperator):
     template_fields = ("model",)
 
     def run(self, runtime: Runtime, context: Context) -> None:
-        from ponte.publishing.staging import prepare_publication
+        from ponte.publishing.pointer import prepare_publication
 
         prepare_publication(runtime.db, context["params"]["batch_id"], model=self.model)

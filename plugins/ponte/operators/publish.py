@@ -22,7 +22,7 @@ class PublishOperator(PonteOperator):
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
         from ponte.batches.lifecycle import get_batch
-        from ponte.publishing.staging import publish
+        from ponte.publishing.pointer import publish
 
         run_id = run_key(context)
         done = publish(runtime.db, int(self.batch_id), actor=run_id, reason="scored by its run")

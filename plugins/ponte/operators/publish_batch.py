@@ -18,7 +18,7 @@ class PublishBatchOperator(PonteOperator):
     template_fields = ("model",)
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
-        from ponte.publishing.staging import publish_anyway
+        from ponte.publishing.pointer import publish_anyway
 
         form = context["params"]
         done = publish_anyway(

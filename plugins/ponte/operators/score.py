@@ -26,7 +26,8 @@ class ScoreOperator(PonteOperator):
         import os
         from datetime import UTC, datetime
 
-        from ponte.scoring.shards import Shard, score_shard, threads_for
+        from ponte.scoring.plan import Shard, threads_for
+        from ponte.scoring.shards import score_shard
 
         shard = Shard(**self.shard)
         # As many shards run at once as the pool has slots; without a pool of its own, one is taken for granted.

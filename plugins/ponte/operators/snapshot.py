@@ -22,9 +22,9 @@ class SnapshotOperator(PonteOperator):
         self.snapshot_id = snapshot_id
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
-        from ponte.publishing.janitor import sweep_training_sets
-        from ponte.snapshots.lifecycle import write_snapshot
+        from ponte.publishing.janitor import sweep_snapshots
+        from ponte.snapshots.parquet import write_snapshot
 
         written = write_snapshot(runtime.db, runtime.store, int(self.snapshot_id))
-        sweep_training_sets(runtime.db, self.model)
+        sweep_snapshots(runtime.db, self.model)
         return {"sha256": written.sha256, "rows": written.row_count}

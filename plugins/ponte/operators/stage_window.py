@@ -23,8 +23,8 @@ class StageWindowOperator(PonteOperator):
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
         from datetime import UTC, datetime
 
-        from ponte.decisions.rollback import stage_window
         from ponte.model.windows import parse_day
+        from ponte.scoring.window import stage_window
 
         form = context["params"]
         batch = stage_window(

@@ -13,9 +13,10 @@ from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Batch
 from ponte.errors import PonteError
 from ponte.model.spec import Task
+from ponte.storage.columns import SQL_TYPES
 from ponte.storage.database import DATA_SCHEMA, Database, limit_lock_waits, quote, table_exists
 from ponte.versions.registry import Version
-from ponte.versions.signature import SQL_TYPES, Signature
+from ponte.versions.signature import Signature
 
 
 def parent_name(model: str) -> str:

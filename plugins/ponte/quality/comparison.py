@@ -22,12 +22,13 @@ from ponte.quality.figures import (
     from_json,
 )
 from ponte.quality.measurement import MINIMUM_UNITS, compare, unit_count
-from ponte.snapshots.lifecycle import get_training_set, lock_training_set, read_snapshot
+from ponte.snapshots.lifecycle import get_training_set, lock_training_set
+from ponte.snapshots.parquet import read_snapshot
 from ponte.snapshots.parts import Part, split
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database, insert_rows
 from ponte.storage.receipts import Receipt, measured
-from ponte.versions import registry
+from ponte.versions import aliases, marks, registry
 from ponte.versions.loading import METRICS_FILE, load_files, load_registered, read_files
 from ponte.versions.predicting import Predictions
 from ponte.versions.registry import Version
@@ -60,7 +61,7 @@ def _beside_champion(
     db: Database, store: ArtifactStore, spec: ModelSpec, candidate: Version, snapshot_id: int
 ) -> list[Measured]:
     """Return what is known of the champion on the candidate's holdout; nothing when there is none but the candidate."""
-    alias = registry.current_alias(db, candidate.model)
+    alias = aliases.current_alias(db, candidate.model)
     if alias is None or alias.version == candidate.version:
         return []
     training_set = get_training_set(db, snapshot_id)
@@ -98,7 +99,7 @@ def _predictions_of(
     if (champion.classes or candidate.classes) != candidate.classes:
         log.warning("champion %d knows other classes: %s", champion.version, champion.classes)
         return None
-    allowed = registry.allows_other_libraries(db, champion)
+    allowed = marks.allows_other_libraries(db, champion)
     try:
         files = read_files(store, champion)
     except ArtifactRefused as error:  # and nothing else: a storage that is away says nothing about the champion

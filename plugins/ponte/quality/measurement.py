@@ -14,9 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ponte.model.spec import METRICS, ModelSpec, Task
-from ponte.quality.baselines import baselines, by_group, groups, value_names
+from ponte.quality.baselines import baselines, by_group
 from ponte.quality.figures import CANDIDATE, FEATURE, IMPORTANCE, Figure, Measured, difference_subject
-from ponte.quality.metrics import Scorer, bootstrap, interval, resampled_weights, scorer
+from ponte.quality.groups import groups, value_names
+from ponte.quality.metrics import Scorer, scorer
+from ponte.quality.resampling import bootstrap, interval, resampled_weights
 from ponte.snapshots.parts import Part, Parts
 from ponte.versions.predicting import Fitted, Output, Predictions, as_predictions, predict, require_labels
 from ponte.versions.signature import Signature

@@ -1,4 +1,4 @@
-"""Training sets: rows of `ponte.snapshot`, from the frozen table to the Parquet file named by its content."""
+"""The life of a snapshot, a row of `ponte.snapshot`: frozen, checked, written; or rejected, or failed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,11 @@ import sqlalchemy as sa
 
 from ponte.errors import PonteError, TrainingRefused
 from ponte.model.folders import ModelFolder
-from ponte.storage.artifacts import ArtifactStore
-from ponte.storage.database import DATA_SCHEMA, Database, insert_row, or_of_a_twin, quote
-from ponte.storage.receipts import Receipt, measured
-from ponte.versions.signature import Column, Signature, select_list
+from ponte.storage.database import DATA_SCHEMA, Database, insert_row, quote
+from ponte.versions.signature import Signature
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-#: Key of the Parquet file's metadata.
-DESCRIPTION = "ponte"
+    pass
 
 Status = Literal["freezing", "frozen", "checked", "written", "rejected", "failed"]
 
@@ -131,66 +126,9 @@ def _select(connection: sa.Connection, snapshot_id: int, lock: str = "") -> Trai
     return TrainingSet(**row)
 
 
-def write_snapshot(db: Database, store: ArtifactStore, snapshot_id: int) -> TrainingSet:
-    """Keep the frozen, checked rows as a Parquet file named by its SHA-256, then drop the frozen table.
-
-    The file says itself what it is: its metadata hold, under DESCRIPTION, the queries, the windows with their as_of and
-    row counts, and the columns. Rows are ordered by window and key, so the same rows give the same bytes. Does nothing
-    when it was written before.
-    """
-    training_set = get_training_set(db, snapshot_id)
-    if training_set.status == "written":
-        return training_set
-    if training_set.status != "checked":
-        raise PonteError("a step came too early", where=training_set.place, got=training_set.status, expected="checked")
-
-    def written() -> TrainingSet | None:
-        found = get_training_set(db, snapshot_id)
-        return found if found.status == "written" else None
-
-    # The twin that finishes first drops the frozen table.
-    return or_of_a_twin(lambda: _write(db, store, training_set), written)
-
-
-def _write(db: Database, store: ArtifactStore, training_set: TrainingSet) -> TrainingSet:
-    snapshot_id = training_set.snapshot_id
-    with measured(db, Receipt(model=training_set.model, step="snapshot", snapshot_id=snapshot_id)) as receipt:
-        with store.content_addressed(f"{training_set.model}/snapshots", ".parquet") as file:
-            rows = _copy_to_parquet(db, training_set, file.local)
-        if rows != training_set.row_count:
-            got, expected = f"{rows} rows", f"{training_set.row_count} rows"
-            raise PonteError(
-                "the training set changed while it was read", where=training_set.place, got=got, expected=expected
-            )
-        receipt.row_count, receipt.byte_count = rows, file.byte_count
-        with db.begin() as connection:
-            if lock_training_set(connection, snapshot_id).status == "written":
-                return get_training_set(db, snapshot_id)  # a twin was faster
-            connection.execute(
-                sa.text(
-                    "UPDATE ponte.snapshot SET status = 'written', path = :path, sha256 = :sha256, "
-                    "byte_count = :bytes, frozen_table = NULL WHERE snapshot_id = :id"
-                ),
-                {"path": file.path, "sha256": file.sha256, "bytes": file.byte_count, "id": snapshot_id},
-            )
-            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {_frozen(training_set)}")
-    return get_training_set(db, snapshot_id)
-
-
-def read_snapshot(store: ArtifactStore, training_set: TrainingSet) -> pa.Table:
-    """Return the rows of a written training set; raises ArtifactRefused unless the bytes are those registered."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if training_set.path is None or training_set.sha256 is None:
-        raise PonteError("a step came too early", where=training_set.place, got=training_set.status, expected="written")
-    content = store.read_verified(training_set.path, training_set.sha256)
-    return pq.read_table(pa.BufferReader(content))
-
-
 def recount(connection: sa.Connection, training_set: TrainingSet) -> None:
     """Write down how many rows each window has after some were set aside, in the caller's transaction."""
-    query = f"SELECT window_start, count(*) FROM {_frozen(training_set)} GROUP BY 1"
+    query = f"SELECT window_start, count(*) FROM {frozen_name(training_set)} GROUP BY 1"
     counts = {str(row[0]): row[1] for row in connection.exec_driver_sql(query)}
     windows = [{**window, "rows": counts.get(window["window_start"], 0)} for window in training_set.windows]
     connection.execute(
@@ -213,41 +151,7 @@ def reject_training_set(db: Database, training_set: TrainingSet, why: str) -> Tr
     return TrainingRefused("the training set is rejected", where=training_set.place, got=why, fix=fix)
 
 
-def _frozen(training_set: TrainingSet) -> str:
+def frozen_name(training_set: TrainingSet) -> str:
+    """Return the quoted name of the frozen table, which is dropped when the rows are written."""
     assert training_set.frozen_table is not None
     return quote(DATA_SCHEMA, training_set.frozen_table)
-
-
-def _description(training_set: TrainingSet) -> dict[str, Any]:
-    return {
-        "model": training_set.model,
-        "as_of": training_set.as_of.isoformat(),
-        "calibration_from": str(training_set.calibration_from) if training_set.calibration_from else None,
-        "holdout_from": str(training_set.holdout_from),
-        "windows": training_set.windows,
-        "columns": training_set.columns,
-        "row_count": training_set.row_count,
-        "features_sql": training_set.features_sql,
-        "labels_sql": training_set.labels_sql,
-    }
-
-
-def _copy_to_parquet(db: Database, training_set: TrainingSet, path: str) -> int:
-    import pyarrow.parquet as pq
-
-    signature = training_set.signature
-    window = Column(name="window_start", family="date")
-    known = (Column(name="label", family=signature.label), Column(name="labelled_at", family="timestamp"))
-    columns = (window, *signature.key, *signature.features, *known)
-    order = ", ".join(quote(c.name) for c in (window, *signature.key))
-    query = f"SELECT {select_list(columns)} FROM {_frozen(training_set)} ORDER BY {order}"
-    rows = 0
-    with db.adbc() as connection, connection.cursor() as cursor:
-        cursor.execute(query)
-        reader = cursor.fetch_record_batch()
-        schema = reader.schema.with_metadata({DESCRIPTION: json.dumps(_description(training_set), sort_keys=True)})
-        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-            for batch in reader:
-                writer.write_batch(batch.replace_schema_metadata(schema.metadata))
-                rows += batch.num_rows
-    return rows

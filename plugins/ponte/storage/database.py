@@ -120,6 +120,16 @@ def table_exists(connection: sa.Connection, *name: str) -> bool:
     return bool(connection.execute(query, {"name": quote(*name)}).scalar_one())
 
 
+def make_empty_table(connection: sa.Connection, table: str, query: str, parameters: Mapping[str, Any]) -> None:
+    """Make an empty table with the columns of a query, in the place of one that is there.
+
+    To be committed before the rows are loaded: a server crash inside one transaction that does both would leave a file
+    on disk that no catalog knows.
+    """
+    connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}")
+    connection.exec_driver_sql(f"CREATE TABLE {table} AS {query} WITH NO DATA", dict(parameters))
+
+
 def or_of_a_twin(work: Callable[[], T], done: Callable[[], T | None]) -> T:
     """Return what `work` returns; when it fails and a twin has done the same meanwhile, what the twin has left.
 
@@ -218,3 +228,11 @@ def with_lock_retries(action: Callable[[], T]) -> T:
             log.info("waits for a lock, try %d of %d", attempt, LOCK_TRIES)
             time.sleep(random.uniform(0.2, 1.0) * attempt)  # noqa: S311 - jitter, not a secret
     raise AssertionError("unreachable")
+
+
+def leave_for_later(error: sa.exc.DBAPIError, what: str) -> int:
+    """Return 0, for what was dropped, when somebody still uses the tables of `what`; any other error is raised."""
+    if not is_transient(error):
+        raise error
+    log.info("the tables of %s are in use: the next run drops them", what)
+    return 0

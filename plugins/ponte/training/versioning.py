@@ -1,4 +1,4 @@
-"""Fit one estimator on one training set and register the result as a version."""
+"""A version is made: fit on a snapshot, measure, draw, register."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ import logging
 import uuid
 from dataclasses import replace
 
-from ponte.errors import ArtifactRefused, TrainingRefused
+from ponte.errors import ArtifactRefused
 from ponte.model import estimator as estimators
 from ponte.model.folders import ModelFolder
-from ponte.model.spec import Task
 from ponte.pages.report import ReportFacts, draw, render
 from ponte.quality.figures import Measured, to_json
-from ponte.quality.measurement import MINIMUM_UNITS, measure, unit_count
-from ponte.snapshots.lifecycle import TrainingSet, get_training_set, read_snapshot, require_unedited
-from ponte.snapshots.parts import Part, Parts, split
+from ponte.quality.measurement import measure
+from ponte.snapshots.lifecycle import TrainingSet, get_training_set, require_unedited
+from ponte.snapshots.parquet import read_snapshot
+from ponte.snapshots.parts import Parts, split
 from ponte.storage import artifacts
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.storage.receipts import Receipt, measured
 from ponte.training.fitting import fit
+from ponte.training.sufficiency import require_enough
 from ponte.versions import registry
 from ponte.versions.loading import (
     GOLDEN,
@@ -43,9 +44,6 @@ log = logging.getLogger(__name__)
 
 #: Holdout rows kept with their predictions; re-predicted whenever the version is loaded.
 GOLDEN_ROWS = 200
-#: A map from scores to probabilities, or a threshold, of fewer rows is noise.
-MINIMUM_CALIBRATION_ROWS = 100
-BINARY, MULTICLASS = 2, 3
 
 
 def train(
@@ -70,7 +68,7 @@ def train(
             return known
     with measured(db, Receipt(model=folder.name, step="train", snapshot_id=snapshot_id)) as receipt:
         parts = split(read_snapshot(store, training_set), training_set)
-        _require_enough(folder, training_set, parts)
+        require_enough(folder, training_set, parts)
         estimator = estimators.load_suitable(folder.text(estimators.FILE), model=folder.name, spec=folder.spec)
         fitted = fit(folder.spec, estimator, parts)
         log.info("fitted on %d rows; measuring on %d", len(parts.fitting.labels), len(parts.holdout.labels))
@@ -117,47 +115,6 @@ def train(
 def _train_key(training_set: TrainingSet, folder: ModelFolder, libraries: dict[str, str]) -> str:
     facts = [training_set.sha256, folder.digest(), libraries, artifacts.FORMAT]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _require_enough(folder: ModelFolder, training_set: TrainingSet, parts: Parts) -> None:
-    needed = folder.spec.training.minimum_holdout_rows
-    problems = [] if len(parts.fitting.labels) else ["the fitting windows have no labelled row"]
-    if len(parts.holdout.labels) < needed:
-        problems.append(f"the holdout has {len(parts.holdout.labels)} labelled rows, {needed} are needed")
-    named = {"the fitting part": parts.fitting, "the holdout": parts.holdout}
-    if folder.spec.training.calibration_windows:
-        named["the calibration part"] = parts.calibration
-        found = len(parts.calibration.labels)
-        if found < MINIMUM_CALIBRATION_ROWS:
-            problems.append(f"the calibration part has {found} labelled rows, {MINIMUM_CALIBRATION_ROWS} are needed")
-    units = unit_count(folder.spec, parts.holdout)
-    if folder.spec.evaluation.resample_by is not None and units < MINIMUM_UNITS:
-        column = folder.spec.evaluation.resample_by
-        problems.append(f"the holdout has {units} values of {column} to resample, {MINIMUM_UNITS} are needed")
-    if folder.spec.task != "regression":
-        problems += _class_problems(folder.spec.task, named)
-    if problems:
-        raise TrainingRefused(
-            "the training set cannot support a model",
-            where=f"{training_set.place}, holdout from {training_set.holdout_from}",
-            got="; ".join(problems) + (f" ({parts.purged_rows} rows were purged: their outcome was known too late)"
-                                       if parts.purged_rows else ""),
-            fix="train on more windows ([training] windows, holdout_windows), or look at labels.sql",
-        )  # fmt: skip
-
-
-def _class_problems(task: Task, parts: dict[str, Part]) -> list[str]:
-    """A part that lacks a class can neither teach nor measure it."""
-    wanted, least = ("exactly 2", BINARY) if task == "binary" else ("at least 3", MULTICLASS)
-    classes = {name: sorted({str(label) for label in part.labels}) for name, part in parts.items()}
-    problems = [
-        f"{name} has {len(found)} class(es), {found[:5]}; {wanted} are needed"
-        for name, found in classes.items()
-        if found and (len(found) < least or (task == "binary" and len(found) > BINARY))
-    ]
-    if not problems and len({tuple(found) for found in classes.values() if found}) > 1:
-        problems.append(f"the parts have different classes: {classes}")
-    return problems
 
 
 def _files(

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from ponte.errors import HindsightRefused
 from ponte.model.windows import Window
 from ponte.storage.database import Database
-from ponte.versions import registry
+from ponte.versions import aliases, registry
 from ponte.versions.registry import Version
 
 
@@ -48,7 +48,7 @@ def choose(db: Database, model: str, window: Window, *, now: dt.datetime, allow_
         found = registry.get_version(db, model, version)
         return Choice(version=found, reason=f"restored by rollback {rollback_id}", hindsight=hindsight)
     if now < window.as_of + (window.end - window.start):
-        today = registry.champion(db, model)
+        today = aliases.champion(db, model)
         if today.train_cutoff <= window.as_of:
             return Choice(version=today, reason="champion now; the window is the newest")
     if then is not None:
@@ -57,7 +57,7 @@ def choose(db: Database, model: str, window: Window, *, now: dt.datetime, allow_
         if passed_over:
             reason = f"champion before as_of; version {passed_over}, champion then, is marked bad"
         return Choice(version=registry.get_version(db, model, version), reason=reason)
-    return _standing_in(registry.champion(db, model), window, allow_hindsight=allow_hindsight)
+    return _standing_in(aliases.champion(db, model), window, allow_hindsight=allow_hindsight)
 
 
 def choose_named(version: Version, window: Window, *, allow_hindsight: bool) -> Choice:

@@ -21,7 +21,7 @@ from ponte.errors import ArtifactRefused
 from ponte.model import estimator as estimators
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
-from ponte.versions import registry
+from ponte.versions import marks
 from ponte.versions.predicting import Output, Predictions, as_labels, predict, score_column
 from ponte.versions.registry import Version
 from ponte.versions.signature import Signature
@@ -77,7 +77,7 @@ def load_registered(db: Database, store: ArtifactStore, version: Version) -> Loa
 
     Raises what `load_version` raises.
     """
-    allowed = registry.allows_other_libraries(db, version)
+    allowed = marks.allows_other_libraries(db, version)
     return load_version(store, version, other_libraries_allowed=allowed)
 
 

@@ -1,0 +1,43 @@
+"""What people answered when they were asked. Answers are only appended."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Literal
+
+import sqlalchemy as sa
+
+from ponte.storage.database import Database, insert_row
+
+Decision = Literal["approved", "rejected", "timed out"]
+
+
+def record_approval(
+    db: Database,
+    verdict_id: int,
+    decision: Decision,
+    *,
+    run_id: str,
+    actor: str,
+    reason: str,
+    answered_at: dt.datetime,
+) -> int:
+    """Append what was said to a verdict; return its number. The same answer, by its moment, is kept once.
+
+    A run that was killed after an answer asks again; the new answer is a row of its own.
+    """
+    row = {
+        "verdict_id": verdict_id,
+        "run_id": run_id,
+        "decision": decision,
+        "actor": actor,
+        "reason": reason,
+        "answered_at": answered_at,
+    }
+    with db.begin() as connection:
+        insert_row(connection, "ponte.approval", row, unless="verdict_id, run_id, answered_at")
+        query = sa.text(
+            "SELECT approval_id FROM ponte.approval "
+            "WHERE verdict_id = :verdict_id AND run_id = :run_id AND answered_at = :answered_at"
+        )
+        return int(connection.execute(query, row).scalar_one())

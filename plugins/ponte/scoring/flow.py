@@ -1,0 +1,193 @@
+"""The way of a shard's rows: read, predicted, written.
+
+All three overlap, each a few chunks ahead of the next, so memory holds these few chunks whatever the size of the batch.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from ponte.batches import lifecycle as batches
+from ponte.batches.lifecycle import Batch
+from ponte.checks import quarantine
+from ponte.checks.quarantine import Unscored
+from ponte.errors import RowsLost
+from ponte.scoring.ahead import Ahead
+from ponte.scoring.plan import Shard
+from ponte.storage.columns import select_list
+from ponte.storage.database import Database, quote
+from ponte.versions.isolation import isolate
+from ponte.versions.loading import LoadedVersion
+from ponte.versions.predicting import Predictions, as_labels, score_column
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from adbc_driver_manager.dbapi import Cursor
+
+
+log = logging.getLogger(__name__)
+
+#: A chunk holds no more rows than fit into this many bytes, whatever `chunk_rows` says.
+CHUNK_BYTES = 32 * 2**20
+#: Chunks that a stage may be ahead of the next one.
+AHEAD = 2
+
+
+@dataclass(slots=True)
+class Flow:
+    """The way of a shard's rows: read ahead, predicted ahead, written; and what was seen on the way."""
+
+    loaded: LoadedVersion
+    batch: Batch
+    shard: Shard
+    chunk_rows: int
+    threads: int
+    now: dt.datetime
+    #: How many rows may be set aside.
+    allowed: int
+    #: scikit-learn's, as they were when the version was loaded.
+    settings: dict[str, Any] = field(default_factory=dict)
+    read: int = 0
+    predicted: int = 0
+    unscored: list[Unscored] = field(default_factory=list)
+    #: What the predicting side raised: ADBC makes an error of its own out of it.
+    error: BaseException | None = None
+
+    def run(self, db: Database) -> int:
+        """Write the predictions of the shard in one transaction; return how many."""
+        import sklearn
+
+        # scikit-learn's settings hold for one thread; loading the version may have changed those of this one.
+        self.settings = sklearn.get_config()
+        stop = threading.Event()
+        with (
+            db.adbc() as source,
+            db.adbc() as target,
+            source.cursor() as reading,
+            target.cursor() as writing,
+            Ahead(self._chunks(reading), depth=AHEAD, stop=stop, cancel=reading.adbc_cancel) as chunks,
+            Ahead(self._predictions(chunks), depth=AHEAD, stop=stop) as predictions,
+        ):
+            written = self._write(writing, predictions)
+            if not written == self.predicted == self.read - len(self.unscored):
+                got = f"{self.read} read, {self.predicted} predicted, {written} written, {len(self.unscored)} set aside"
+                raise RowsLost("rows were lost on the way", where=self.batch.place, got=got)
+            self._set_aside(writing)
+            # Same transaction as the rows. A twin that committed first breaks the primary key, and all rolls back.
+            writing.execute(
+                "INSERT INTO ponte.shard (batch_id, shard, first_page, end_page, row_count) VALUES "
+                f"({self.batch.batch_id:d}, {self.shard.shard:d}, {self.shard.first_page:d}, {self.shard.end_page:d}, "
+                f"{written:d})"
+            )
+            target.commit()
+        return written
+
+    def _chunks(self, reading: Cursor) -> Iterator[pa.Table]:
+        signature = self.loaded.version.signature
+        reading.execute(
+            f"SELECT {select_list((*signature.key, *signature.features))} "
+            f"FROM {quote(*batches.frozen_name(self.batch))} WHERE {self.shard.condition}"
+        )
+        for chunk in rechunked(reading.fetch_record_batch(), rows=self.chunk_rows, byte_count=CHUNK_BYTES):
+            self.read += chunk.num_rows
+            yield chunk
+
+    def _predictions(self, chunks: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
+        import sklearn
+        from threadpoolctl import threadpool_limits
+
+        # OpenMP's limit holds for the thread that sets it. BLAS gets one thread: a second would spin for milliseconds
+        # after every small product, which cost a third of the time, and the other stages have use for the core.
+        with sklearn.config_context(**self.settings), threadpool_limits({"openmp": self.threads, "blas": 1}):
+            for chunk in chunks:
+                isolated = isolate(self.loaded.predict, chunk, allowed=self.allowed - len(self.unscored))
+                key = self.loaded.version.signature.key
+                for rows, error in isolated.unscored:
+                    keys = rows.select([c.name for c in key]).to_pylist()
+                    self.unscored += [Unscored(k, error) for k in keys]
+                for rows, predictions in isolated.scored:
+                    self.predicted += rows.num_rows
+                    yield self._prediction_rows(rows, predictions)
+
+    def _prediction_rows(self, rows: pa.Table, predictions: Predictions) -> pa.RecordBatch:
+        """Return rows of the prediction table, without the columns that have a default there."""
+        import pyarrow as pa
+
+        version = self.loaded.version
+        columns: dict[str, Any] = {c.name: rows.column(c.name).combine_chunks() for c in version.signature.key}
+        columns["prediction"] = as_labels(predictions.prediction, version.signature, version.task)
+        scores = score_column(predictions)
+        if scores is not None:
+            columns[scores[0]] = scores[1]
+        columns["scored_at"] = pa.repeat(pa.scalar(self.now, pa.timestamp("us", tz="UTC")), rows.num_rows)
+        return pa.RecordBatch.from_pydict(columns)
+
+    def _write(self, writing: Cursor, predictions: Iterator[pa.RecordBatch]) -> int:
+        import pyarrow as pa
+
+        schema, table = batches.prediction_name(self.batch)
+        first = next(predictions, None)
+        if first is None:
+            return 0
+        reader = pa.RecordBatchReader.from_batches(first.schema, self._watched(chain([first], predictions)))
+        try:
+            return writing.adbc_ingest(table, reader, mode="append", db_schema_name=schema)
+        except Exception:
+            if self.error is not None:
+                raise self.error from None
+            raise
+
+    def _watched(self, predictions: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from predictions
+        except BaseException as error:
+            self.error = error
+            raise
+
+    def _set_aside(self, writing: Cursor) -> None:
+        if not self.unscored:
+            return
+        log.warning("%d rows of shard %d cannot be scored: %s", len(self.unscored), self.shard.shard, self.unscored[0])
+        key, number = self.loaded.version.signature.key, self.shard.shard
+        quarantine.insert_unscored(
+            writing,
+            quote(*batches.frozen_name(self.batch)),
+            key,
+            batch_id=self.batch.batch_id,
+            shard=number,
+            pages=self.shard.condition,
+            rows=self.unscored,
+        )
+        query = f"SELECT count(*) FROM ponte.quarantine WHERE batch_id = {self.batch.batch_id:d} AND shard = {number:d}"
+        writing.execute(query)
+        inserted = (writing.fetchone() or (0,))[0]
+        if inserted != len(self.unscored):
+            got, expected = f"{inserted} rows in quarantine", f"{len(self.unscored)} that could not be scored"
+            raise RowsLost("rows were lost on the way", where=self.batch.place, got=got, expected=expected)
+
+
+def rechunked(batches_read: Iterable[pa.RecordBatch], *, rows: int, byte_count: int) -> Iterator[pa.Table]:
+    """Yield the same rows as tables of `rows` rows, fewer when these would be more than about `byte_count` bytes."""
+    import pyarrow as pa
+
+    held: list[pa.RecordBatch] = []
+    held_rows = held_bytes = 0
+    for batch in batches_read:
+        rest = batch
+        while rest.num_rows:
+            row_bytes = max(1, rest.nbytes // rest.num_rows)
+            part = rest.slice(0, max(1, min(rows - held_rows, (byte_count - held_bytes) // row_bytes)))
+            held.append(part)
+            held_rows, held_bytes = held_rows + part.num_rows, held_bytes + part.num_rows * row_bytes
+            rest = rest.slice(part.num_rows)
+            if held_rows >= rows or held_bytes + row_bytes > byte_count:
+                yield pa.Table.from_batches(held)
+                held, held_rows, held_bytes = [], 0, 0
+    if held:
+        yield pa.Table.from_batches(held)

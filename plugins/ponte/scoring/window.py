@@ -1,0 +1,44 @@
+"""A whole window at once: frozen, checked, scored and staged, unseen."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from ponte.batches import lifecycle as batches
+from ponte.batches.checking import check_batch
+from ponte.batches.freezing import freeze_batch
+from ponte.batches.lifecycle import Batch
+from ponte.model.folders import ModelFolder
+from ponte.model.windows import window_starting
+from ponte.publishing.staging import guard_batch
+from ponte.scoring.plan import plan_shards, threads_for
+from ponte.scoring.shards import score_shard
+from ponte.storage.artifacts import ArtifactStore
+from ponte.storage.database import Database
+from ponte.versions import registry
+
+
+def stage_window(
+    db: Database,
+    store: ArtifactStore,
+    folder: ModelFolder,
+    version: int,
+    window_start: dt.date,
+    *,
+    run_id: str,
+    now: dt.datetime,
+    allow_hindsight: bool,
+) -> Batch:
+    """Freeze, check and score a window with the named version, and leave it staged: people do not see it yet.
+
+    Can be repeated: every step finds what its run has done before.
+    """
+    window = window_starting(folder.spec.window, window_start)
+    named = registry.get_version(db, folder.name, version)
+    batch = freeze_batch(db, folder, window, run_id=run_id, now=now, allow_hindsight=allow_hindsight, named=named)
+    check_batch(db, folder, batch.batch_id)
+    for shard in plan_shards(db, folder, batch.batch_id):
+        threads = threads_for(shard, slots=1)
+        score_shard(db, store, folder, batch.batch_id, shard, now=now, threads=threads)
+    guard_batch(db, folder, batch.batch_id, enforce=False)
+    return batches.get_batch(db, batch.batch_id)

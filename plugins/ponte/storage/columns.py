@@ -1,0 +1,65 @@
+"""Columns and their type families: PostgreSQL ⇄ Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+Family = Literal["integer", "number", "boolean", "text", "date", "timestamp"]
+#: PostgreSQL type → family. Types of one family are read as one type, so int4 → int8 is no change to an estimator.
+FAMILIES: dict[str, Family] = {
+    "int2": "integer", "int4": "integer", "int8": "integer",
+    "float4": "number", "float8": "number", "numeric": "number",
+    "bool": "boolean",
+    "text": "text", "varchar": "text", "bpchar": "text", "name": "text",
+    "date": "date", "timestamptz": "timestamp", "timestamp": "timestamp",
+}  # fmt: skip
+#: Family → the type it is read and stored as. ADBC would return numeric as text.
+SQL_TYPES: dict[Family, str] = {
+    "integer": "bigint",
+    "number": "double precision",
+    "boolean": "boolean",
+    "text": "text",
+    "date": "date",
+    "timestamp": "timestamp with time zone",
+}
+KEY_FAMILIES: frozenset[Family] = frozenset({"integer", "text", "date", "timestamp"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """A column and its type family."""
+
+    name: str
+    family: Family
+
+    def as_json(self) -> dict[str, str]:
+        return {"name": self.name, "family": self.family}
+
+
+def describe(cursor_description: Sequence[Any], connection: sa.Connection) -> list[tuple[str, str, Family | None]]:
+    """Return (name, PostgreSQL type, family or None when Ponte cannot carry the type) per column of a query.
+
+    An array is called `float8[]`, and is carried by no family.
+    """
+    oids = [column[1] for column in cursor_description]
+    query = sa.text(
+        # Only a true array has a type that points back at it: not `name`, which is a text of fixed length.
+        "SELECT t.oid, CASE WHEN e.oid IS NULL THEN t.typname ELSE e.typname || '[]' END FROM pg_type t "
+        "LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid WHERE t.oid = ANY(:oids)"
+    )
+    rows = connection.execute(query, {"oids": oids})
+    names: dict[int, str] = dict(rows.all())
+    return [
+        (column[0], names.get(column[1], "?"), FAMILIES.get(names.get(column[1], "?"))) for column in cursor_description
+    ]
+
+
+def select_list(columns: Sequence[Column]) -> str:
+    """Return the SELECT list that reads `columns` in this order, each as the one type of its family."""
+    from ponte.storage.database import quote
+
+    return ", ".join(f"CAST({quote(c.name)} AS {SQL_TYPES[c.family]}) AS {quote(c.name)}" for c in columns)

@@ -1,0 +1,56 @@
+"""Can these rows support a version?"""
+
+from __future__ import annotations
+
+from ponte.errors import TrainingRefused
+from ponte.model.folders import ModelFolder
+from ponte.model.spec import Task
+from ponte.quality.measurement import MINIMUM_UNITS, unit_count
+from ponte.snapshots.lifecycle import TrainingSet
+from ponte.snapshots.parts import Part, Parts
+
+#: A map from scores to probabilities, or a threshold, of fewer rows is noise.
+MINIMUM_CALIBRATION_ROWS = 100
+BINARY, MULTICLASS = 2, 3
+
+
+def require_enough(folder: ModelFolder, training_set: TrainingSet, parts: Parts) -> None:
+    """Raise TrainingRefused unless every part has the rows, units and classes that it takes to learn and to measure."""
+    needed = folder.spec.training.minimum_holdout_rows
+    problems = [] if len(parts.fitting.labels) else ["the fitting windows have no labelled row"]
+    if len(parts.holdout.labels) < needed:
+        problems.append(f"the holdout has {len(parts.holdout.labels)} labelled rows, {needed} are needed")
+    named = {"the fitting part": parts.fitting, "the holdout": parts.holdout}
+    if folder.spec.training.calibration_windows:
+        named["the calibration part"] = parts.calibration
+        found = len(parts.calibration.labels)
+        if found < MINIMUM_CALIBRATION_ROWS:
+            problems.append(f"the calibration part has {found} labelled rows, {MINIMUM_CALIBRATION_ROWS} are needed")
+    units = unit_count(folder.spec, parts.holdout)
+    if folder.spec.evaluation.resample_by is not None and units < MINIMUM_UNITS:
+        column = folder.spec.evaluation.resample_by
+        problems.append(f"the holdout has {units} values of {column} to resample, {MINIMUM_UNITS} are needed")
+    if folder.spec.task != "regression":
+        problems += _class_problems(folder.spec.task, named)
+    if problems:
+        raise TrainingRefused(
+            "the training set cannot support a model",
+            where=f"{training_set.place}, holdout from {training_set.holdout_from}",
+            got="; ".join(problems) + (f" ({parts.purged_rows} rows were purged: their outcome was known too late)"
+                                       if parts.purged_rows else ""),
+            fix="train on more windows ([training] windows, holdout_windows), or look at labels.sql",
+        )  # fmt: skip
+
+
+def _class_problems(task: Task, parts: dict[str, Part]) -> list[str]:
+    """A part that lacks a class can neither teach nor measure it."""
+    wanted, least = ("exactly 2", BINARY) if task == "binary" else ("at least 3", MULTICLASS)
+    classes = {name: sorted({str(label) for label in part.labels}) for name, part in parts.items()}
+    problems = [
+        f"{name} has {len(found)} class(es), {found[:5]}; {wanted} are needed"
+        for name, found in classes.items()
+        if found and (len(found) < least or (task == "binary" and len(found) > BINARY))
+    ]
+    if not problems and len({tuple(found) for found in classes.values() if found}) > 1:
+        problems.append(f"the parts have different classes: {classes}")
+    return problems
