@@ -7,7 +7,7 @@ from airflow.sdk import DAG, Asset, Param, chain
 
 from ponte.model.folders import ModelFolder, find_folders, models_root
 from ponte.operators.approval import ApproveOperator, why
-from ponte.operators.check_training_set import CheckTrainingSetOperator
+from ponte.operators.check_snapshot import CheckSnapshotOperator
 from ponte.operators.dags import TRAIN_TIMEOUT, build_dags, dag_settings
 from ponte.operators.evaluate import EvaluateOperator
 from ponte.operators.freeze_windows import FreezeWindowsOperator
@@ -42,7 +42,7 @@ def train_dag(folder: ModelFolder) -> DAG:
             key: f"{{{{ ti.xcom_pull(task_ids='gate', key='{key}') }}}}"
             for key in ("verdict_id", "reason", "passed", "table")
         }
-        check = CheckTrainingSetOperator(task_id="check", model=model, snapshot_id=snapshot_id)
+        check = CheckSnapshotOperator(task_id="check", model=model, snapshot_id=snapshot_id)
         snapshot = SnapshotOperator(task_id="snapshot", model=model, snapshot_id=snapshot_id)
         train = TrainOperator(task_id="train", model=model, snapshot_id=snapshot_id, execution_timeout=TRAIN_TIMEOUT)
         evaluate = EvaluateOperator(task_id="evaluate", model=model, snapshot_id=snapshot_id, version=version)

@@ -32,9 +32,9 @@ from ponte.scoring.plan import plan_shards
 from ponte.scoring.shards import score_shard
 from ponte.scoring.window import stage_window
 from ponte.snapshots import parquet
-from ponte.snapshots.checking import check_training_set
-from ponte.snapshots.freezing import freeze_training_set
-from ponte.snapshots.lifecycle import TrainingSet
+from ponte.snapshots.checking import check_snapshot
+from ponte.snapshots.freezing import freeze_snapshot
+from ponte.snapshots.lifecycle import Snapshot
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.training import versioning
@@ -206,7 +206,7 @@ def write_model(
 class TrainingRun:
     """What one training run came to."""
 
-    training_set: TrainingSet
+    snapshot: Snapshot
     version: Version
     verdict_id: int
     verdict: Verdict
@@ -229,14 +229,14 @@ class World:
         delay = spec.training.label_delay_days
         return matured_windows(spec.window, as_of=as_of, count=spec.training.windows, label_delay_days=delay)
 
-    def snapshot(self, *, run_id: str, as_of: dt.datetime = AS_OF) -> TrainingSet:
-        """Freeze, check and write a training set."""
-        frozen = freeze_training_set(self.db, self.folder, self.windows(as_of), as_of=as_of, run_id=run_id)
-        check_training_set(self.db, self.folder, frozen.snapshot_id)
+    def snapshot(self, *, run_id: str, as_of: dt.datetime = AS_OF) -> Snapshot:
+        """Freeze, check and write a snapshot."""
+        frozen = freeze_snapshot(self.db, self.folder, self.windows(as_of), as_of=as_of, run_id=run_id)
+        check_snapshot(self.db, self.folder, frozen.snapshot_id)
         return parquet.write_snapshot(self.db, self.store, frozen.snapshot_id)
 
     def fit(self, snapshot_id: int, *, run_id: str) -> Version:
-        """Train on a written training set."""
+        """Train on a written snapshot."""
         return versioning.train(self.db, self.store, self.folder, snapshot_id, run_id=run_id, code_revision="test")
 
     def judge(self, version: int, snapshot_id: int, *, run_id: str) -> tuple[int, Verdict]:
@@ -250,7 +250,7 @@ class World:
         version = self.fit(written.snapshot_id, run_id=run_id)
         verdict_id, verdict = self.judge(version.version, written.snapshot_id, run_id=run_id)
         alias = promotion.promote(self.db, verdict_id, actor=run_id) if promote else None
-        return TrainingRun(training_set=written, version=version, verdict_id=verdict_id, verdict=verdict, alias=alias)
+        return TrainingRun(snapshot=written, version=version, verdict_id=verdict_id, verdict=verdict, alias=alias)
 
     # ------------------------------------------------------------ scoring
 

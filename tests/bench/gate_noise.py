@@ -1,6 +1,6 @@
 """How often does the gate err? Promotions of a model that is no better, and of one that is, on the real flights.
 
-Each resplit draws fitting rows and a holdout from the training set of flight_delay at random, fits, and asks the gate:
+Each resplit draws fitting rows and a holdout from the snapshot of flight_delay at random, fits, and asks the gate:
 `measurement.compare`, then `gate.decide`, with the confidence, resamples and margin of the model's own model.toml.
 
 - Equal: champion and candidate are one estimator, fitted on the same rows, and differ by their seed alone. (The demo's
@@ -172,7 +172,7 @@ def _database(url: str | None, folder: Path) -> Iterator[Database]:
 
 
 def _write_frame(db: Database, folder: ModelFolder, path: Path) -> Signature:
-    """Write the rows of the demo's training set, by the model's own queries, each window with its own as_of."""
+    """Write the rows of the demo's snapshot, by the model's own queries, each window with its own as_of."""
     found = inspect_folder(db, folder)
     signature = Signature(key=found.key, features=found.features, label=found.label)
     features = AuthorQuery("features.sql", folder.text("features.sql")).sql()

@@ -308,7 +308,7 @@ def test_an_answer_to_another_verdict_promotes_nothing(world: World) -> None:
     from ponte.decisions import approvals, promotion, verdicts
 
     first = world.train(run_id="first", promote=False)
-    other = verdicts.judge(world.db, world.folder, 1, first.training_set.snapshot_id, run_id="other")[0]
+    other = verdicts.judge(world.db, world.folder, 1, first.snapshot.snapshot_id, run_id="other")[0]
     answer = approvals.record_approval(
         world.db, other, "approved", run_id="other", actor="Ada", reason=WHY, answered_at=NOW
     )

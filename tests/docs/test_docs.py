@@ -31,12 +31,12 @@ def read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def parts_of_model_toml() -> Iterator[tuple[str, type[spec.Part | spec.Check]]]:
+def parts_of_model_toml() -> Iterator[tuple[str, type[spec.Table | spec.Check]]]:
     """Yield (heading of the part's section, its class)."""
     yield "### Top level", spec.ModelSpec
     for name, field in spec.ModelSpec.model_fields.items():
         for found in (field.annotation, *get_args(field.annotation)):
-            if isinstance(found, type) and issubclass(found, spec.Part):
+            if isinstance(found, type) and issubclass(found, spec.Table):
                 yield f"### `[{name}]`", found
             elif found is spec.Check:
                 yield f"### `[[{name}]]`", found
@@ -62,14 +62,14 @@ def is_a_part(name: str) -> bool:
 
 
 @pytest.mark.parametrize(("heading", "part"), [pytest.param(h, p, id=p.__name__) for h, p in parts_of_model_toml()])
-def test_every_key_of_model_toml_has_a_row_and_every_row_is_a_key(heading: str, part: type[spec.Part]) -> None:
+def test_every_key_of_model_toml_has_a_row_and_every_row_is_a_key(heading: str, part: type[spec.Table]) -> None:
     documented = table(section(read(REFERENCE / "model-folder.md"), heading))
     keys = {name for name in part.model_fields if not (part is spec.ModelSpec and is_a_part(name))}
     assert documented.keys() == keys
 
 
 @pytest.mark.parametrize(("heading", "part"), [pytest.param(h, p, id=p.__name__) for h, p in parts_of_model_toml()])
-def test_defaults_of_model_toml_are_those_of_the_code(heading: str, part: type[spec.Part]) -> None:
+def test_defaults_of_model_toml_are_those_of_the_code(heading: str, part: type[spec.Table]) -> None:
     documented = table(section(read(REFERENCE / "model-folder.md"), heading))
     wrong = {}
     for name, cells in documented.items():

@@ -22,7 +22,7 @@ from tests.sample_model import AS_OF, ESTIMATOR, FEATURES_SQL, NEXT_WEEK, WEEK, 
 from upath import UPath
 
 from ponte.scoring.plan import Shard
-from ponte.snapshots.freezing import freeze_training_set
+from ponte.snapshots.freezing import freeze_snapshot
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 
@@ -137,7 +137,7 @@ def prepare(server: Cluster, migrated: str, folder: Path) -> Iterator[Stages]:
         world.run(run_id="earlier", week=WEEK)
         world.run(run_id="before", week=NEXT_WEEK)
         world.run(run_id="dead", week=NEXT_WEEK, until="score")
-        freeze_training_set(world.db, model, world.windows(), as_of=AS_OF, run_id="dead training")
+        freeze_snapshot(world.db, model, world.windows(), as_of=AS_OF, run_id="dead training")
         world.snapshot(run_id="newer training")
         world.execute(f"UPDATE shop.visit SET price = {ODD_PRICE} WHERE visit_id IN (2460, 2580, 2750)")
         seen_before = world.published_checksum(NEXT_WEEK)

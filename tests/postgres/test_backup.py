@@ -310,7 +310,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing part of the dump": (lambda f: largest(f, "*.dat.gz").unlink(), "missing file database/"),
     "extra file": (lambda f: (f / "artifacts" / "more").write_text("x"), "extra file artifacts/more"),
     "forgotten part of a version": (lambda f: forget(f, "*.joblib"), "the database names artifacts that are not there"),
-    "forgotten training set": (lambda f: forget(f, "*.parquet"), "the database names artifacts that are not there"),
+    "forgotten snapshot": (lambda f: forget(f, "*.parquet"), "the database names artifacts that are not there"),
     "no manifest": (lambda f: (f / "manifest.json").unlink(), "this is no backup"),
     "half a manifest": (lambda f: os.truncate(f / "manifest.json", 1000), "manifest.json is damaged"),
     "another format": (lambda f: (f / "manifest.json").write_text('{"format": 99}'), "unknown format"),

@@ -64,7 +64,7 @@ def test_an_equal_version_leaves_the_champion_and_a_retry_gets_the_first_verdict
 
     # Other figures and another rule; the run was judged already, another run is judged by them.
     changed = trained.with_model(gate='champion_indistinguishable = "promote"', files=AGAIN)
-    snapshot_id = run.training_set.snapshot_id
+    snapshot_id = run.snapshot.snapshot_id
     assert verdicts.judge(trained.db, changed.folder, 2, snapshot_id, run_id="next") == (run.verdict_id, run.verdict)
     later, verdict = verdicts.judge(trained.db, changed.folder, 2, snapshot_id, run_id="later")
     assert (later != run.verdict_id, verdict.passed) == (True, True)

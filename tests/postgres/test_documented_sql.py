@@ -116,8 +116,8 @@ def test_the_lineage_of_a_prediction_has_no_hole(decided: Decided) -> None:
     row, run = decided.before, decided.second
     assert {name for name, value in row.items() if value is None} == {"rollback_id", "rollback_reason"}
     assert (row["batch_id"], row["version"], row["scored_in_run"]) == (decided.batch_id, 2, "next")
-    assert (row["snapshot_sha256"], row["code_revision"]) == (run.training_set.sha256, "test")
-    assert (row["features_sql"], row["labels_sql"]) == (run.training_set.features_sql, run.training_set.labels_sql)
+    assert (row["snapshot_sha256"], row["code_revision"]) == (run.snapshot.sha256, "test")
+    assert (row["features_sql"], row["labels_sql"]) == (run.snapshot.features_sql, run.snapshot.labels_sql)
     assert (row["verdict_id"], row["gate_passed"]) == (run.verdict_id, True)
     assert len(row["rules"].splitlines()) == len(run.verdict.rules)
     assert (row["approval"], row["approved_by"], row["approval_reason"]) == ("approved", "a person", "better")

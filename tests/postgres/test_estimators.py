@@ -141,7 +141,7 @@ def test_predictions_do_not_depend_on_the_chunk_when_whole_numbers_become_text(w
     nullable = f"nullable_integers = {str(rule == 3).lower()}"
     settings: dict[str, Any] = {"files": {"estimator.py": AS_TEXT}, "bound": "minimum = 0.5", "training": nullable}
     one = world.with_model(chunk_rows=65_536, **settings)
-    if rule == 1:  # as a training set of before
+    if rule == 1:  # as a snapshot of before
         written = one.snapshot(run_id="t")
         world.execute("ALTER TABLE ponte.snapshot DISABLE TRIGGER written_is_final")
         world.execute("UPDATE ponte.snapshot SET columns = columns - 'types'")

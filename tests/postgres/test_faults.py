@@ -17,8 +17,8 @@ from ponte.checks import sorting
 from ponte.checks.validation import CheckResult
 from ponte.errors import BatchRejected, DatabaseUnavailable, Fenced, PonteError
 from ponte.publishing import staging as publishing
-from ponte.snapshots.checking import check_training_set
-from ponte.snapshots.freezing import freeze_training_set
+from ponte.snapshots.checking import check_snapshot
+from ponte.snapshots.freezing import freeze_snapshot
 from ponte.storage.database import Database, is_transient, limit_lock_waits, transient_faults_marked
 from ponte.versions.loading import LoadedVersion, Predictions
 
@@ -185,7 +185,7 @@ def test_a_late_copy_of_the_check_cannot_reject_what_its_twin_let_go_on(
 def test_a_late_copy_of_the_check_of_a_training_set_cannot_reject_it(
     world: World, monkeypatch: pytest.MonkeyPatch, late: str
 ) -> None:
-    frozen = freeze_training_set(world.db, world.folder, world.windows(), as_of=AS_OF, run_id="t")
+    frozen = freeze_snapshot(world.db, world.folder, world.windows(), as_of=AS_OF, run_id="t")
     validate = sorting.validate
 
     def after_the_twin(db: Database, folder: Any, table: str) -> tuple[list[CheckResult], list[Any]]:
@@ -194,7 +194,7 @@ def test_a_late_copy_of_the_check_of_a_training_set_cannot_reject_it(
         return failing() if late == "finds a failure" else validate(db, folder, table)
 
     monkeypatch.setattr(sorting, "validate", after_the_twin)
-    check_training_set(world.db, world.folder, frozen.snapshot_id)
+    check_snapshot(world.db, world.folder, frozen.snapshot_id)
     assert world.rows("SELECT status, why FROM ponte.snapshot") == [("written", None)]
     assert world.rows("SELECT outcome FROM ponte.check_result") == [("passed",)] * 2
     assert world.train(run_id="t").alias.version == 1

@@ -18,8 +18,8 @@ from ponte.errors import BatchRejected, PonteError
 from ponte.model.spec import Retention
 from ponte.publishing import guards, janitor, retention
 from ponte.publishing.guards import GuardResult
-from ponte.snapshots.checking import check_training_set
-from ponte.snapshots.freezing import freeze_training_set
+from ponte.snapshots.checking import check_snapshot
+from ponte.snapshots.freezing import freeze_snapshot
 
 THIRD_WEEK, FOURTH_WEEK = dt.date(2024, 2, 26), dt.date(2024, 3, 4)
 WEEKS = (WEEK, NEXT_WEEK, THIRD_WEEK, FOURTH_WEEK)
@@ -163,14 +163,14 @@ def test_other_models_are_swept_by_their_own_runs(trained: World) -> None:
 
 
 def freeze_training(world: World, run_id: str) -> int:
-    frozen = freeze_training_set(world.db, world.folder, world.windows(), as_of=AS_OF, run_id=run_id)
+    frozen = freeze_snapshot(world.db, world.folder, world.windows(), as_of=AS_OF, run_id=run_id)
     return frozen.snapshot_id
 
 
 def test_training_tables_go_when_a_newer_training_set_was_written(world: World) -> None:
     """Until then each may be continued; the rejected one is what somebody looks at."""
     frozen, checked = freeze_training(world, "frozen"), freeze_training(world, "checked")
-    check_training_set(world.db, world.folder, checked)
+    check_snapshot(world.db, world.folder, checked)
     rejected = freeze_training(world, "rejected")
     world.execute("UPDATE ponte.snapshot SET status = 'rejected', why = 'bad' WHERE snapshot_id = :id", id=rejected)
     assert janitor.sweep_snapshots(world.db, "visits") == 0

@@ -11,7 +11,7 @@ import pytest
 from tests.sample_model import AS_OF, FEATURES_SQL, LABELS_SQL, World
 
 from ponte.model.estimator import load_estimator
-from ponte.snapshots.lifecycle import get_training_set
+from ponte.snapshots.lifecycle import get_snapshot
 from ponte.snapshots.parquet import DESCRIPTION, read_snapshot
 from ponte.snapshots.parts import Part, Parts, split
 from ponte.training import versioning
@@ -147,7 +147,7 @@ def test_fitting_again_from_the_stored_snapshot_predicts_the_same_to_the_last_bi
     written = drawing.snapshot(run_id="t")
     version = drawing.fit(written.snapshot_id, run_id="t")
 
-    stored = get_training_set(world.db, version.snapshot_id)
+    stored = get_snapshot(world.db, version.snapshot_id)
     rows = read_snapshot(world.store, stored)
     spec = drawing.folder.spec
 

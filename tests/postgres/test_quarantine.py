@@ -17,7 +17,7 @@ from ponte.errors import BatchRejected, ModelFolderError, PonteError, RowsLost, 
 from ponte.publishing import pointer
 from ponte.scoring import shards as scoring
 from ponte.scoring.window import stage_window
-from ponte.snapshots.checking import check_training_set
+from ponte.snapshots.checking import check_snapshot
 
 NO_ITEMS = """
 [quarantine]
@@ -571,7 +571,7 @@ def test_content_is_kept_whatever_is_in_it(world: World) -> None:
     assert len(reason) == 500
 
 
-# ---------------------------------------------------------------- training sets
+# ---------------------------------------------------------------- snapshots
 
 
 def test_rows_set_aside_are_not_learned_from_and_are_counted_apart(world: World) -> None:
@@ -579,23 +579,23 @@ def test_rows_set_aside_are_not_learned_from_and_are_counted_apart(world: World)
 
     world = world.with_model(checks=NO_ITEMS)
     run = world.train(run_id="t")
-    training_set = run.training_set
+    snapshot = run.snapshot
     bad = world.ask("SELECT count(*) FROM shop.visit WHERE day < :week AND (items IS NULL OR price > 60)", week=WEEK)
     whole = world.ask("SELECT count(*) FROM shop.visit WHERE day < :week AND known_at <= :week", week=WEEK)
     entries = world.rows("SELECT snapshot_id, batch_id, key, content, closed_at FROM ponte.quarantine")
 
     assert 0 < len(entries) <= bad
-    assert {e[0] for e in entries} == {training_set.snapshot_id}
+    assert {e[0] for e in entries} == {snapshot.snapshot_id}
     assert {e[1] for e in entries} == {e[4] for e in entries} == {None}
     assert all(e[2].keys() == {"window_start", "visit_id"} and "label" in e[3] for e in entries)
-    rows = read_snapshot(world.store, training_set)
-    assert rows.num_rows == training_set.row_count == whole - len(entries)
+    rows = read_snapshot(world.store, snapshot)
+    assert rows.num_rows == snapshot.row_count == whole - len(entries)
     assert rows.column("items").null_count == 0
     assert max(rows.column("price").to_pylist()) <= 60
     by_window = {str(w): 0 for w in set(rows.column("window_start").to_pylist())}
     for day in rows.column("window_start").to_pylist():
         by_window[str(day)] += 1
-    assert {w["window_start"]: w["rows"] for w in training_set.windows} == by_window
+    assert {w["window_start"]: w["rows"] for w in snapshot.windows} == by_window
     version = run.version
     assert version.train_rows + version.purged_rows + version.holdout_rows == rows.num_rows
     assert not set(rows.column("visit_id").to_pylist()) & {e[2]["visit_id"] for e in entries}
@@ -617,7 +617,7 @@ def test_a_key_may_repeat_between_windows_of_a_training_set_and_not_within_one(w
     world = world.with_model(
         checks=budget(0.0) + check("expect_compound_columns_to_be_unique", column_list=["visit_id", "price"])
     )
-    assert world.train(run_id="t").training_set.status == "written"
+    assert world.train(run_id="t").snapshot.status == "written"
     assert world.ask("SELECT count(*) FROM ponte.quarantine") == 0
 
 
@@ -625,7 +625,7 @@ def test_checks_of_a_training_set_that_are_repeated_set_nothing_aside_twice(worl
     world = world.with_model(checks=NO_ITEMS)
     run = world.train(run_id="t")
     before = world.rows("SELECT count(*) FROM ponte.quarantine")
-    check_training_set(world.db, world.folder, run.training_set.snapshot_id)
+    check_snapshot(world.db, world.folder, run.snapshot.snapshot_id)
     assert world.rows("SELECT count(*) FROM ponte.quarantine") == before
 
 

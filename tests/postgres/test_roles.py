@@ -29,8 +29,8 @@ from ponte.quality import comparison
 from ponte.schema import migrations, provision, roles
 from ponte.scoring.window import stage_window
 from ponte.snapshots import parquet
-from ponte.snapshots.checking import check_training_set
-from ponte.snapshots.freezing import freeze_training_set
+from ponte.snapshots.checking import check_snapshot
+from ponte.snapshots.freezing import freeze_snapshot
 from ponte.storage.database import Database
 from ponte.versions import registry
 
@@ -678,7 +678,7 @@ def test_a_database_of_revision_0003_is_split_between_the_roles_in_the_middle_of
 ) -> None:
     trained.run(run_id="published", week=WEEK)
     batch = trained.run(run_id="under way", week=NEXT_WEEK, until=under_way)
-    unfinished = freeze_training_set(trained.db, trained.folder, trained.windows(), as_of=AS_OF, run_id="t")
+    unfinished = freeze_snapshot(trained.db, trained.folder, trained.windows(), as_of=AS_OF, run_id="t")
     seen = trained.published_checksum()
     defaults = "SELECT defaclnamespace, defaclacl FROM pg_default_acl WHERE defaclrole = 'ponte_scorer'::regrole"
     given = trained.rows(defaults)
@@ -702,7 +702,7 @@ def test_a_database_of_revision_0003_is_split_between_the_roles_in_the_middle_of
         (WEEK, 350),
         (NEXT_WEEK, 350),
     ]
-    check_training_set(trainer.db, trainer.folder, unfinished.snapshot_id)
+    check_snapshot(trainer.db, trainer.folder, unfinished.snapshot_id)
     parquet.write_snapshot(trainer.db, trainer.store, unfinished.snapshot_id)
     scorer.run(run_id="again", week=WEEK)
     plan = rollback.plan_rollback(

@@ -421,7 +421,7 @@ def test_a_folder_that_was_edited_before_a_retry_of_the_freeze_is_refused(
 ) -> None:
     from ponte.snapshots import lifecycle as snapshots
 
-    snapshots.claim_training_set(
+    snapshots.claim_snapshot(
         world.db,
         world.folder,
         as_of=AS_OF,

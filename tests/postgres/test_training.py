@@ -17,8 +17,8 @@ from ponte.model.spec import METRICS
 from ponte.quality import comparison
 from ponte.snapshots import lifecycle as snapshots
 from ponte.snapshots import parquet
-from ponte.snapshots.checking import check_training_set
-from ponte.snapshots.lifecycle import get_training_set
+from ponte.snapshots.checking import check_snapshot
+from ponte.snapshots.lifecycle import get_snapshot
 from ponte.snapshots.parquet import read_snapshot
 from ponte.versions.loading import load_version
 
@@ -36,7 +36,7 @@ def test_a_first_run_registers_evaluates_judges_and_promotes_version_1(world: Wo
     assert (run.version.version, run.verdict.passed, run.alias.version) == (1, True, 1)
     known = "SELECT count(*) FROM shop.visit WHERE day < :end AND known_at <= :end"
     rows = world.ask(known, end=AS_OF.date())
-    assert (run.training_set.status, run.training_set.row_count) == ("written", rows)
+    assert (run.snapshot.status, run.snapshot.row_count) == ("written", rows)
     # Of the last two days before the holdout the outcome became known when it had begun.
     assert (run.version.train_rows, run.version.purged_rows, run.version.holdout_rows) == (1300, 100, rows - 1400)
     assert (run.version.calibration_rows, run.version.threshold, run.version.classes) == (0, None, (0, 1))
@@ -77,8 +77,8 @@ def test_another_run_with_the_same_inputs_finds_the_same_version(world: World) -
 
     assert second.version == first.version
     assert second.alias == first.alias
-    assert second.training_set.sha256 == first.training_set.sha256
-    assert second.training_set.path == first.training_set.path
+    assert second.snapshot.sha256 == first.snapshot.sha256
+    assert second.snapshot.path == first.snapshot.path
     added = {table: n - before[table] for table, n in counts(world).items() if n != before[table]}
     assert added == {"snapshot": 1, "metric": before["metric"], "gate_verdict": 1, "check_result": 2}
 
@@ -117,7 +117,7 @@ def test_a_worse_challenger_is_registered_and_not_promoted(trained: World) -> No
 
 
 def labels_of(world: World, snapshot_id: int) -> dict[int, object]:
-    table = read_snapshot(world.store, get_training_set(world.db, snapshot_id))
+    table = read_snapshot(world.store, get_snapshot(world.db, snapshot_id))
     return dict(zip(table["visit_id"].to_pylist(), table["label"].to_pylist(), strict=True))
 
 
@@ -336,13 +336,13 @@ def test_a_regression_is_trained_judged_and_promoted(world: World) -> None:
 
 @pytest.mark.parametrize("step", ["check", "write", "evaluate", "judge", "promote"])
 def test_two_copies_of_a_training_step_at_once_both_succeed(world: World, step: str) -> None:
-    from ponte.snapshots.freezing import freeze_training_set
+    from ponte.snapshots.freezing import freeze_snapshot
 
-    frozen = freeze_training_set(world.db, world.folder, world.windows(), as_of=AS_OF, run_id="t")
+    frozen = freeze_snapshot(world.db, world.folder, world.windows(), as_of=AS_OF, run_id="t")
     number = frozen.snapshot_id
     found: dict[str, int] = {}
     steps = {
-        "check": lambda: check_training_set(world.db, world.folder, number),
+        "check": lambda: check_snapshot(world.db, world.folder, number),
         "write": lambda: parquet.write_snapshot(world.db, world.store, number),
         "fit": lambda: world.fit(number, run_id="t"),
         "evaluate": lambda: comparison.evaluate(world.db, world.store, world.folder, 1, number),
@@ -383,15 +383,15 @@ def test_a_training_set_that_went_on_is_not_rejected_any_more(world: World, stat
     if status == "written":
         parquet.write_snapshot(world.db, world.store, number)
 
-    snapshots.reject_training_set(world.db, get_training_set(world.db, number), "too late")
-    after = get_training_set(world.db, number)
+    snapshots.reject_snapshot(world.db, get_snapshot(world.db, number), "too late")
+    after = get_snapshot(world.db, number)
     assert (after.status, after.why) == (status, None)
 
 
 def checks_done(world: World) -> int:
-    """Return the number of a training set that is frozen and checked."""
-    from ponte.snapshots.freezing import freeze_training_set
+    """Return the number of a snapshot that is frozen and checked."""
+    from ponte.snapshots.freezing import freeze_snapshot
 
-    frozen = freeze_training_set(world.db, world.folder, world.windows(), as_of=AS_OF, run_id="t")
-    check_training_set(world.db, world.folder, frozen.snapshot_id)
+    frozen = freeze_snapshot(world.db, world.folder, world.windows(), as_of=AS_OF, run_id="t")
+    check_snapshot(world.db, world.folder, frozen.snapshot_id)
     return frozen.snapshot_id

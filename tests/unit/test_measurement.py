@@ -23,7 +23,7 @@ from ponte.quality import measurement
 from ponte.quality.baselines import baselines
 from ponte.quality.figures import CANDIDATE, CONSTANT, Figure, Measured, difference_subject, from_json, to_json
 from ponte.quality.measurement import MINIMUM_UNITS, compare, measure, unit_count
-from ponte.quality.metrics import scorer
+from ponte.quality.metrics import figures_of
 from ponte.snapshots.parts import Part, Parts
 from ponte.storage.columns import Column, Family
 from ponte.versions.predicting import Fitted, Output, Predictions, predict
@@ -246,7 +246,7 @@ def test_predictions_of_the_holdout_are_returned_with_the_figures() -> None:
     assert found.score is not None
     assert expected.score is not None
     assert found.score.tolist() == expected.score.tolist()
-    figures = scorer("binary", holdout, expected, (0, 1)).figures()
+    figures = figures_of("binary", holdout, expected, (0, 1)).weighted()
     assert {n: value_of(measured, CANDIDATE, n).value for n in figures} == figures
 
 
@@ -517,7 +517,7 @@ def test_figures_of_a_slice_pair_each_label_with_its_own_prediction(task: Task) 
     for plan in PLANS:
         rows = np.array(features["plan", "text"][1]) == plan
         own = Predictions(said.prediction[rows], None if said.score is None else said.score[rows])
-        figures = scorer(task, holdout[rows], own, CLASSES[task]).figures()
+        figures = figures_of(task, holdout[rows], own, CLASSES[task]).weighted()
         found = {m.name: m.figure.value for m in measured if m.slice == f"plan={plan}"}
         assert found == pytest.approx({name: value for name, value in figures.items() if np.isfinite(value)})
 
@@ -615,7 +615,7 @@ def test_constant_of_a_figure_of_labels_is_the_label_that_is_best_at_it_on_the_f
     assert found.score == pytest.approx(np.full(3, 0.4))
 
     again = baselines(spec, output, parts_of({("x", "number"): (LABELS, LABELS)}, fitting, fitting))[CONSTANT]
-    figures = scorer("binary", np.array(fitting), again, ("no", "yes")).figures()
+    figures = figures_of("binary", np.array(fitting), again, ("no", "yes")).weighted()
     assert figures[metric] == pytest.approx(reached)
 
 
@@ -633,7 +633,7 @@ def test_constant_of_many_classes_is_one_label_that_is_best_on_the_fitting_rows(
     assert len(set(found.prediction.tolist())) == 1
     assert set(found.prediction.tolist()) <= labels
     assert found.score == pytest.approx(np.array([[0.2, 0.6, 0.2]] * 5))
-    assert scorer("multiclass", np.array(fitting), found, (0, 1, 2)).figures()[metric] == pytest.approx(reached)
+    assert figures_of("multiclass", np.array(fitting), found, (0, 1, 2)).weighted()[metric] == pytest.approx(reached)
 
 
 def test_baseline_of_a_column_is_the_mean_of_the_fitting_rows_with_its_value() -> None:

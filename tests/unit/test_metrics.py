@@ -13,14 +13,14 @@ from sklearn import metrics as sk
 
 from ponte.model.spec import METRICS, Task
 from ponte.quality.metrics import (
-    BinaryScorer,
-    MulticlassScorer,
-    RegressionScorer,
-    Scorer,
+    BinaryFigures,
+    Figures,
+    MulticlassFigures,
+    RegressionFigures,
     area_under_roc,
     average_precision,
     equal_bins,
-    scorer,
+    figures_of,
 )
 from ponte.quality.resampling import bootstrap, interval, resampled_weights
 from ponte.versions.predicting import Predictions
@@ -119,8 +119,8 @@ REFERENCE: dict[Task, Callable[[Array, Predictions, Array], dict[str, float]]] =
 }  # fmt: skip
 
 
-def scorer_of(task: Task, labels: Array, said: Predictions) -> Scorer:
-    return scorer(task, labels, said, CLASSES[task], quantile=QUANTILE if task == "regression" else None)
+def figures_with(task: Task, labels: Array, said: Predictions) -> Figures:
+    return figures_of(task, labels, said, CLASSES[task], quantile=QUANTILE if task == "regression" else None)
 
 
 def without(figures: dict[str, float], *names: str) -> dict[str, float]:
@@ -140,11 +140,11 @@ def near(expected: dict[str, float]) -> Any:
 def test_every_figure_is_that_of_scikit_learn_with_and_without_weights(task: Task, data: st.DataObject) -> None:
     """Ties, scores of 0 and 1 and rows of weight 0 included; only calibration_error has no counterpart there."""
     labels, said, weights = data.draw(ROWS[task])
-    one = scorer_of(task, labels, said)
+    one = figures_with(task, labels, said)
     ones = np.ones(len(labels))
-    assert without(one.figures(), "calibration_error") == near(REFERENCE[task](labels, said, ones))
-    assert without(one.figures(weights), "calibration_error") == near(REFERENCE[task](labels, said, weights))
-    assert one.figures() == one.figures(ones)
+    assert without(one.weighted(), "calibration_error") == near(REFERENCE[task](labels, said, ones))
+    assert without(one.weighted(weights), "calibration_error") == near(REFERENCE[task](labels, said, weights))
+    assert one.weighted() == one.weighted(ones)
 
 
 @pytest.mark.parametrize("task", ROWS)
@@ -154,8 +154,8 @@ def test_a_row_of_weight_three_is_a_row_that_is_there_three_times(task: Task, da
     labels, said, weights = data.draw(ROWS[task])
     times = np.repeat(np.arange(len(labels)), weights.astype(int))
     repeated = Predictions(said.prediction[times], None if said.score is None else said.score[times])
-    weighted = scorer_of(task, labels, said).figures(weights)
-    expected = scorer_of(task, labels[times], repeated).figures()
+    weighted = figures_with(task, labels, said).weighted(weights)
+    expected = figures_with(task, labels[times], repeated).weighted()
     assert without(weighted, "calibration_error") == near(without(expected, "calibration_error"))
 
 
@@ -165,20 +165,20 @@ def test_neither_the_order_of_rows_nor_the_scale_of_weights_matters(task: Task, 
     labels, said, weights = data.draw(ROWS[task])
     order = np.array(data.draw(st.permutations(range(len(labels)))))
     shuffled = Predictions(said.prediction[order], None if said.score is None else said.score[order])
-    found = scorer_of(task, labels, said).figures(weights)
-    assert scorer_of(task, labels[order], shuffled).figures(weights[order]) == near(found)
-    assert without(scorer_of(task, labels, said).figures(weights * 2), *COUNTS) == near(without(found, *COUNTS))
+    found = figures_with(task, labels, said).weighted(weights)
+    assert figures_with(task, labels[order], shuffled).weighted(weights[order]) == near(found)
+    assert without(figures_with(task, labels, said).weighted(weights * 2), *COUNTS) == near(without(found, *COUNTS))
 
 
 @pytest.mark.parametrize("task", ROWS)
 @given(data=st.data())
 def test_figures_are_exactly_the_metrics_of_the_task_and_the_confusion_counts(task: Task, data: st.DataObject) -> None:
     labels, said, _ = data.draw(ROWS[task])
-    assert set(scorer_of(task, labels, said).figures()) == {*METRICS[task], *(COUNTS if task == "binary" else ())}
+    assert set(figures_with(task, labels, said).weighted()) == {*METRICS[task], *(COUNTS if task == "binary" else ())}
 
 
 def test_without_a_quantile_there_is_no_pinball() -> None:
-    assert set(RegressionScorer(np.array([0, 1]), Predictions(np.array([0.0, 0.0]), None), None).figures()) == {
+    assert set(RegressionFigures(np.array([0, 1]), Predictions(np.array([0.0, 0.0]), None), None).weighted()) == {
         "mae", "rmse", "r2"
     }  # fmt: skip
 
@@ -191,7 +191,7 @@ def test_roc_auc_is_the_same_for_every_growing_function_of_the_score(
     assert said.score is not None
     score = np.round(said.score, 3)  # far enough apart to stay distinct
     found = [
-        BinaryScorer(labels, Predictions(said.prediction, s), CLASSES["binary"]).figures(weights)["roc_auc"]
+        BinaryFigures(labels, Predictions(said.prediction, s), CLASSES["binary"]).weighted(weights)["roc_auc"]
         for s in (score, grows(score))
     ]
     assert found[0] == pytest.approx(found[1], rel=1e-12)
@@ -203,13 +203,13 @@ def test_roc_auc_is_the_share_of_pairs_that_are_ordered_rightly(rows: tuple[Arra
     assert said.score is not None
     yes, no = said.score[labels == "yes"], said.score[labels == "no"]
     pairs = np.sign(yes[:, None] - no[None, :]) / 2 + 0.5
-    assert BinaryScorer(labels, said, CLASSES["binary"]).figures()["roc_auc"] == pytest.approx(pairs.mean())
+    assert BinaryFigures(labels, said, CLASSES["binary"]).weighted()["roc_auc"] == pytest.approx(pairs.mean())
 
 
 @pytest.mark.parametrize("classes", [(0, 1), (False, True), ("no", "yes"), (1, 2)], ids=str)
 def test_the_last_class_is_the_positive_one_whatever_its_type(classes: tuple[Any, Any]) -> None:
     labels, predicted = (np.array(classes)[[0, 1, 1, 1]], np.array(classes)[[1, 1, 1, 0]])
-    found = BinaryScorer(labels, Predictions(predicted, np.array([0.1, 0.9, 0.8, 0.7])), classes).figures()
+    found = BinaryFigures(labels, Predictions(predicted, np.array([0.1, 0.9, 0.8, 0.7])), classes).weighted()
     assert [found[name] for name in COUNTS] == [2, 1, 1, 0]
     assert (found["roc_auc"], found["accuracy"]) == (1, 0.5)
 
@@ -222,9 +222,9 @@ def test_labels_and_predictions_may_be_text_of_different_kinds() -> None:
     """A column of a table comes as objects; an estimator predicts texts of a fixed width."""
     score = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.2, 0.7]])
     labels, said = of_objects(["a", "b", "c"]), Predictions(np.array(["a", "b", "b"]), score)
-    assert MulticlassScorer(labels, said, CLASSES["multiclass"]).figures()["accuracy"] == pytest.approx(2 / 3)
+    assert MulticlassFigures(labels, said, CLASSES["multiclass"]).weighted()["accuracy"] == pytest.approx(2 / 3)
     said = Predictions(np.array(["no", "yes", "yes"]), score[:, 1])
-    assert BinaryScorer(of_objects(["no", "yes", "no"]), said, CLASSES["binary"]).figures()["true_positives"] == 1
+    assert BinaryFigures(of_objects(["no", "yes", "no"]), said, CLASSES["binary"]).weighted()["true_positives"] == 1
 
 
 # ---------------------------------------------------------------- undefined figures
@@ -259,7 +259,7 @@ def test_figure_that_is_undefined_is_nan_and_the_others_stand(
     task: Task, labels: list[Any], predicted: list[Any], score: Any, expected: dict[str, float]
 ) -> None:
     said = Predictions(np.array(predicted), None if score is None else np.array(score))
-    found = scorer_of(task, np.array(labels), said).figures()
+    found = figures_with(task, np.array(labels), said).weighted()
     assert {name: found[name] for name in expected} == pytest.approx(expected, nan_ok=True, rel=1e-6)
 
 
@@ -267,7 +267,7 @@ def test_figure_that_is_undefined_is_nan_and_the_others_stand(
 def test_without_any_weight_every_share_is_nan(task: Task) -> None:
     score = np.array([0.2, 0.6]) if task == "binary" else None
     labels: Array = np.array(["no", "yes"] if task == "binary" else [0.0, 1.0])
-    found = scorer_of(task, labels, Predictions(labels, score)).figures(np.zeros(2))
+    found = figures_with(task, labels, Predictions(labels, score)).weighted(np.zeros(2))
     named = without(found, *COUNTS, "precision", "recall", "f1")
     assert named == pytest.approx(dict.fromkeys(named, NAN), nan_ok=True)
 
@@ -296,8 +296,8 @@ CALIBRATION: dict[str, tuple[list[float], list[int], list[int] | None, float]] =
 def test_calibration_error_is_the_mean_gap_between_what_was_said_and_what_happened(
     score: list[float], happened: list[int], weights: list[int] | None, error: float
 ) -> None:
-    one = BinaryScorer(np.array(happened), Predictions(np.array(happened), np.array(score)), (0, 1))
-    found = one.figures(None if weights is None else np.array(weights, dtype=float))
+    one = BinaryFigures(np.array(happened), Predictions(np.array(happened), np.array(score)), (0, 1))
+    found = one.weighted(None if weights is None else np.array(weights, dtype=float))
     assert found["calibration_error"] == pytest.approx(error)
 
 
@@ -305,7 +305,7 @@ def test_calibration_error_of_many_classes_is_that_of_the_most_probable_one() ->
     """Whatever the predicted label: a version may have been given other ones."""
     score = np.array([[0.7, 0.2, 0.1]] * 10)
     labels = np.array(["a"] * 5 + ["b"] * 5)
-    found = MulticlassScorer(labels, Predictions(np.array(["b"] * 10), score), CLASSES["multiclass"]).figures()
+    found = MulticlassFigures(labels, Predictions(np.array(["b"] * 10), score), CLASSES["multiclass"]).weighted()
     assert found["calibration_error"] == pytest.approx(0.2)
 
 
@@ -314,7 +314,7 @@ def test_outcomes_drawn_with_the_probabilities_said_are_nearly_calibrated() -> N
     score = draws.uniform(size=20_000)
     happened = (draws.uniform(size=score.size) < score).astype(int)
     errors = [
-        BinaryScorer(happened, Predictions(happened, s), (0, 1)).figures()["calibration_error"]
+        BinaryFigures(happened, Predictions(happened, s), (0, 1)).weighted()["calibration_error"]
         for s in (score, score**3)
     ]
     assert errors[0] < 0.02
@@ -389,12 +389,12 @@ def test_units_of_equal_size_give_resamples_of_the_same_number_of_rows() -> None
 
 
 class Recorded:
-    """A scorer whose figure is the weight of its first row, and that keeps every vector it was asked with."""
+    """Figures whose figure is the weight of its first row, and that keeps every vector it was asked with."""
 
     def __init__(self) -> None:
         self.seen: list[list[float]] = []
 
-    def figures(self, weights: Array | None = None) -> dict[str, float]:
+    def weighted(self, weights: Array | None = None) -> dict[str, float]:
         assert weights is not None
         self.seen.append(weights.tolist())
         return {"first": float(weights[0]), "rows": float(weights.sum())}
@@ -415,7 +415,7 @@ def test_all_subjects_are_measured_under_the_same_resamples() -> None:
 @given(data=st.data())
 def test_a_subject_differs_from_itself_by_nothing_in_every_resample(task: Task, data: st.DataObject) -> None:
     labels, said, _ = data.draw(ROWS[task])
-    one, other = scorer_of(task, labels, said), scorer_of(task, labels, said)
+    one, other = figures_with(task, labels, said), figures_with(task, labels, said)
     names = list(METRICS[task])
     drawn = bootstrap({"a": one, "b": other}, {"a": names, "b": names}, resampled_weights(len(labels), 8, seed=0))
     for name in names:
@@ -429,11 +429,11 @@ def test_difference_of_two_subjects_that_err_on_the_same_rows_is_known_better_th
     draws = np.random.default_rng(4)
     labels = draws.normal(0, 10, 200)
     noise = draws.normal(0, 3, 200)
-    scorers = {
-        name: RegressionScorer(labels, Predictions(labels + noise + shift, None), None)
+    subjects = {
+        name: RegressionFigures(labels, Predictions(labels + noise + shift, None), None)
         for name, shift in {"one": 0.0, "other": 0.3}.items()
     }
-    drawn = bootstrap(scorers, {"one": ["rmse"], "other": ["rmse"]}, resampled_weights(200, 200, seed=0))
+    drawn = bootstrap(subjects, {"one": ["rmse"], "other": ["rmse"]}, resampled_weights(200, 200, seed=0))
     assert np.std(drawn["one"]["rmse"] - drawn["other"]["rmse"]) < np.std(drawn["one"]["rmse"]) / 4
 
 
@@ -471,7 +471,7 @@ def test_interval_of_95_percent_covers_the_truth_about_95_times_of_100() -> None
     for sample in range(150):
         right = np.random.default_rng(sample).uniform(size=80) < 0.7
         said = Predictions(right.astype(int), np.full(80, 0.5))
-        one = BinaryScorer(np.ones(80, dtype=int), said, (0, 1))
+        one = BinaryFigures(np.ones(80, dtype=int), said, (0, 1))
         drawn = bootstrap({"x": one}, {"x": ["accuracy"]}, resampled_weights(80, 120, seed=1_000 + sample))
         low, high = interval(drawn["x"]["accuracy"], 0.95)
         covered += low <= 0.7 <= high

@@ -1,4 +1,4 @@
-"""The parts of a training set are independent by time, and none knows what nobody knew then."""
+"""The parts of a snapshot are independent by time, and none knows what nobody knew then."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ponte.snapshots.lifecycle import TrainingSet
+from ponte.snapshots.lifecycle import Snapshot
 from ponte.snapshots.parts import Parts, split
 from ponte.storage.columns import Column
 from ponte.versions.signature import Signature
@@ -35,13 +35,13 @@ def as_of(number: int) -> dt.datetime:
     return dt.datetime.combine(week(number), dt.time(6, 30), UTC)
 
 
-def training_set(*, windows: int, holdout: int, calibration: int | None = None) -> TrainingSet:
+def snapshot(*, windows: int, holdout: int, calibration: int | None = None) -> Snapshot:
     """Return the row of `ponte.snapshot`; holdout, calibration : the window each part begins with."""
     entries: list[dict[str, Any]] = [
         {"window_start": str(week(n)), "window_end": str(week(n + 1)), "as_of": as_of(n).isoformat(), "rows": 1}
         for n in range(windows)
     ]
-    return TrainingSet(
+    return Snapshot(
         snapshot_id=1, model="churn", run_id="r", as_of=as_of(windows), status="written", why=None,
         holdout_from=week(holdout), calibration_from=None if calibration is None else week(calibration),
         windows=entries, frozen_table=None, columns=SIGNATURE.as_json(), row_count=None, features_sql="",
@@ -94,12 +94,12 @@ CASES: dict[str, tuple[int | None, list[tuple[int, dt.datetime | None]], tuple[l
 def test_window_and_time_of_knowledge_decide_the_part(
     calibration: int | None, rows: list[tuple[int, dt.datetime | None]], expected: tuple[list[int], ...], purged: int
 ) -> None:
-    parts = split(table_of(rows), training_set(windows=6, holdout=4, calibration=calibration))
+    parts = split(table_of(rows), snapshot(windows=6, holdout=4, calibration=calibration))
     assert (ids(parts), parts.purged_rows) == (expected, purged)
 
 
 def test_a_part_holds_features_in_the_order_of_the_signature_and_the_labels_of_the_same_rows() -> None:
-    parts = split(table_of([(n, None) for n in range(6)]), training_set(windows=6, holdout=4, calibration=2))
+    parts = split(table_of([(n, None) for n in range(6)]), snapshot(windows=6, holdout=4, calibration=2))
     for part, expected in zip((parts.fitting, parts.calibration, parts.holdout), ([0, 1], [2, 3], [4, 5]), strict=True):
         assert part.features.columns.tolist() == ["visits", "plan"]
         assert part.features["visits"].tolist() == [n / 2 for n in expected]
@@ -110,7 +110,7 @@ def test_a_part_holds_features_in_the_order_of_the_signature_and_the_labels_of_t
 @pytest.mark.parametrize(("first", "expected"), [(4, [0, 2, 3]), (5, [0, 3]), (6, [])])
 def test_rows_of_a_part_since_a_day_are_those_of_its_windows_from_that_day_on(first: int, expected: list[int]) -> None:
     rows = table_of([(5, None), (0, None), (4, LATER), (5, None), (3, None)])
-    since = split(rows, training_set(windows=6, holdout=4)).holdout.since(week(first), SIGNATURE)
+    since = split(rows, snapshot(windows=6, holdout=4)).holdout.since(week(first), SIGNATURE)
     assert since.rows.column("id").to_pylist() == expected
     assert since.labels.tolist() == [n % 2 for n in expected]
     assert since.features.columns.tolist() == ["visits", "plan"]
@@ -118,7 +118,7 @@ def test_rows_of_a_part_since_a_day_are_those_of_its_windows_from_that_day_on(fi
 
 
 def test_part_without_rows_still_has_its_columns() -> None:
-    parts = split(table_of([(0, None), (1, None)]), training_set(windows=2, holdout=1))
+    parts = split(table_of([(0, None), (1, None)]), snapshot(windows=2, holdout=1))
     assert parts.calibration.features.shape == (0, 2)
     assert parts.calibration.labels.shape == (0,)
 
@@ -126,7 +126,7 @@ def test_part_without_rows_still_has_its_columns() -> None:
 def test_rows_of_several_chunks_are_split_like_those_of_one() -> None:
     """A Parquet file is read in chunks."""
     rows = [(n % 6, as_of(n % 5)) for n in range(20)]
-    whole, frozen = table_of(rows), training_set(windows=6, holdout=4, calibration=2)
+    whole, frozen = table_of(rows), snapshot(windows=6, holdout=4, calibration=2)
     pieces = pa.concat_tables([whole.slice(0, 7), whole.slice(7, 1), whole.slice(8)])
     assert ids(split(pieces, frozen)) == ids(split(whole, frozen))
 
@@ -142,7 +142,7 @@ def test_every_row_is_in_one_part_or_purged_and_no_part_knows_the_future(
 ) -> None:
     holdout = data.draw(st.integers(1, 7))
     calibration = data.draw(st.none() | st.integers(1, holdout - 1)) if holdout > 1 else None
-    parts = split(table_of(rows), training_set(windows=8, holdout=holdout, calibration=calibration))
+    parts = split(table_of(rows), snapshot(windows=8, holdout=holdout, calibration=calibration))
     fitting, calibrating, measuring = ids(parts)
     kept = [*fitting, *calibrating, *measuring]
     assert len(kept) == len(set(kept))
@@ -157,4 +157,4 @@ def test_every_row_is_in_one_part_or_purged_and_no_part_knows_the_future(
 
 
 def test_no_rows_at_all_give_three_parts_without_rows() -> None:
-    assert ids(split(table_of([]), training_set(windows=2, holdout=1))) == ([], [], [])
+    assert ids(split(table_of([]), snapshot(windows=2, holdout=1))) == ([], [], [])

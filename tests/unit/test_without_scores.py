@@ -19,7 +19,7 @@ from ponte.model.spec import METRICS, OF_LABELS, ModelSpec, Task
 from ponte.pages.report import ReportFacts, draw, render
 from ponte.quality.figures import CANDIDATE, Measured, difference_subject
 from ponte.quality.measurement import compare, measure
-from ponte.quality.metrics import scorer
+from ponte.quality.metrics import figures_of
 from ponte.snapshots.parts import Part, Parts
 from ponte.storage.columns import Column
 from ponte.training.fitting import fit
@@ -112,7 +112,7 @@ def test_figures_of_labels_are_those_of_scikit_learn(task: Task) -> None:
     else:
         wanted["balanced_accuracy"] = balanced_accuracy_score(labels, said, sample_weight=weights)
     wanted["f1"] = f1_score(labels, said, **how)
-    found = scorer(task, labels, Predictions(said, None), CLASSES[task]).figures(weights)
+    found = figures_of(task, labels, Predictions(said, None), CLASSES[task]).weighted(weights)
     assert {name: value for name, value in found.items() if name not in COUNTS} == pytest.approx(wanted)
 
 

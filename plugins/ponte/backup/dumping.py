@@ -70,7 +70,7 @@ class Dump:
     properties: dict[str, Any]
     #: Of every table with rows of its own: `<schema>.<name>` → rows. Not of views: their functions would run as us.
     row_counts: dict[str, int]
-    #: Files that it names, below the artifact root → SHA-256: the manifest of each version, and the training sets.
+    #: Files that it names, below the artifact root → SHA-256: the manifest of each version, and the snapshots.
     artifacts: dict[str, str]
 
 

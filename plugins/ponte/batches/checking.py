@@ -8,7 +8,7 @@ from ponte.checks.sorting import FrozenTable, sort_out
 from ponte.checks.validation import CheckResult, validate
 from ponte.model.folders import ModelFolder
 from ponte.storage.database import Database, or_of_a_twin
-from ponte.storage.receipts import Receipt, measured
+from ponte.storage.receipts import Receipt, recorded
 
 
 def check_batch(db: Database, folder: ModelFolder, batch_id: int) -> list[CheckResult]:
@@ -29,7 +29,7 @@ def check_batch(db: Database, folder: ModelFolder, batch_id: int) -> list[CheckR
         batches.require(seen, "frozen")  # fenced off, and its rows swept away?
         return ([], []) if seen.reached("checked") else None
 
-    with measured(db, Receipt(model=folder.name, step="check", batch_id=batch_id, row_count=batch.row_count)):
+    with recorded(db, Receipt(model=folder.name, step="check", batch_id=batch_id, row_count=batch.row_count)):
         results, conditions = or_of_a_twin(lambda: validate(db, folder, table), gone_on)
         with db.begin() as connection:
             batch = batches.lock(connection, batch_id)

@@ -20,7 +20,7 @@ from ponte.model.queries import AuthorQuery
 from ponte.model.windows import Window
 from ponte.storage.columns import Column
 from ponte.storage.database import Database, make_empty_table, quote
-from ponte.storage.receipts import Receipt, measured
+from ponte.storage.receipts import Receipt, recorded
 from ponte.versions import registry
 from ponte.versions.choice import choose, choose_named
 from ponte.versions.registry import Version
@@ -65,7 +65,7 @@ def freeze_batch(
     version = registry.get_version(db, folder.name, batch.version)
     text = registry.trained_sql(db, version)
     if batch.status == "freezing":
-        with measured(db, Receipt(model=folder.name, step="freeze", batch_id=batch.batch_id)) as receipt:
+        with recorded(db, Receipt(model=folder.name, step="freeze", batch_id=batch.batch_id)) as receipt:
             receipt.row_count = _freeze_rows(db, batch, text, (*version.signature.key, *version.signature.features))
         batch = batches.get_batch(db, batch.batch_id)
     batches.require(batch, "frozen")

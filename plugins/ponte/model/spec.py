@@ -38,19 +38,19 @@ METRICS: dict[Task, dict[str, bool]] = {
 #: Metrics that look at the predicted labels and not at the scores: all there is without probabilities.
 OF_LABELS = frozenset({"accuracy", "balanced_accuracy", "precision", "recall", "f1"})
 
-#: Columns that Ponte itself adds to training sets and prediction tables.
+#: Columns that Ponte itself adds to snapshots and prediction tables.
 RESERVED_COLUMNS = frozenset(
     {"batch_id", "window_start", "label", "labelled_at", "prediction", "score", "scores", "scored_at", "model_version"}
 )
 
 
-class Part(BaseModel):
+class Table(BaseModel):
     """A table of `model.toml`: unknown keys are errors, values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Schedule(Part):
+class Schedule(Table):
     """When the two DAGs run: cron expressions in UTC, or ON_DEMAND."""
 
     score: str = "0 6 * * 1"
@@ -60,7 +60,7 @@ class Schedule(Part):
     end: dt.date | None = None
 
 
-class WindowRule(Part):
+class WindowRule(Table):
     """Which days one batch covers."""
 
     days: Annotated[int, Field(ge=1, le=366)] = 7
@@ -69,7 +69,7 @@ class WindowRule(Part):
     covers: Literal["coming", "past"] = "coming"
 
 
-class Training(Part):
+class Training(Table):
     """Which past windows a version learns from."""
 
     windows: Annotated[int, Field(ge=2)] = 52
@@ -100,7 +100,7 @@ class Training(Part):
         return self
 
 
-class Scoring(Part):
+class Scoring(Table):
     """How a batch is scored."""
 
     #: Rows per shard; a larger batch becomes several mapped tasks.
@@ -111,7 +111,7 @@ class Scoring(Part):
     empty: Literal["reject", "allow"] = "reject"
 
 
-class Evaluation(Part):
+class Evaluation(Table):
     """How a candidate is measured on the holdout windows."""
 
     #: Column whose mean label per value is the second baseline, beside the constant.
@@ -128,11 +128,11 @@ class Evaluation(Part):
     quantile: Annotated[float, Field(gt=0, lt=1)] | None = None
 
 
-Decision = Literal["promote", "keep"]
+Consequence = Literal["promote", "keep"]
 Bound = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class Gate(Part):
+class Gate(Table):
     """What a challenger must reach on the holdout windows."""
 
     metric: str
@@ -141,9 +141,9 @@ class Gate(Part):
     #: Better than the constant, and than `baseline_by`, beyond doubt.
     beats_baseline: bool = True
     #: What follows from the comparison with the champion on the same rows.
-    champion_better: Decision = "promote"
-    champion_indistinguishable: Decision = "keep"
-    champion_worse: Decision = "keep"
+    champion_better: Consequence = "promote"
+    champion_indistinguishable: Consequence = "keep"
+    champion_worse: Consequence = "keep"
     #: Differences up to this much do not count as better or worse, in units of the metric; None: the gate's
     #: MARGIN_SHARE of the champion's own figure.
     champion_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
@@ -157,7 +157,7 @@ class Gate(Part):
     leakage_allowed: tuple[str, ...] = ()
 
 
-class Approval(Part):
+class Approval(Table):
     """Who is asked, and for how long, when `promotion = "approval"`."""
 
     timeout_hours: Annotated[int, Field(ge=1, le=8760)] = 72
@@ -165,14 +165,14 @@ class Approval(Part):
     approvers: tuple[str, ...] = ()
 
 
-class Quarantine(Part):
+class Quarantine(Table):
     """How many rows of a batch may be set aside instead of being scored."""
 
     #: Share of the frozen rows; with more the batch is rejected.
     budget: Annotated[float, Field(ge=0, lt=1)] = 0.02
 
 
-class Guard(Part):
+class Guard(Table):
     """What a scored batch must look like, beside the batches that people see for the windows before it."""
 
     #: Earlier windows compared with, at most.
@@ -202,7 +202,7 @@ class Guard(Part):
         return self
 
 
-class Retention(Part):
+class Retention(Table):
     """How long predictions are kept; what people see for the newest window is never dropped."""
 
     #: Batches kept per window that another has replaced, the newest; None keeps all.
@@ -248,7 +248,7 @@ class Check(BaseModel):
         return dict(self.__pydantic_extra__ or {})
 
 
-class ModelSpec(Part):
+class ModelSpec(Table):
     """The whole of `model.toml`."""
 
     description: str

@@ -23,7 +23,7 @@ class FreezeWindowsOperator(PonteOperator):
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
         from ponte.model.windows import matured_windows, resolve_as_of
-        from ponte.snapshots.freezing import freeze_training_set
+        from ponte.snapshots.freezing import freeze_snapshot
 
         spec, dag_run = runtime.folder.spec, context["dag_run"]
         as_of = resolve_as_of(
@@ -32,5 +32,5 @@ class FreezeWindowsOperator(PonteOperator):
         windows = matured_windows(
             spec.window, as_of=as_of, count=spec.training.windows, label_delay_days=spec.training.label_delay_days
         )
-        training_set = freeze_training_set(runtime.db, runtime.folder, windows, as_of=as_of, run_id=run_key(context))
-        return {"snapshot_id": training_set.snapshot_id, "rows": training_set.row_count}
+        snapshot = freeze_snapshot(runtime.db, runtime.folder, windows, as_of=as_of, run_id=run_key(context))
+        return {"snapshot_id": snapshot.snapshot_id, "rows": snapshot.row_count}

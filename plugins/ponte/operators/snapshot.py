@@ -1,4 +1,4 @@
-"""Keep a checked training set for good."""
+"""Keep a checked snapshot for good."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class SnapshotOperator(PonteOperator):
-    """Write the training set as Parquet, named by its content; returns `{sha256, rows}`. Dead runs' tables go."""
+    """Write the snapshot as Parquet, named by its content; returns `{sha256, rows}`. Dead runs' tables go."""
 
     default_connection_id = TRAINER
     template_fields = ("snapshot_id",)

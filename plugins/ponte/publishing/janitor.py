@@ -55,7 +55,7 @@ def sweep(db: Database, model: str) -> int:
 
 
 def sweep_snapshots(db: Database, model: str) -> int:
-    """Drop the tables of training sets older than the newest one of the model that was written; return how many."""
+    """Drop the tables of snapshots older than the newest one of the model that was written; return how many."""
     with db.begin() as connection:
         stale = sa.text(
             "SELECT snapshot_id FROM ponte.snapshot WHERE model = :model AND frozen_table IS NOT NULL "
@@ -117,7 +117,7 @@ def _drop_of_snapshot(db: Database, snapshot_id: int) -> int:
             )
             return dropped
     except sa.exc.DBAPIError as error:
-        return leave_for_later(error, f"training set {snapshot_id}")
+        return leave_for_later(error, f"snapshot {snapshot_id}")
 
 
 def _drop(connection: sa.Connection, name: str) -> int:

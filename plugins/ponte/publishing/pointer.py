@@ -17,7 +17,7 @@ from ponte.errors import Fenced, PonteError, VersionMarkedBad
 from ponte.publishing.staging import require_conservation
 from ponte.publishing.tables import attach_prediction_table
 from ponte.storage.database import Database, insert_row, limit_lock_waits, quote, with_lock_retries
-from ponte.storage.receipts import Receipt, measured
+from ponte.storage.receipts import Receipt, recorded
 from ponte.versions import aliases, marks, registry
 
 _Accept = Callable[[sa.Connection, Batch], None]
@@ -89,7 +89,7 @@ def publish_anyway(db: Database, batch_id: int, *, model: str, run_id: str, acto
 
 def _publish(db: Database, batch: Batch, *, actor: str, reason: str, accept: _Accept | None = None) -> Publication:
     started = Receipt(model=batch.model, step="publish", batch_id=batch.batch_id, version=batch.version)
-    with measured(db, started) as receipt:
+    with recorded(db, started) as receipt:
         done = with_lock_retries(lambda: _flip(db, batch.batch_id, actor=actor, reason=reason, accept=accept))
         receipt.row_count = done.row_count
     return done

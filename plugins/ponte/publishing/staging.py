@@ -14,7 +14,7 @@ from ponte.model.folders import ModelFolder
 from ponte.publishing import guards, profiles
 from ponte.publishing.tables import attach_prediction_table, finish_prediction_table
 from ponte.storage.database import Database, limit_lock_waits, quote
-from ponte.storage.receipts import Receipt, measured
+from ponte.storage.receipts import Receipt, recorded
 from ponte.versions import registry
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def guard_batch(db: Database, folder: ModelFolder, batch_id: int, *, enforce: bo
     batches.require(batch, "checked")
     if batch.reached("staged"):
         return _scored_rows(db, batch)
-    with measured(db, Receipt(model=batch.model, step="guard", batch_id=batch_id, version=batch.version)) as receipt:
+    with recorded(db, Receipt(model=batch.model, step="guard", batch_id=batch_id, version=batch.version)) as receipt:
         with db.begin() as connection:
             limit_lock_waits(connection, "10s")
             batch = batches.lock(connection, batch_id)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ponte.model.spec import OF_LABELS, ModelSpec
 from ponte.quality.figures import BASELINE, CONSTANT
 from ponte.quality.groups import value_names
-from ponte.quality.metrics import scorer
+from ponte.quality.metrics import figures_of
 from ponte.snapshots.parts import Parts
 from ponte.versions.predicting import Output, Predictions, as_predictions
 
@@ -52,9 +52,9 @@ def _constant(spec: ModelSpec, output: Output, parts: Parts) -> Predictions:
 
         known = as_predictions(output, dummy.predict_proba(nothing)).score
         worth = [
-            scorer(output.task, parts.fitting.labels, always(label, len(nothing), known), output.classes).figures()[
-                spec.gate.metric
-            ]
+            figures_of(
+                output.task, parts.fitting.labels, always(label, len(nothing), known), output.classes
+            ).weighted()[spec.gate.metric]
             for label in labels
         ]
         return always(labels[int(np.nanargmax(worth))], len(rows), shares.score)

@@ -22,12 +22,12 @@ from ponte.quality.figures import (
     from_json,
 )
 from ponte.quality.measurement import MINIMUM_UNITS, compare, unit_count
-from ponte.snapshots.lifecycle import get_training_set, lock_training_set
+from ponte.snapshots.lifecycle import get_snapshot, lock_snapshot
 from ponte.snapshots.parquet import read_snapshot
 from ponte.snapshots.parts import Part, split
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database, insert_rows
-from ponte.storage.receipts import Receipt, measured
+from ponte.storage.receipts import Receipt, recorded
 from ponte.versions import aliases, marks, registry
 from ponte.versions.loading import METRICS_FILE, load_files, load_registered, read_files
 from ponte.versions.predicting import Predictions
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 def evaluate(
     db: Database, store: ArtifactStore, folder: ModelFolder, version_number: int, snapshot_id: int
 ) -> dict[str, Mapping[str, float]]:
-    """Return the values of candidate, champion and baselines on the holdout rows of the training set, by subject.
+    """Return the values of candidate, champion and baselines on the holdout rows of the snapshot, by subject.
 
     Stored in `ponte.metric`, with intervals: what the version's own folder says of it, and the champion's figures and
     "candidate minus champion" from paired resamples of the same rows, without those that the champion has learned from.
@@ -48,7 +48,7 @@ def evaluate(
     libraries, broken files) gets only `readable` = 0.
     """
     version = registry.get_version(db, folder.name, version_number)
-    with measured(db, Receipt(model=folder.name, step="evaluate", snapshot_id=snapshot_id)) as receipt:
+    with recorded(db, Receipt(model=folder.name, step="evaluate", snapshot_id=snapshot_id)) as receipt:
         receipt.version = version_number
         figures = from_json(read_files(store, version)[METRICS_FILE])
         figures += _beside_champion(db, store, folder.spec, version, snapshot_id)
@@ -64,11 +64,11 @@ def _beside_champion(
     alias = aliases.current_alias(db, candidate.model)
     if alias is None or alias.version == candidate.version:
         return []
-    training_set = get_training_set(db, snapshot_id)
+    snapshot = get_snapshot(db, snapshot_id)
     champion = registry.get_version(db, candidate.model, alias.version)
-    holdout = whole = split(read_snapshot(store, training_set), training_set).holdout
-    learned_until = get_training_set(db, champion.snapshot_id).holdout_from
-    if learned_until > training_set.holdout_from:
+    holdout = whole = split(read_snapshot(store, snapshot), snapshot).holdout
+    learned_until = get_snapshot(db, champion.snapshot_id).holdout_from
+    if learned_until > snapshot.holdout_from:
         # Figures on rows that it was fitted on would keep every honest successor out.
         holdout = holdout.since(learned_until, candidate.signature)
         log.warning(
@@ -141,7 +141,7 @@ def _store(db: Database, version: Version, snapshot_id: int, figures: Sequence[M
         for m in figures
     ]
     with db.begin() as connection:
-        lock_training_set(connection, snapshot_id)  # two copies of one run take turns
+        lock_snapshot(connection, snapshot_id)  # two copies of one run take turns
         connection.execute(
             sa.text(
                 "DELETE FROM ponte.metric WHERE model = :model AND version = :version AND snapshot_id = :snapshot_id"

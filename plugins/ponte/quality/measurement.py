@@ -1,6 +1,6 @@
 """What a fitted version reaches on its holdout: figures with intervals, per slice, beside baselines, per feature.
 
-Everything here follows from the version and its training set alone, so it is kept in the version's folder; how the
+Everything here follows from the version and its snapshot alone, so it is kept in the version's folder; how the
 version compares with the champion of the day is `ponte.quality.comparison`.
 """
 
@@ -17,7 +17,7 @@ from ponte.model.spec import METRICS, ModelSpec, Task
 from ponte.quality.baselines import baselines, by_group
 from ponte.quality.figures import CANDIDATE, FEATURE, IMPORTANCE, Figure, Measured, difference_subject
 from ponte.quality.groups import groups, value_names
-from ponte.quality.metrics import Scorer, scorer
+from ponte.quality.metrics import Figures, figures_of
 from ponte.quality.resampling import bootstrap, interval, resampled_weights
 from ponte.snapshots.parts import Part, Parts
 from ponte.versions.predicting import Fitted, Output, Predictions, as_predictions, predict, require_labels
@@ -66,11 +66,11 @@ def measure(spec: ModelSpec, fitted: Fitted, signature: Signature, parts: Parts)
 
 def compare(spec: ModelSpec, output: Output, part: Part, subjects: Mapping[str, Predictions]) -> list[Measured]:
     """Return the figures of every subject, and of "candidate minus subject", with intervals from paired resamples."""
-    scorers = {s: _scorer(spec, output, part.labels, p) for s, p in subjects.items()}
-    points = {s: one.figures() for s, one in scorers.items()}
+    measures = {s: _figures_of(spec, output, part.labels, p) for s, p in subjects.items()}
+    points = {s: one.weighted() for s, one in measures.items()}
     # A subject without probabilities has fewer figures; what the candidate has none of is compared with nothing.
-    names = {s: [m for m in METRICS[spec.task] if m in points[CANDIDATE] and m in points[s]] for s in scorers}
-    draws = bootstrap(scorers, names, _resamples(spec, part))
+    names = {s: [m for m in METRICS[spec.task] if m in points[CANDIDATE] and m in points[s]] for s in measures}
+    draws = bootstrap(measures, names, _resamples(spec, part))
     rows, measured = len(part.labels), []
     for subject, figures in points.items():
         for name, value in figures.items():
@@ -125,8 +125,8 @@ def _distinct(units: Array | None, row_count: int) -> int:
     return row_count if units is None else int(units.max(initial=-1)) + 1
 
 
-def _scorer(spec: ModelSpec, output: Output, labels: Array, predictions: Predictions) -> Scorer:
-    return scorer(output.task, labels, predictions, output.classes, quantile=spec.evaluation.quantile)
+def _figures_of(spec: ModelSpec, output: Output, labels: Array, predictions: Predictions) -> Figures:
+    return figures_of(output.task, labels, predictions, output.classes, quantile=spec.evaluation.quantile)
 
 
 def _taken(predictions: Predictions, rows: Array) -> Predictions:
@@ -139,13 +139,13 @@ def _slices(spec: ModelSpec, output: Output, part: Part, predictions: Prediction
     for column in spec.evaluation.slices:
         values = value_names(part.rows.column(column))
         for value, rows in _largest_groups(values, spec.evaluation.slice_rows):
-            one = _scorer(spec, output, part.labels[rows], _taken(predictions, rows))
+            one = _figures_of(spec, output, part.labels[rows], _taken(predictions, rows))
             draws = bootstrap(
                 {CANDIDATE: one},
                 {CANDIDATE: [spec.gate.metric]},
                 _resamples(spec, part, rows),
             )[CANDIDATE]
-            for name, point in one.figures().items():
+            for name, point in one.weighted().items():
                 figure = Figure(point)
                 if name in draws:
                     figure = _with_interval(spec, point, draws[name])
@@ -175,7 +175,7 @@ def _alone(spec: ModelSpec, output: Output, signature: Signature, parts: Parts) 
     measured, name = [], ALONE[spec.task]
     for column in signature.features:
         fitting, holdout = groups(parts, column.name)
-        reached = _scorer(spec, output, parts.holdout.labels, by_group(output, parts, fitting, holdout)).figures()
+        reached = _figures_of(spec, output, parts.holdout.labels, by_group(output, parts, fitting, holdout)).weighted()
         figure = Figure(reached[name])
         subject = f"{FEATURE}{column.name}"
         measured.append(Measured(subject=subject, name=name, figure=figure, row_count=len(holdout)))
@@ -191,7 +191,7 @@ def _importances(spec: ModelSpec, fitted: Fitted, signature: Signature, part: Pa
 
     def worth(estimator: Any, features: Any, labels: Array) -> float:
         said = _from_features(estimator, features, output)
-        return sign * _scorer(spec, output, labels, said).figures()[metric]
+        return sign * _figures_of(spec, output, labels, said).weighted()[metric]
 
     rows = _sample(len(part.labels), IMPORTANCE_ROWS, spec.training.seed)
     found = permutation_importance(

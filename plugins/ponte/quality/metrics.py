@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 CALIBRATION_BINS = 10
 
 
-class Scorer(Protocol):
+class Figures(Protocol):
     """The figures of one subject on n rows."""
 
-    def figures(self, weights: Array | None = None) -> dict[str, float]:
+    def weighted(self, weights: Array | None = None) -> dict[str, float]:
         """Return every figure by name. weights : shape (n,), ≥ 0; None means 1. NaN where a figure is undefined."""
         ...
 
 
-def scorer(
+def figures_of(
     task: Task, labels: Array, predictions: Predictions, classes: Sequence[Any], *, quantile: float | None = None
-) -> Scorer:
-    """Return the scorer of a subject.
+) -> Figures:
+    """Return the figures of a subject.
 
     labels : shape (n,); predictions : of the same n rows; classes : the labels in the order of the scores, the positive
     one last in a binary task; quantile : which quantile a regression predicts, if one.
     """
     if task == "regression":
-        return RegressionScorer(labels, predictions, quantile)
+        return RegressionFigures(labels, predictions, quantile)
     if task == "multiclass":
-        return MulticlassScorer(labels, predictions, classes)
-    return BinaryScorer(labels, predictions, classes)
+        return MulticlassFigures(labels, predictions, classes)
+    return BinaryFigures(labels, predictions, classes)
 
 
-class BinaryScorer:
+class BinaryFigures:
     """roc_auc, average_precision in [0, 1], higher is better (0.5 and the positive share are chance).
 
     brier in [0, 1], log_loss in nats, calibration_error in [0, 1]: lower is better. accuracy, precision, recall and f1
@@ -66,7 +66,7 @@ class BinaryScorer:
         clipped = np.clip(score, np.finfo(float).eps, 1 - np.finfo(float).eps)
         self._loss = -np.where(self._positive == 1, np.log(clipped), np.log1p(-clipped))
 
-    def figures(self, weights: Array | None = None) -> dict[str, float]:
+    def weighted(self, weights: Array | None = None) -> dict[str, float]:
         import numpy as np
 
         w = np.ones(len(self._positive)) if weights is None else weights
@@ -102,7 +102,7 @@ class BinaryScorer:
         }
 
 
-class MulticlassScorer:
+class MulticlassFigures:
     """roc_auc: mean over the classes of one against the rest; f1: mean over the classes; log_loss in nats.
 
     balanced_accuracy: mean recall of the classes; calibration_error is that of the predicted class's probability.
@@ -127,7 +127,7 @@ class MulticlassScorer:
         own = np.clip(score[np.arange(len(top)), self._label], np.finfo(float).eps, 1.0)
         self._loss = -np.log(own)
 
-    def figures(self, weights: Array | None = None) -> dict[str, float]:
+    def weighted(self, weights: Array | None = None) -> dict[str, float]:
         import numpy as np
 
         w = np.ones(len(self._label)) if weights is None else weights
@@ -161,7 +161,7 @@ class MulticlassScorer:
         }
 
 
-class RegressionScorer:
+class RegressionFigures:
     """mae, rmse and pinball in the unit of the label, lower is better; r2 at most 1, and 0 for the mean of the rows."""
 
     def __init__(self, labels: Array, predictions: Predictions, quantile: float | None) -> None:
@@ -172,7 +172,7 @@ class RegressionScorer:
         self._absolute, self._square = np.abs(error), error**2
         self._pinball = None if quantile is None else np.maximum(quantile * error, (quantile - 1) * error)
 
-    def figures(self, weights: Array | None = None) -> dict[str, float]:
+    def weighted(self, weights: Array | None = None) -> dict[str, float]:
         import numpy as np
 
         w = np.ones(len(self._label)) if weights is None else weights

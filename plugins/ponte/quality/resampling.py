@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ponte.quality.metrics import Scorer
+from ponte.quality.metrics import Figures
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,16 +28,16 @@ def resampled_weights(n: int, resamples: int, *, seed: int, units: Array | None 
 
 
 def bootstrap(
-    scorers: Mapping[str, Scorer], names: Mapping[str, Sequence[str]], weights: Iterator[Array]
+    subjects: Mapping[str, Figures], names: Mapping[str, Sequence[str]], weights: Iterator[Array]
 ) -> dict[str, dict[str, Array]]:
     """Return, per subject and wanted name, the figure under each weight vector, all subjects under the same vectors."""
     import numpy as np
 
     rows: list[dict[str, dict[str, float]]] = []
     for w in weights:
-        found = {subject: one.figures(w) for subject, one in scorers.items()}
-        rows.append({subject: {name: found[subject][name] for name in names[subject]} for subject in scorers})
-    return {s: {name: np.array([row[s][name] for row in rows]) for name in names[s]} for s in scorers}
+        found = {subject: one.weighted(w) for subject, one in subjects.items()}
+        rows.append({subject: {name: found[subject][name] for name in names[subject]} for subject in subjects})
+    return {s: {name: np.array([row[s][name] for row in rows]) for name in names[s]} for s in subjects}
 
 
 def interval(values: Array, confidence: float) -> tuple[float, float]:

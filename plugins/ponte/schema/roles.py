@@ -2,7 +2,7 @@
 
 Nobody works as the owner. Each step of a pipeline connects as the role that has just what the step needs:
 
-- `ponte_trainer` freezes training sets, registers and measures versions;
+- `ponte_trainer` freezes snapshots, registers and measures versions;
 - `ponte_scorer` freezes, checks, scores and publishes batches, and drops what nobody needs any more;
 - `ponte_promoter` judges versions and does what people decide: the champion, rollbacks, marks;
 - `ponte_viewer` reads the schema `ponte`: the reports in the web server;

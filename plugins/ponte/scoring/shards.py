@@ -21,7 +21,7 @@ from ponte.scoring.memory import keep_freed_memory
 from ponte.scoring.plan import Shard
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database, or_of_a_twin
-from ponte.storage.receipts import Receipt, measured
+from ponte.storage.receipts import Receipt, recorded
 from ponte.versions import registry
 from ponte.versions.isolation import TooManyUnscored
 from ponte.versions.loading import load_registered
@@ -64,7 +64,7 @@ def score_shard(
 
     pa.set_cpu_count(threads)
     keep_freed_memory()
-    with measured(db, Receipt(model=batch.model, step="score", batch_id=batch_id, version=batch.version)) as receipt:
+    with recorded(db, Receipt(model=batch.model, step="score", batch_id=batch_id, version=batch.version)) as receipt:
         version = registry.get_version(db, batch.model, batch.version)
         loaded = load_registered(db, store, version)
         stream = Flow(loaded, batch, shard, folder.spec.scoring.chunk_rows, threads, now, _budget(db, folder, batch))

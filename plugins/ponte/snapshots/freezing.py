@@ -14,18 +14,16 @@ from ponte.model.folders import ModelFolder
 from ponte.model.inspection import FolderColumns, inspect_folder
 from ponte.model.queries import AuthorQuery, prefixed
 from ponte.model.windows import Window
-from ponte.snapshots.lifecycle import TrainingSet, claim_training_set, lock_training_set, require_unedited
+from ponte.snapshots.lifecycle import Snapshot, claim_snapshot, lock_snapshot, require_unedited
 from ponte.storage.database import DATA_SCHEMA, Database, make_empty_table, quote
-from ponte.storage.receipts import Receipt, measured
+from ponte.storage.receipts import Receipt, recorded
 from ponte.versions.signature import Signature, Types
 
 log = logging.getLogger(__name__)
 _LABELS = "labels_"
 
 
-def freeze_training_set(
-    db: Database, folder: ModelFolder, windows: list[Window], *, as_of: Any, run_id: str
-) -> TrainingSet:
+def freeze_snapshot(db: Database, folder: ModelFolder, windows: list[Window], *, as_of: Any, run_id: str) -> Snapshot:
     """Return the labelled rows of `windows`, each with the features of its own as_of, frozen in one table.
 
     A label counts only when it was known at `as_of`, the moment of the training run. Does nothing when this run froze
@@ -34,7 +32,7 @@ def freeze_training_set(
     """
     found = inspect_folder(db, folder)
     training = folder.spec.training
-    training_set = claim_training_set(
+    snapshot = claim_snapshot(
         db,
         folder,
         as_of=as_of,
@@ -46,19 +44,19 @@ def freeze_training_set(
         holdout_from=windows[-training.holdout_windows].start,
         run_id=run_id,
     )
-    if training_set.status == "freezing":
-        require_unedited(folder, training_set)
-        with measured(db, Receipt(model=folder.name, step="freeze", snapshot_id=training_set.snapshot_id)) as receipt:
-            receipt.row_count = _freeze_windows(db, folder, training_set, windows, found)
+    if snapshot.status == "freezing":
+        require_unedited(folder, snapshot)
+        with recorded(db, Receipt(model=folder.name, step="freeze", snapshot_id=snapshot.snapshot_id)) as receipt:
+            receipt.row_count = _freeze_windows(db, folder, snapshot, windows, found)
         with db.begin() as connection:
-            training_set = lock_training_set(connection, training_set.snapshot_id)
-    if training_set.row_count == 0:
+            snapshot = lock_snapshot(connection, snapshot.snapshot_id)
+    if snapshot.row_count == 0:
         raise TrainingRefused(
             "no labelled row in any training window",
             where=f"model {folder.name}, windows {windows[0].start} to {windows[-1].start}, as_of {as_of:%Y-%m-%d}",
             fix="look at features.sql and labels.sql; is as_of within the time the source covers?",
         )
-    return training_set
+    return snapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +82,20 @@ def _labelled_window(folder: ModelFolder, found: FolderColumns, window: Window, 
 
 
 def _freeze_windows(
-    db: Database, folder: ModelFolder, training_set: TrainingSet, windows: list[Window], found: FolderColumns
+    db: Database, folder: ModelFolder, snapshot: Snapshot, windows: list[Window], found: FolderColumns
 ) -> int:
-    assert training_set.frozen_table is not None
-    table = quote(DATA_SCHEMA, training_set.frozen_table)
-    queries = [_labelled_window(folder, found, window, training_set.as_of) for window in windows]
+    assert snapshot.frozen_table is not None
+    table = quote(DATA_SCHEMA, snapshot.frozen_table)
+    queries = [_labelled_window(folder, found, window, snapshot.as_of) for window in windows]
     types: Types = 3 if folder.spec.training.nullable_integers else 2
     signature = Signature(key=found.key, features=found.features, label=found.label, types=types)
     with db.begin() as connection:
-        if lock_training_set(connection, training_set.snapshot_id).status != "freezing":
-            return training_set.row_count or 0
+        if lock_snapshot(connection, snapshot.snapshot_id).status != "freezing":
+            return snapshot.row_count or 0
         make_empty_table(connection, table, queries[0].sql, queries[0].parameters)
     with db.begin() as connection:
-        if lock_training_set(connection, training_set.snapshot_id).status != "freezing":
-            return training_set.row_count or 0
+        if lock_snapshot(connection, snapshot.snapshot_id).status != "freezing":
+            return snapshot.row_count or 0
         counts = []
         for window, query in zip(windows, queries, strict=True):
             counts.append(connection.exec_driver_sql(f"INSERT INTO {table} {query.sql}", query.parameters).rowcount)
@@ -116,7 +114,7 @@ def _freeze_windows(
                 "rows": sum(counts),
                 "windows": json.dumps(described),
                 "columns": json.dumps(signature.as_json()),
-                "id": training_set.snapshot_id,
+                "id": snapshot.snapshot_id,
             },
         )
     return sum(counts)

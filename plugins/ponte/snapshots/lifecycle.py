@@ -21,7 +21,7 @@ Status = Literal["freezing", "frozen", "checked", "written", "rejected", "failed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingSet:
+class Snapshot:
     """A row of `ponte.snapshot`."""
 
     snapshot_id: int
@@ -47,7 +47,7 @@ class TrainingSet:
     @property
     def place(self) -> str:
         """Where an error happened, for its message."""
-        return f"model {self.model}, training set {self.snapshot_id}"
+        return f"model {self.model}, snapshot {self.snapshot_id}"
 
     @property
     def signature(self) -> Signature:
@@ -60,7 +60,7 @@ class TrainingSet:
         return dt.datetime.fromisoformat(as_of)
 
 
-def claim_training_set(
+def claim_snapshot(
     db: Database,
     folder: ModelFolder,
     *,
@@ -68,8 +68,8 @@ def claim_training_set(
     calibration_from: dt.date | None,
     holdout_from: dt.date,
     run_id: str,
-) -> TrainingSet:
-    """Return the training set of this run, made on the first call."""
+) -> Snapshot:
+    """Return the snapshot of this run, made on the first call."""
     values = {
         "model": folder.name,
         "run_id": run_id,
@@ -93,65 +93,65 @@ def claim_training_set(
         if snapshot_id is None:
             query = sa.text("SELECT snapshot_id FROM ponte.snapshot WHERE model = :model AND run_id = :run_id")
             snapshot_id = connection.execute(query, values).scalar_one()
-        return lock_training_set(connection, snapshot_id)
+        return lock_snapshot(connection, snapshot_id)
 
 
-def require_unedited(folder: ModelFolder, training_set: TrainingSet) -> None:
-    """Raise TrainingRefused unless the folder is still what the training set was begun with."""
-    if folder.digest() != training_set.spec_digest:
+def require_unedited(folder: ModelFolder, snapshot: Snapshot) -> None:
+    """Raise TrainingRefused unless the folder is still what the snapshot was begun with."""
+    if folder.digest() != snapshot.spec_digest:
         raise TrainingRefused(
             "the model folder was edited since this run began",
-            where=training_set.place,
+            where=snapshot.place,
             fix="clear freeze_windows, or trigger a new run: the rows are frozen anew, with the folder as it is now",
         )
 
 
-def get_training_set(db: Database, snapshot_id: int) -> TrainingSet:
-    """Return the training set; raises PonteError when there is none."""
+def get_snapshot(db: Database, snapshot_id: int) -> Snapshot:
+    """Return the snapshot; raises PonteError when there is none."""
     with db.begin() as connection:
         return _select(connection, snapshot_id)
 
 
-def lock_training_set(connection: sa.Connection, snapshot_id: int) -> TrainingSet:
-    """Return the training set with its row locked until the caller's transaction ends."""
+def lock_snapshot(connection: sa.Connection, snapshot_id: int) -> Snapshot:
+    """Return the snapshot with its row locked until the caller's transaction ends."""
     return _select(connection, snapshot_id, "FOR UPDATE")
 
 
-def _select(connection: sa.Connection, snapshot_id: int, lock: str = "") -> TrainingSet:
-    names = ", ".join(TrainingSet.__dataclass_fields__)
+def _select(connection: sa.Connection, snapshot_id: int, lock: str = "") -> Snapshot:
+    names = ", ".join(Snapshot.__dataclass_fields__)
     query = sa.text(f"SELECT {names} FROM ponte.snapshot WHERE snapshot_id = :id {lock}")
     row = connection.execute(query, {"id": snapshot_id}).mappings().one_or_none()
     if row is None:
-        raise PonteError("no such training set", where="ponte.snapshot", got=str(snapshot_id))
-    return TrainingSet(**row)
+        raise PonteError("no such snapshot", where="ponte.snapshot", got=str(snapshot_id))
+    return Snapshot(**row)
 
 
-def recount(connection: sa.Connection, training_set: TrainingSet) -> None:
+def recount(connection: sa.Connection, snapshot: Snapshot) -> None:
     """Write down how many rows each window has after some were set aside, in the caller's transaction."""
-    query = f"SELECT window_start, count(*) FROM {frozen_name(training_set)} GROUP BY 1"
+    query = f"SELECT window_start, count(*) FROM {frozen_name(snapshot)} GROUP BY 1"
     counts = {str(row[0]): row[1] for row in connection.exec_driver_sql(query)}
-    windows = [{**window, "rows": counts.get(window["window_start"], 0)} for window in training_set.windows]
+    windows = [{**window, "rows": counts.get(window["window_start"], 0)} for window in snapshot.windows]
     connection.execute(
         sa.text("UPDATE ponte.snapshot SET row_count = :rows, windows = :windows WHERE snapshot_id = :id"),
-        {"rows": sum(counts.values()), "windows": json.dumps(windows), "id": training_set.snapshot_id},
+        {"rows": sum(counts.values()), "windows": json.dumps(windows), "id": snapshot.snapshot_id},
     )
 
 
-def reject_training_set(db: Database, training_set: TrainingSet, why: str) -> TrainingRefused:
-    """Mark the training set rejected and return the error to raise."""
+def reject_snapshot(db: Database, snapshot: Snapshot, why: str) -> TrainingRefused:
+    """Mark the snapshot rejected and return the error to raise."""
     with db.begin() as connection:
         connection.execute(
             sa.text(
                 "UPDATE ponte.snapshot SET status = 'rejected', why = :why "
                 "WHERE snapshot_id = :id AND status = 'frozen'"
             ),
-            {"why": why, "id": training_set.snapshot_id},
+            {"why": why, "id": snapshot.snapshot_id},
         )
-    fix = f"mend the source or the rule, then trigger {training_set.model}__train again"
-    return TrainingRefused("the training set is rejected", where=training_set.place, got=why, fix=fix)
+    fix = f"mend the source or the rule, then trigger {snapshot.model}__train again"
+    return TrainingRefused("the snapshot is rejected", where=snapshot.place, got=why, fix=fix)
 
 
-def frozen_name(training_set: TrainingSet) -> str:
+def frozen_name(snapshot: Snapshot) -> str:
     """Return the quoted name of the frozen table, which is dropped when the rows are written."""
-    assert training_set.frozen_table is not None
-    return quote(DATA_SCHEMA, training_set.frozen_table)
+    assert snapshot.frozen_table is not None
+    return quote(DATA_SCHEMA, snapshot.frozen_table)

@@ -1,4 +1,4 @@
-"""A training set in three parts, independent by time: fitting, then calibration, then holdout."""
+"""A snapshot in three parts, independent by time: fitting, then calibration, then holdout."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ponte.snapshots.lifecycle import TrainingSet
+from ponte.snapshots.lifecycle import Snapshot
 from ponte.versions.signature import Signature, to_frame
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows of a training set: features, shape (n_rows, n_features), and labels, shape (n_rows,)."""
+    """Rows of a snapshot: features, shape (n_rows, n_features), and labels, shape (n_rows,)."""
 
     rows: pa.Table
     features: pd.DataFrame
@@ -41,21 +41,21 @@ class Parts:
     purged_rows: int
 
 
-def split(table: pa.Table, training_set: TrainingSet) -> Parts:
-    """Return the parts of a training set.
+def split(table: pa.Table, snapshot: Snapshot) -> Parts:
+    """Return the parts of a snapshot.
 
     A row of an earlier part counts only when its label was known at the as_of of the next part's first window: what a
     model in production could not have learned by then must not improve its figures. Labels without a `labelled_at`
     count as known.
     """
-    holdout_from = training_set.holdout_from
-    calibration_from = training_set.calibration_from or holdout_from
+    holdout_from = snapshot.holdout_from
+    calibration_from = snapshot.calibration_from or holdout_from
     fitting = _between(table, None, calibration_from)
     calibration = _between(table, calibration_from, holdout_from)
-    known_fitting = _known_at(fitting, training_set.window_as_of(calibration_from))
-    known_calibration = _known_at(calibration, training_set.window_as_of(holdout_from))
+    known_fitting = _known_at(fitting, snapshot.window_as_of(calibration_from))
+    known_calibration = _known_at(calibration, snapshot.window_as_of(holdout_from))
     purged = fitting.num_rows - known_fitting.num_rows + calibration.num_rows - known_calibration.num_rows
-    signature = training_set.signature
+    signature = snapshot.signature
     return Parts(
         fitting=_part(known_fitting, signature),
         calibration=_part(known_calibration, signature),

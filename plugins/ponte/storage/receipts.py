@@ -26,7 +26,7 @@ class Receipt:
 
 
 @contextmanager
-def measured(db: Database, receipt: Receipt) -> Iterator[Receipt]:
+def recorded(db: Database, receipt: Receipt) -> Iterator[Receipt]:
     """Run the body and record its receipt when it succeeds. CPU and memory are those of this process."""
     wall, cpu = time.perf_counter(), time.process_time()
     yield receipt

@@ -1,4 +1,4 @@
-"""From an unfitted estimator and the parts of a training set to what is pickled; the same inputs give the same.
+"""From an unfitted estimator and the parts of a snapshot to what is pickled; the same inputs give the same.
 
 Fitting sees the first part only. Calibration and threshold see the second part only: what they learn from rows that
 were fitted on would be too good to be true.

@@ -6,7 +6,7 @@ from ponte.errors import TrainingRefused
 from ponte.model.folders import ModelFolder
 from ponte.model.spec import Task
 from ponte.quality.measurement import MINIMUM_UNITS, unit_count
-from ponte.snapshots.lifecycle import TrainingSet
+from ponte.snapshots.lifecycle import Snapshot
 from ponte.snapshots.parts import Part, Parts
 
 #: A map from scores to probabilities, or a threshold, of fewer rows is noise.
@@ -14,7 +14,7 @@ MINIMUM_CALIBRATION_ROWS = 100
 BINARY, MULTICLASS = 2, 3
 
 
-def require_enough(folder: ModelFolder, training_set: TrainingSet, parts: Parts) -> None:
+def require_enough(folder: ModelFolder, snapshot: Snapshot, parts: Parts) -> None:
     """Raise TrainingRefused unless every part has the rows, units and classes that it takes to learn and to measure."""
     needed = folder.spec.training.minimum_holdout_rows
     problems = [] if len(parts.fitting.labels) else ["the fitting windows have no labelled row"]
@@ -34,8 +34,8 @@ def require_enough(folder: ModelFolder, training_set: TrainingSet, parts: Parts)
         problems += _class_problems(folder.spec.task, named)
     if problems:
         raise TrainingRefused(
-            "the training set cannot support a model",
-            where=f"{training_set.place}, holdout from {training_set.holdout_from}",
+            "the snapshot cannot support a model",
+            where=f"{snapshot.place}, holdout from {snapshot.holdout_from}",
             got="; ".join(problems) + (f" ({parts.purged_rows} rows were purged: their outcome was known too late)"
                                        if parts.purged_rows else ""),
             fix="train on more windows ([training] windows, holdout_windows), or look at labels.sql",

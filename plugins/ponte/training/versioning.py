@@ -15,13 +15,13 @@ from ponte.model.folders import ModelFolder
 from ponte.pages.report import ReportFacts, draw, render
 from ponte.quality.figures import Measured, to_json
 from ponte.quality.measurement import measure
-from ponte.snapshots.lifecycle import TrainingSet, get_training_set, require_unedited
+from ponte.snapshots.lifecycle import Snapshot, get_snapshot, require_unedited
 from ponte.snapshots.parquet import read_snapshot
 from ponte.snapshots.parts import Parts, split
 from ponte.storage import artifacts
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
-from ponte.storage.receipts import Receipt, measured
+from ponte.storage.receipts import Receipt, recorded
 from ponte.training.fitting import fit
 from ponte.training.sufficiency import require_enough
 from ponte.versions import registry
@@ -49,14 +49,14 @@ GOLDEN_ROWS = 200
 def train(
     db: Database, store: ArtifactStore, folder: ModelFolder, snapshot_id: int, *, run_id: str, code_revision: str | None
 ) -> Version:
-    """Return the version fitted on the training set; training again on the same inputs finds the same version.
+    """Return the version fitted on the snapshot; training again on the same inputs finds the same version.
 
     Raises TrainingRefused when fitting rows or holdout cannot support a model, ModelFolderError for a bad estimator.
     """
-    training_set = get_training_set(db, snapshot_id)
-    require_unedited(folder, training_set)
+    snapshot = get_snapshot(db, snapshot_id)
+    require_unedited(folder, snapshot)
     libraries = current_libraries()
-    train_key = _train_key(training_set, folder, libraries)
+    train_key = _train_key(snapshot, folder, libraries)
     while (known := registry.find_by_train_key(db, folder.name, train_key)) is not None:
         try:
             load_version(store, known)
@@ -66,15 +66,15 @@ def train(
             train_key = hashlib.sha256(f"{train_key} instead of version {known.version}".encode()).hexdigest()
         else:
             return known
-    with measured(db, Receipt(model=folder.name, step="train", snapshot_id=snapshot_id)) as receipt:
-        parts = split(read_snapshot(store, training_set), training_set)
-        require_enough(folder, training_set, parts)
+    with recorded(db, Receipt(model=folder.name, step="train", snapshot_id=snapshot_id)) as receipt:
+        parts = split(read_snapshot(store, snapshot), snapshot)
+        require_enough(folder, snapshot, parts)
         estimator = estimators.load_suitable(folder.text(estimators.FILE), model=folder.name, spec=folder.spec)
         fitted = fit(folder.spec, estimator, parts)
         log.info("fitted on %d rows; measuring on %d", len(parts.fitting.labels), len(parts.holdout.labels))
-        figures, predictions = measure(folder.spec, fitted, training_set.signature, parts)
+        figures, predictions = measure(folder.spec, fitted, snapshot.signature, parts)
         plots = draw(fitted.output, parts.holdout.labels, predictions, figures)
-        files = _files(fitted, folder, training_set.signature, parts, figures)
+        files = _files(fitted, folder, snapshot.signature, parts, figures)
 
         def write(number: int) -> Version:
             # Never a name that was used before: the lock on the number ends with the session, and a run that has lost
@@ -88,13 +88,13 @@ def train(
                 task=folder.spec.task,
                 path=path,
                 manifest_sha256="",
-                signature=training_set.signature,
+                signature=snapshot.signature,
                 classes=fitted.output.classes,
                 threshold=fitted.output.threshold,
                 spec_digest=folder.digest(),
                 code_revision=code_revision or None,
                 libraries=libraries,
-                train_cutoff=training_set.as_of,
+                train_cutoff=snapshot.as_of,
                 train_rows=len(parts.fitting.labels),
                 calibration_rows=len(parts.calibration.labels),
                 holdout_rows=len(parts.holdout.labels),
@@ -102,8 +102,8 @@ def train(
                 byte_count=0,
                 run_id=run_id,
             )
-            page = render(_report_facts(version, folder, training_set), figures, plots)
-            facts = artifact_facts(folder.name, number, libraries, training_set.signature, fitted.output)
+            page = render(_report_facts(version, folder, snapshot), figures, plots)
+            facts = artifact_facts(folder.name, number, libraries, snapshot.signature, fitted.output)
             stored = store.write_folder(path, {**files, REPORT: page}, facts)
             return replace(version, manifest_sha256=stored.manifest_sha256, byte_count=stored.byte_count)
 
@@ -112,8 +112,8 @@ def train(
     return version
 
 
-def _train_key(training_set: TrainingSet, folder: ModelFolder, libraries: dict[str, str]) -> str:
-    facts = [training_set.sha256, folder.digest(), libraries, artifacts.FORMAT]
+def _train_key(snapshot: Snapshot, folder: ModelFolder, libraries: dict[str, str]) -> str:
+    facts = [snapshot.sha256, folder.digest(), libraries, artifacts.FORMAT]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -135,8 +135,8 @@ def _files(
     }
 
 
-def _report_facts(version: Version, folder: ModelFolder, training_set: TrainingSet) -> ReportFacts:
-    windows, spec = training_set.windows, folder.spec
+def _report_facts(version: Version, folder: ModelFolder, snapshot: Snapshot) -> ReportFacts:
+    windows, spec = snapshot.windows, folder.spec
     return ReportFacts(
         model=version.model,
         version=version.version,
@@ -144,10 +144,10 @@ def _report_facts(version: Version, folder: ModelFolder, training_set: TrainingS
         owner=spec.owner,
         task=spec.task,
         metric=spec.gate.metric,
-        as_of=training_set.as_of,
+        as_of=snapshot.as_of,
         fitting_from=dt.date.fromisoformat(windows[0]["window_start"]),
-        calibration_from=training_set.calibration_from,
-        holdout_from=training_set.holdout_from,
+        calibration_from=snapshot.calibration_from,
+        holdout_from=snapshot.holdout_from,
         holdout_end=dt.date.fromisoformat(windows[-1]["window_end"]),
         fitting_rows=version.train_rows,
         calibration_rows=version.calibration_rows,
@@ -157,7 +157,7 @@ def _report_facts(version: Version, folder: ModelFolder, training_set: TrainingS
         threshold=version.threshold,
         confidence=spec.evaluation.confidence,
         resamples=spec.evaluation.resamples,
-        snapshot_sha256=training_set.sha256 or "",
+        snapshot_sha256=snapshot.sha256 or "",
         spec_digest=version.spec_digest,
         code_revision=version.code_revision,
         libraries=version.libraries,

@@ -1,4 +1,4 @@
-"""Check a frozen training set."""
+"""Check a frozen snapshot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class CheckTrainingSetOperator(PonteOperator):
+class CheckSnapshotOperator(PonteOperator):
     """Evaluate the model's expectations on the frozen rows; returns how many passed, failed and erred."""
 
     default_connection_id = TRAINER
@@ -23,6 +23,6 @@ class CheckTrainingSetOperator(PonteOperator):
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
         from ponte.checks.sorting import describe
-        from ponte.snapshots.checking import check_training_set
+        from ponte.snapshots.checking import check_snapshot
 
-        return describe(check_training_set(runtime.db, runtime.folder, int(self.snapshot_id)))
+        return describe(check_snapshot(runtime.db, runtime.folder, int(self.snapshot_id)))
