@@ -10,15 +10,17 @@ from typing import Any
 from airflow.sdk import DAG, Param, XComArg, chain
 
 from ponte.model.folders import ModelFolder, find_folders, models_root
-from ponte.operators.clean_up import CleanUpOperator
 from ponte.operators.dags import platform_settings
-from ponte.operators.mark_version import MarkVersionOperator
-from ponte.operators.plan_rollback import PlanRollbackOperator
-from ponte.operators.prepare_publication import PreparePublicationOperator
-from ponte.operators.publish_batch import PublishBatchOperator
-from ponte.operators.roll_back import RollBackOperator
-from ponte.operators.set_champion import SetChampionOperator
-from ponte.operators.stage_window import StageWindowOperator
+from ponte.operators.decisions import (
+    MarkVersionOperator,
+    PlanRollbackOperator,
+    PreparePublicationOperator,
+    PublishBatchOperator,
+    RollBackOperator,
+    SetChampionOperator,
+    StageWindowOperator,
+)
+from ponte.operators.scoring import CleanUpOperator
 
 MODEL = "{{ params.model }}"
 MARKS = ["bad", "not bad", "other libraries allowed", "other libraries refused"]

@@ -8,14 +8,16 @@ import os
 from airflow.sdk import DAG, Asset, Param, chain
 
 from ponte.model.folders import ModelFolder, find_folders, models_root
-from ponte.operators.check_batch import CheckBatchOperator
-from ponte.operators.clean_up import CleanUpOperator
 from ponte.operators.dags import build_dags, dag_settings
-from ponte.operators.freeze_batch import FreezeBatchOperator
-from ponte.operators.guard import GuardOperator
-from ponte.operators.plan import PlanOperator
-from ponte.operators.publish import PublishOperator
-from ponte.operators.score import ScoreOperator
+from ponte.operators.scoring import (
+    CheckBatchOperator,
+    CleanUpOperator,
+    FreezeBatchOperator,
+    GuardOperator,
+    PlanOperator,
+    PublishOperator,
+    ScoreOperator,
+)
 
 
 def score_dag(folder: ModelFolder) -> DAG:

@@ -7,15 +7,17 @@ from airflow.sdk import DAG, Asset, Param, chain
 
 from ponte.model.folders import ModelFolder, find_folders, models_root
 from ponte.operators.approval import ApproveOperator, why
-from ponte.operators.check_snapshot import CheckSnapshotOperator
 from ponte.operators.dags import TRAIN_TIMEOUT, build_dags, dag_settings
-from ponte.operators.evaluate import EvaluateOperator
-from ponte.operators.freeze_windows import FreezeWindowsOperator
-from ponte.operators.gate import GateOperator
-from ponte.operators.promote import PromoteOperator
 from ponte.operators.report_link import report_url
-from ponte.operators.snapshot import SnapshotOperator
-from ponte.operators.train import TrainOperator
+from ponte.operators.training import (
+    CheckSnapshotOperator,
+    EvaluateOperator,
+    FreezeWindowsOperator,
+    GateOperator,
+    PromoteOperator,
+    SnapshotOperator,
+    TrainOperator,
+)
 
 
 def train_dag(folder: ModelFolder) -> DAG:

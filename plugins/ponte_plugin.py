@@ -18,7 +18,7 @@ class ReportPages(Sequence[dict[str, Any]]):
         return 1
 
     def __getitem__(self, position: Any) -> Any:
-        from ponte.web.reports import app
+        from ponte.web.app import app
 
         return [{"name": "ponte", "app": app(), "url_prefix": "/ponte"}][position]
 

@@ -60,6 +60,29 @@ class Runtime:
         return os.environ.get("PONTE_CODE_REVISION") or revision_of(Path(__file__).parents[2]) or None
 
 
+def of_connection(model: str, find: Callable[[], Any], open_root: Callable[[str], Any]) -> Runtime:
+    """Return the runtime of a step that knows its database by a connection of Airflow.
+
+    find : returns the connection: host, port, login, password, schema, and extra_dejson for parameters of libpq.
+    """
+
+    def connect() -> Database:
+        from ponte.storage.database import Database, connection_url
+
+        found = find()
+        url = connection_url(
+            host=found.host,
+            port=found.port,
+            login=found.login,
+            password=found.password,
+            database=found.schema,
+            options=found.extra_dejson,
+        )
+        return Database(url)
+
+    return Runtime(model=model, connect=connect, open_root=open_root)
+
+
 def from_environment(model: str, role: str, environ: Mapping[str, str] = os.environ) -> Runtime:
     """Return the runtime of a step that Airflow does not run: its database is that of `$AIRFLOW_CONN_<ROLE>`.
 
@@ -91,9 +114,8 @@ def _url_of(environ: Mapping[str, str], name: str) -> Any:
     try:
         found = json.loads(text)
     except ValueError as error:  # without the text, which holds a password
-        raise PonteError(
-            "is no JSON", where=f"environment, {name}", expected="a URL, or JSON", got=str(error)
-        ) from None
+        where = f"environment, {name}"
+        raise PonteError("is no JSON", where=where, expected="a URL, or JSON", got=str(error)) from None
     extra = found.get("extra") or {}
     return connection_url(
         host=found.get("host"),

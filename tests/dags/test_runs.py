@@ -113,7 +113,7 @@ def test_a_run_in_the_middle_of_a_week_means_the_week_it_is_in_or_the_one_before
 ) -> None:
     """A run without a data interval: asked for on a Thursday, its tick is that moment."""
     from ponte.operators.base import runtime_of
-    from ponte.operators.freeze_batch import FreezeBatchOperator
+    from ponte.operators.scoring import FreezeBatchOperator
 
     folder = trained_world.with_model(checks=f'[window]\ncovers = "{covers}"').folder
     thursday = dt.datetime(2024, 2, 15, 12, tzinfo=dt.UTC)

@@ -241,16 +241,16 @@ def test_two_copies_of_a_shard_at_once_write_its_rows_once(trained: World) -> No
     batch = trained.run(run_id="r", until="check")
     (shard,) = plan_shards(trained.db, trained.folder, batch.batch_id)
     both_have_started = threading.Barrier(2, timeout=30)
-    run = flow._Stream.run
+    run = flow.Flow.run
 
-    def wait_for_the_twin(stream: flow._Stream, db: Database) -> int:
+    def wait_for_the_twin(stream: flow.Flow, db: Database) -> int:
         both_have_started.wait()
         return run(stream, db)
 
     def score(_: int) -> int:
         return score_shard(trained.db, trained.store, trained.folder, batch.batch_id, shard, now=NOW)
 
-    with patch.object(flow._Stream, "run", wait_for_the_twin), ThreadPoolExecutor(2) as pool:
+    with patch.object(flow.Flow, "run", wait_for_the_twin), ThreadPoolExecutor(2) as pool:
         counts = list(pool.map(score, range(2)))
 
     assert counts == [350, 350]

@@ -6,45 +6,28 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseHook, BaseOperator
 
-from ponte.runtime import Runtime
+from ponte.runtime import Runtime, of_connection
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from ponte.storage.database import Database
 
 #: Airflow connections, one per database role that tasks work as; each has the name of its role in `schema.roles`,
 #: which is not imported here because a DAG file would then load SQLAlchemy.
 TRAINER = "ponte_trainer"
 SCORER = "ponte_scorer"
 PROMOTER = "ponte_promoter"
-#: The connection of the web server.
-VIEWER = "ponte_viewer"
 
 
 def runtime_of(connection_id: str, model: str) -> Runtime:
     """Return the runtime of a task: the database of an Airflow connection, artifacts on Airflow's object storage."""
 
-    def connect() -> Database:
-        from ponte.storage.database import Database, connection_url
-
-        found = BaseHook.get_connection(connection_id)
-        url = connection_url(
-            host=found.host,
-            port=found.port,
-            login=found.login,
-            password=found.password,
-            database=found.schema,
-            options=found.extra_dejson,
-        )
-        return Database(url)
-
     def open_root(url: str) -> Any:
-        from airflow.sdk import ObjectStoragePath
+        from airflow.sdk import ObjectStoragePath  # not at the top: it loads fsspec, and DAG files load this module
 
         return ObjectStoragePath(url)
 
-    return Runtime(model=model, connect=connect, open_root=open_root)
+    return of_connection(model, lambda: BaseHook.get_connection(connection_id), open_root)
 
 
 def run_key(context: Context) -> str:

@@ -10,10 +10,13 @@ from airflow.sdk import DAG, CronDataIntervalTimetable, ExceptionRetryPolicy, Re
 from ponte.errors import ModelFolderError, Problem
 from ponte.model.folders import BrokenFolder
 from ponte.model.spec import ON_DEMAND
-from ponte.operators.broken_folder import BrokenFolderOperator
+from ponte.operators.base import PonteOperator
+from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+
+    from airflow.sdk import Context
 
     from ponte.model.folders import ModelFolder
 
@@ -114,3 +117,13 @@ def broken_dag(folder: BrokenFolder, *, pipeline: str) -> DAG:
 
 def _midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+class BrokenFolderOperator(PonteOperator):
+    """The one task of a broken folder's DAG: reads the folder again and fails with every problem in it."""
+
+    def run(self, runtime: Runtime, context: Context) -> str:
+        from ponte.model.inspection import inspect_folder
+
+        inspect_folder(runtime.db, runtime.folder)
+        return "the folder is whole again; its pipeline appears when the DAG files are next read"

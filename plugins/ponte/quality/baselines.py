@@ -12,7 +12,7 @@ from ponte.quality.figures import BASELINE, CONSTANT
 from ponte.quality.groups import value_names
 from ponte.quality.metrics import figures_of
 from ponte.snapshots.parts import Parts
-from ponte.versions.predicting import Output, Predictions, as_predictions
+from ponte.versions.predicting import Output, Predictions, as_predictions, fit, predict_features
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,8 +41,8 @@ def _constant(spec: ModelSpec, output: Output, parts: Parts) -> Predictions:
 
     nothing, rows = np.zeros((len(parts.fitting.labels), 1)), np.zeros((len(parts.holdout.labels), 1))
     if output.task != "regression":
-        dummy = DummyClassifier(strategy="prior").fit(nothing, parts.fitting.labels)
-        shares = as_predictions(output, dummy.predict_proba(rows))
+        dummy = fit(DummyClassifier(strategy="prior"), nothing, parts.fitting.labels)
+        shares = predict_features(dummy, rows, output)
         if spec.gate.metric not in OF_LABELS:
             return shares
         labels = np.asarray(output.classes)
@@ -50,7 +50,7 @@ def _constant(spec: ModelSpec, output: Output, parts: Parts) -> Predictions:
         def always(label: Any, count: int, scores: Array | None) -> Predictions:
             return Predictions(np.full(count, label, dtype=labels.dtype), scores)
 
-        known = as_predictions(output, dummy.predict_proba(nothing)).score
+        known = predict_features(dummy, nothing, output).score
         worth = [
             figures_of(
                 output.task, parts.fitting.labels, always(label, len(nothing), known), output.classes
@@ -61,7 +61,7 @@ def _constant(spec: ModelSpec, output: Output, parts: Parts) -> Predictions:
     strategy: dict[str, Any] = {"strategy": "median" if spec.gate.metric == "mae" else "mean"}
     if spec.gate.metric == "pinball":
         strategy = {"strategy": "quantile", "quantile": spec.evaluation.quantile}
-    return as_predictions(output, DummyRegressor(**strategy).fit(nothing, parts.fitting.labels).predict(rows))
+    return predict_features(fit(DummyRegressor(**strategy), nothing, parts.fitting.labels), rows, output)
 
 
 def by_group(output: Output, parts: Parts, fitting: Array, holdout: Array) -> Predictions:

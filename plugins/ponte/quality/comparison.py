@@ -84,7 +84,7 @@ def _beside_champion(
     too_few = rows < spec.training.minimum_holdout_rows or unit_count(spec, holdout) < MINIMUM_UNITS
     if said is None or too_few:
         return [readable]
-    own = load_registered(db, store, candidate).predict(holdout.rows)
+    own = load_registered(db, store, candidate).predictions(holdout.rows)
     found = compare(spec, candidate.output, holdout, {CANDIDATE: own, subject: said})
     return [readable, *(m for m in found if m.subject in (subject, difference_subject(subject)))]
 
@@ -106,7 +106,7 @@ def _predictions_of(
         log.warning("champion %d cannot be read: %s", champion.version, error)
         return None
     try:
-        return load_files(champion, files, other_libraries_allowed=allowed).predict(holdout.rows)
+        return load_files(champion, files, other_libraries_allowed=allowed).predictions(holdout.rows)
     except MemoryError:
         raise  # of this moment, not of the champion: it must not let a worse successor through
     except Exception as error:  # noqa: BLE001 - whatever is wrong with the champion must not keep its successor out

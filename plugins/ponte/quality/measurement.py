@@ -20,7 +20,7 @@ from ponte.quality.groups import groups, value_names
 from ponte.quality.metrics import Figures, figures_of
 from ponte.quality.resampling import bootstrap, interval, resampled_weights
 from ponte.snapshots.parts import Part, Parts
-from ponte.versions.predicting import Fitted, Output, Predictions, as_predictions, predict, require_labels
+from ponte.versions.predicting import Fitted, Output, Predictions, predict, predict_features, require_labels
 from ponte.versions.signature import Signature
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _importances(spec: ModelSpec, fitted: Fitted, signature: Signature, part: Pa
     sign = 1 if METRICS[spec.task][metric] else -1
 
     def worth(estimator: Any, features: Any, labels: Array) -> float:
-        said = _from_features(estimator, features, output)
+        said = predict_features(estimator, features, output)
         return sign * _figures_of(spec, output, labels, said).weighted()[metric]
 
     rows = _sample(len(part.labels), IMPORTANCE_ROWS, spec.training.seed)
@@ -207,16 +207,6 @@ def _importances(spec: ModelSpec, fitted: Fitted, signature: Signature, part: Pa
         )
         for column, drops in zip(signature.features, found.importances, strict=True)
     ]
-
-
-def _from_features(estimator: Any, features: Any, output: Output) -> Predictions:
-    import numpy as np
-
-    if output.task == "regression":
-        return as_predictions(output, estimator.predict(features))
-    if not hasattr(estimator, "predict_proba"):
-        return Predictions(np.asarray(estimator.predict(features)), None)
-    return as_predictions(output, np.asarray(estimator.predict_proba(features), dtype=float))
 
 
 def _sample(count: int, most: int, seed: int) -> Array:

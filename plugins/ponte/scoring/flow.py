@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Batch
@@ -20,11 +20,9 @@ from ponte.checks.quarantine import Unscored
 from ponte.errors import RowsLost
 from ponte.scoring.ahead import Ahead
 from ponte.scoring.plan import Shard
+from ponte.scoring.scorer import Scorer
 from ponte.storage.columns import select_list
 from ponte.storage.database import Database, quote
-from ponte.versions.isolation import isolate
-from ponte.versions.loading import LoadedVersion
-from ponte.versions.predicting import Predictions, as_labels, score_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +41,7 @@ AHEAD = 2
 class Flow:
     """The way of a shard's rows: read ahead, predicted ahead, written; and what was seen on the way."""
 
-    loaded: LoadedVersion
+    scorer: Scorer
     batch: Batch
     shard: Shard
     chunk_rows: int
@@ -51,8 +49,6 @@ class Flow:
     now: dt.datetime
     #: How many rows may be set aside.
     allowed: int
-    #: scikit-learn's, as they were when the version was loaded.
-    settings: dict[str, Any] = field(default_factory=dict)
     read: int = 0
     predicted: int = 0
     unscored: list[Unscored] = field(default_factory=list)
@@ -61,10 +57,6 @@ class Flow:
 
     def run(self, db: Database) -> int:
         """Write the predictions of the shard in one transaction; return how many."""
-        import sklearn
-
-        # scikit-learn's settings hold for one thread; loading the version may have changed those of this one.
-        self.settings = sklearn.get_config()
         stop = threading.Event()
         with (
             db.adbc() as source,
@@ -89,7 +81,7 @@ class Flow:
         return written
 
     def _chunks(self, reading: Cursor) -> Iterator[pa.Table]:
-        signature = self.loaded.version.signature
+        signature = self.scorer.version.signature
         reading.execute(
             f"SELECT {select_list((*signature.key, *signature.features))} "
             f"FROM {quote(*batches.frozen_name(self.batch))} WHERE {self.shard.condition}"
@@ -99,34 +91,17 @@ class Flow:
             yield chunk
 
     def _predictions(self, chunks: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
-        import sklearn
         from threadpoolctl import threadpool_limits
 
         # OpenMP's limit holds for the thread that sets it. BLAS gets one thread: a second would spin for milliseconds
         # after every small product, which cost a third of the time, and the other stages have use for the core.
-        with sklearn.config_context(**self.settings), threadpool_limits({"openmp": self.threads, "blas": 1}):
+        with threadpool_limits({"openmp": self.threads, "blas": 1}):
             for chunk in chunks:
-                isolated = isolate(self.loaded.predict, chunk, allowed=self.allowed - len(self.unscored))
-                key = self.loaded.version.signature.key
-                for rows, error in isolated.unscored:
-                    keys = rows.select([c.name for c in key]).to_pylist()
-                    self.unscored += [Unscored(k, error) for k in keys]
-                for rows, predictions in isolated.scored:
+                scored = self.scorer.score(chunk, now=self.now, allowed=self.allowed - len(self.unscored))
+                self.unscored += scored.unscored
+                for rows in scored.predictions:
                     self.predicted += rows.num_rows
-                    yield self._prediction_rows(rows, predictions)
-
-    def _prediction_rows(self, rows: pa.Table, predictions: Predictions) -> pa.RecordBatch:
-        """Return rows of the prediction table, without the columns that have a default there."""
-        import pyarrow as pa
-
-        version = self.loaded.version
-        columns: dict[str, Any] = {c.name: rows.column(c.name).combine_chunks() for c in version.signature.key}
-        columns["prediction"] = as_labels(predictions.prediction, version.signature, version.task)
-        scores = score_column(predictions)
-        if scores is not None:
-            columns[scores[0]] = scores[1]
-        columns["scored_at"] = pa.repeat(pa.scalar(self.now, pa.timestamp("us", tz="UTC")), rows.num_rows)
-        return pa.RecordBatch.from_pydict(columns)
+                    yield rows
 
     def _write(self, writing: Cursor, predictions: Iterator[pa.RecordBatch]) -> int:
         import pyarrow as pa
@@ -154,7 +129,7 @@ class Flow:
         if not self.unscored:
             return
         log.warning("%d rows of shard %d cannot be scored: %s", len(self.unscored), self.shard.shard, self.unscored[0])
-        key, number = self.loaded.version.signature.key, self.shard.shard
+        key, number = self.scorer.version.signature.key, self.shard.shard
         quarantine.insert_unscored(
             writing,
             quote(*batches.frozen_name(self.batch)),

@@ -19,6 +19,7 @@ from ponte.model.folders import ModelFolder
 from ponte.scoring.flow import Flow
 from ponte.scoring.memory import keep_freed_memory
 from ponte.scoring.plan import Shard
+from ponte.scoring.scorer import Scorer
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database, or_of_a_twin
 from ponte.storage.receipts import Receipt, recorded
@@ -66,8 +67,8 @@ def score_shard(
     keep_freed_memory()
     with recorded(db, Receipt(model=batch.model, step="score", batch_id=batch_id, version=batch.version)) as receipt:
         version = registry.get_version(db, batch.model, batch.version)
-        loaded = load_registered(db, store, version)
-        stream = Flow(loaded, batch, shard, folder.spec.scoring.chunk_rows, threads, now, _budget(db, folder, batch))
+        scorer = Scorer(load_registered(db, store, version))
+        stream = Flow(scorer, batch, shard, folder.spec.scoring.chunk_rows, threads, now, _budget(db, folder, batch))
         try:
             receipt.row_count = or_of_a_twin(lambda: stream.run(db), committed)
         except TooManyUnscored as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ponte.model.estimator import seed_estimator
 from ponte.model.spec import ModelSpec
+from ponte.versions import predicting
 from ponte.versions.predicting import EVEN_ODDS, Fitted, Output, classes_of
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def fit(spec: ModelSpec, estimator: Any, parts: Parts) -> Fitted:
     """Return `estimator` fitted, calibrated and with its threshold as the spec says."""
     seed_estimator(estimator, spec.training.seed)
-    estimator.fit(parts.fitting.features, parts.fitting.labels)
+    predicting.fit(estimator, parts.fitting.features, parts.fitting.labels)
     if spec.training.calibration != "none":
         estimator = _calibrated(estimator, parts.calibration, spec.training.calibration)
     classes = classes_of(parts.fitting.labels, spec.task)
@@ -34,9 +35,8 @@ def _calibrated(estimator: Any, part: Part, method: str) -> Any:
     from sklearn.frozen import FrozenEstimator
 
     # Frozen: only the map from its scores to probabilities is fitted.
-    return CalibratedClassifierCV(FrozenEstimator(estimator), method=method, ensemble=False).fit(
-        part.features, part.labels
-    )
+    calibrated = CalibratedClassifierCV(FrozenEstimator(estimator), method=method, ensemble=False)
+    return predicting.fit(calibrated, part.features, part.labels)
 
 
 def best_threshold(estimator: Any, part: Part, *, positive: Any, goal: str) -> float:
@@ -47,7 +47,7 @@ def best_threshold(estimator: Any, part: Part, *, positive: Any, goal: str) -> f
     import numpy as np
     from sklearn.metrics import precision_recall_curve, roc_curve
 
-    score = np.asarray(estimator.predict_proba(part.features))[:, 1]
+    score = predicting.probabilities(estimator, part.features)[:, 1]
     happened = part.labels == positive
     if goal == "f1":
         precision, recall, thresholds = precision_recall_curve(happened, score)

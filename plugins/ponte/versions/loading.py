@@ -47,7 +47,7 @@ class LoadedVersion:
     version: Version
     estimator: Any
 
-    def predict(self, rows: pa.Table | pa.RecordBatch) -> Predictions:
+    def predictions(self, rows: pa.Table | pa.RecordBatch) -> Predictions:
         """Return the predictions of `rows`, which hold at least the feature columns, in any order."""
         return predict(self.estimator, rows, self.version.signature, self.version.output)
 
@@ -138,7 +138,7 @@ def _require_golden(loaded: LoadedVersion, golden: bytes, *, exactly: bool) -> N
     import pyarrow.parquet as pq
 
     table = pq.read_table(io.BytesIO(golden))
-    now = loaded.predict(table)
+    now = loaded.predictions(table)
     then = table.column("prediction").to_numpy(zero_copy_only=False)
     # Figures are equal up to the order of additions, which differs with the number of threads.
     relative, absolute = (0.0, 0.0) if exactly else (1e-9, 1e-12)

@@ -57,6 +57,29 @@ class Fitted:
     output: Output
 
 
+def fit(estimator: Any, features: Any, labels: Any) -> Any:
+    """Return the estimator, fitted in place. features : shape (n_rows, n_features); labels : shape (n_rows,)."""
+    return estimator.fit(features, labels)
+
+
+def probabilities(estimator: Any, features: Any) -> Array:
+    """Return what a fitted classifier says of rows, shape (n_rows, n_classes), in the order of its classes."""
+    import numpy as np
+
+    return np.asarray(estimator.predict_proba(features), dtype=float)
+
+
+def predict_features(estimator: Any, features: Any, output: Output) -> Predictions:
+    """Return the predictions of features that are made already, at the version's threshold, without any check."""
+    import numpy as np
+
+    if output.task == "regression":
+        return as_predictions(output, estimator.predict(features))
+    if not hasattr(estimator, "predict_proba"):
+        return Predictions(np.asarray(estimator.predict(features)), None)
+    return as_predictions(output, probabilities(estimator, features))
+
+
 def predict(estimator: Any, rows: pa.Table | pa.RecordBatch, signature: Signature, output: Output) -> Predictions:
     """Return the estimator's predictions of `rows`, which hold at least the feature columns, in any order.
 

@@ -1,0 +1,185 @@
+"""The tasks of the scoring DAG, in its order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ponte.errors import PonteError
+from ponte.operators.base import PonteOperator, run_key
+from ponte.runtime import Runtime
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class FreezeBatchOperator(PonteOperator):
+    """Claim the run's window and freeze its rows; returns `{batch_id, window_start, rows, version, hindsight}`."""
+
+    template_fields = ("window_start",)
+
+    def __init__(self, *, window_start: str = "{{ params.window_start or '' }}", **kwargs: Any) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.window_start = window_start
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
+        from datetime import UTC, datetime
+
+        from ponte.batches.freezing import freeze_batch
+        from ponte.model.windows import resolve
+
+        dag_run = context["dag_run"]
+        window = resolve(
+            runtime.folder.spec.window,
+            window_start=self.window_start or None,
+            interval_end=dag_run.data_interval_end,
+            run_after=dag_run.run_after,
+        )
+        batch = freeze_batch(
+            runtime.db,
+            runtime.folder,
+            window,
+            run_id=run_key(context),
+            now=datetime.now(UTC),
+            allow_hindsight=bool(context["params"].get("allow_hindsight")),
+        )
+        return {
+            "batch_id": batch.batch_id,
+            "window_start": str(batch.window_start),
+            "rows": batch.row_count,
+            "version": batch.version,
+            "hindsight": batch.hindsight,
+        }
+
+
+class CheckBatchOperator(PonteOperator):
+    """Evaluate the model's expectations on the frozen rows; returns how many passed, failed and erred."""
+
+    template_fields = ("batch_id",)
+
+    def __init__(self, *, batch_id: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.batch_id = batch_id
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
+        from ponte.batches.checking import check_batch
+        from ponte.checks.sorting import describe
+
+        return describe(check_batch(runtime.db, runtime.folder, int(self.batch_id)))
+
+
+class PlanOperator(PonteOperator):
+    """Make the batch's prediction table and return its shards, the page ranges that the mapped tasks score."""
+
+    template_fields = ("batch_id",)
+
+    def __init__(self, *, batch_id: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.batch_id = batch_id
+
+    def run(self, runtime: Runtime, context: Context) -> list[dict[str, int]]:
+        from dataclasses import asdict
+
+        from ponte.scoring.plan import plan_shards
+
+        return [asdict(shard) for shard in plan_shards(runtime.db, runtime.folder, int(self.batch_id))]
+
+
+class ScoreOperator(PonteOperator):
+    """Score the rows of one page range, in one transaction; returns how many rows."""
+
+    template_fields = ("batch_id", "shard")
+
+    def __init__(self, *, batch_id: Any, shard: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.batch_id = batch_id
+        self.shard = shard
+
+    def run(self, runtime: Runtime, context: Context) -> int:
+        import os
+        from datetime import UTC, datetime
+
+        from ponte.scoring.plan import Shard, threads_for
+        from ponte.scoring.shards import score_shard
+
+        shard = Shard(**self.shard)
+        # As many shards run at once as the pool has slots; without a pool of its own, one is taken for granted.
+        threads = threads_for(shard, slots=_slots(os.environ.get("PONTE_SCORE_SLOTS", "1")))
+        return score_shard(
+            runtime.db,
+            runtime.store,
+            runtime.folder,
+            int(self.batch_id),
+            shard,
+            now=datetime.now(UTC),
+            threads=threads,
+        )
+
+
+def _slots(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise PonteError("no number of slots", where="environment of the task, PONTE_SCORE_SLOTS", got=repr(text))
+    return int(text)
+
+
+class GuardOperator(PonteOperator):
+    """Count, key and constrain the predictions of a batch, and ask the guards; returns how many there are."""
+
+    template_fields = ("batch_id",)
+
+    def __init__(self, *, batch_id: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.batch_id = batch_id
+
+    def run(self, runtime: Runtime, context: Context) -> int:
+        from ponte.publishing.staging import guard_batch
+
+        return guard_batch(runtime.db, runtime.folder, int(self.batch_id))
+
+
+class PublishOperator(PonteOperator):
+    """Flip the pointer of the batch's window behind the fence; returns `{batch_id, previous_batch_id, rows}`."""
+
+    template_fields = ("batch_id",)
+
+    def __init__(self, *, batch_id: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.batch_id = batch_id
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
+        from ponte.batches.lifecycle import get_batch
+        from ponte.publishing.pointer import publish
+
+        run_id = run_key(context)
+        done = publish(runtime.db, int(self.batch_id), actor=run_id, reason="scored by its run")
+        batch = get_batch(runtime.db, done.batch_id)
+        result: dict[str, Any] = {
+            "batch_id": done.batch_id,
+            "previous_batch_id": done.previous_batch_id,
+            "rows": done.row_count,
+        }
+        for outlet in self.outlets:
+            facts = {**result, "version": batch.version, "window_start": str(batch.window_start)}
+            context["outlet_events"][outlet].extra = facts
+        return result
+
+
+class CleanUpOperator(PonteOperator):
+    """Drop what dead and finished runs of the model left, this one among them, and what its retention gives up.
+
+    A batch that can still be continued (its tasks cleared and run again) keeps its frozen rows, as does a rejected one,
+    whose failed checks name the SQL that finds the rows, until a newer run takes its window. Returns
+    `{dropped_tables, retired_batches}`.
+
+    retention : False leaves predictions alone: right after a rollback the way back shall be there.
+    """
+
+    template_fields = ("model",)
+
+    def __init__(self, *, retention: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.retention = retention
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
+        from ponte.publishing.janitor import tidy
+
+        return tidy(runtime.db, runtime.folder, retention=self.retention)

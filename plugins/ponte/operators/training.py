@@ -1,0 +1,182 @@
+"""The tasks of the training DAG, in its order; only the question to a person is in `approval`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ponte.operators.base import PROMOTER, TRAINER, PonteOperator, run_key
+from ponte.operators.report_link import ReportLink
+from ponte.runtime import Runtime
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class FreezeWindowsOperator(PonteOperator):
+    """Freeze the latest matured windows as of the run's moment; returns `{snapshot_id, rows}`."""
+
+    default_connection_id = TRAINER
+    template_fields = ("as_of",)
+
+    def __init__(self, *, as_of: str = "{{ params.as_of or '' }}", **kwargs: Any) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.as_of = as_of
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
+        from ponte.model.windows import matured_windows, resolve_as_of
+        from ponte.snapshots.freezing import freeze_snapshot
+
+        spec, dag_run = runtime.folder.spec, context["dag_run"]
+        as_of = resolve_as_of(
+            as_of=self.as_of or None, interval_end=dag_run.data_interval_end, run_after=dag_run.run_after
+        )
+        windows = matured_windows(
+            spec.window, as_of=as_of, count=spec.training.windows, label_delay_days=spec.training.label_delay_days
+        )
+        snapshot = freeze_snapshot(runtime.db, runtime.folder, windows, as_of=as_of, run_id=run_key(context))
+        return {"snapshot_id": snapshot.snapshot_id, "rows": snapshot.row_count}
+
+
+class CheckSnapshotOperator(PonteOperator):
+    """Evaluate the model's expectations on the frozen rows; returns how many passed, failed and erred."""
+
+    default_connection_id = TRAINER
+    template_fields = ("snapshot_id",)
+
+    def __init__(self, *, snapshot_id: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.snapshot_id = snapshot_id
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
+        from ponte.checks.sorting import describe
+        from ponte.snapshots.checking import check_snapshot
+
+        return describe(check_snapshot(runtime.db, runtime.folder, int(self.snapshot_id)))
+
+
+class SnapshotOperator(PonteOperator):
+    """Write the snapshot as Parquet, named by its content; returns `{sha256, rows}`. Dead runs' tables go."""
+
+    default_connection_id = TRAINER
+    template_fields = ("snapshot_id",)
+
+    def __init__(self, *, snapshot_id: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.snapshot_id = snapshot_id
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
+        from ponte.publishing.janitor import sweep_snapshots
+        from ponte.snapshots.parquet import write_snapshot
+
+        written = write_snapshot(runtime.db, runtime.store, int(self.snapshot_id))
+        sweep_snapshots(runtime.db, self.model)
+        return {"sha256": written.sha256, "rows": written.row_count}
+
+
+class TrainOperator(PonteOperator):
+    """Fit on the snapshot's training windows and register the result; returns the version number."""
+
+    default_connection_id = TRAINER
+    operator_extra_links = (ReportLink(),)
+    template_fields = ("snapshot_id",)
+
+    def __init__(self, *, snapshot_id: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.snapshot_id = snapshot_id
+
+    def run(self, runtime: Runtime, context: Context) -> int:
+        from ponte.training.versioning import train
+
+        version = train(
+            runtime.db,
+            runtime.store,
+            runtime.folder,
+            int(self.snapshot_id),
+            run_id=run_key(context),
+            code_revision=runtime.code_revision,
+        )
+        return version.version
+
+
+class EvaluateOperator(PonteOperator):
+    """Measure the version, the champion and the baselines on the same rows; returns metrics by subject."""
+
+    default_connection_id = TRAINER
+    operator_extra_links = (ReportLink(),)
+    template_fields = ("snapshot_id", "version")
+
+    def __init__(self, *, snapshot_id: Any, version: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.snapshot_id = snapshot_id
+        self.version = version
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
+        from ponte.quality.comparison import evaluate
+
+        metrics = evaluate(runtime.db, runtime.store, runtime.folder, int(self.version), int(self.snapshot_id))
+        return {subject: dict(figures) for subject, figures in metrics.items()}
+
+
+class GateOperator(PonteOperator):
+    """Give and keep the verdict; returns `{verdict_id, passed, reason, table}`. A refusal is no failure."""
+
+    default_connection_id = PROMOTER
+    template_fields = ("snapshot_id", "version")
+    operator_extra_links = (ReportLink(),)
+
+    def __init__(self, *, snapshot_id: Any, version: Any, **kwargs: Any) -> None:
+        super().__init__(multiple_outputs=True, **kwargs)
+        self.snapshot_id = snapshot_id
+        self.version = version
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
+        from ponte.decisions.verdicts import judge
+
+        verdict_id, verdict = judge(
+            runtime.db, runtime.folder, int(self.version), int(self.snapshot_id), run_id=run_key(context)
+        )
+        return {
+            "verdict_id": verdict_id,
+            "passed": verdict.passed,
+            "reason": verdict.reason,
+            "table": verdict.table("github"),
+        }
+
+
+class PromoteOperator(PonteOperator):
+    """Make the version champion if the gate passed it, and a person where one is asked; else skipped, with the reason.
+
+    approval_id : number of the person's answer; empty when nobody is asked.
+    """
+
+    default_connection_id = PROMOTER
+    template_fields = ("verdict_id", "reason", "approval_id")
+    operator_extra_links = (ReportLink(),)
+
+    def __init__(self, *, verdict_id: Any, reason: str, approval_id: Any = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.verdict_id = verdict_id
+        self.reason = reason
+        self.approval_id = approval_id
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
+        from airflow.sdk.exceptions import AirflowSkipException
+
+        from ponte.decisions.promotion import promote
+
+        alias = promote(
+            runtime.db,
+            int(self.verdict_id),
+            actor=run_key(context),
+            approval_id=int(self.approval_id) if self.approval_id else None,
+            approval_required=runtime.folder.spec.promotion == "approval",
+        )
+        if alias is None:
+            self.log.warning("not promoted; the gate said: %s", self.reason)
+            raise AirflowSkipException(
+                f"not promoted: the gate refused or nobody consented, see verdict {self.verdict_id} in ponte.gate_rule "
+                "and ponte.approval"
+            )
+        for outlet in self.outlets:
+            context["outlet_events"][outlet].extra = {"version": alias.version, "alias_event_id": alias.event_id}
+        return {"version": alias.version, "alias_event_id": alias.event_id}

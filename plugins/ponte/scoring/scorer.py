@@ -1,0 +1,69 @@
+"""The one way from rows to prediction rows: for shards and rollbacks, and for whoever asks about a few rows.
+
+It sets nothing for the whole process. How many threads may compute, and what becomes of freed memory, is up to whoever
+runs it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ponte.checks.quarantine import Unscored
+from ponte.versions.isolation import isolate
+from ponte.versions.loading import LoadedVersion
+from ponte.versions.predicting import Predictions, as_labels, score_column
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What became of some rows: each is in exactly one of the two."""
+
+    #: Rows of the prediction table, in parts, without the columns that have a default there.
+    predictions: tuple[pa.RecordBatch, ...]
+    unscored: tuple[Unscored, ...]
+
+
+class Scorer:
+    """A loaded version, asked about rows. Made in the thread that loaded it; asked in any, by one at a time."""
+
+    def __init__(self, loaded: LoadedVersion) -> None:
+        import sklearn
+
+        self.version = loaded.version
+        self._loaded = loaded
+        # scikit-learn's settings hold for one thread; loading the version may have changed those of this one.
+        self._settings: dict[str, Any] = sklearn.get_config()
+
+    def score(self, rows: pa.Table, *, now: dt.datetime, allowed: int) -> Scored:
+        """Return the predictions of rows, and the rows that the estimator cannot score with what it said.
+
+        rows : the columns of the version's signature, key and features, in any order. now : goes into `scored_at`.
+        allowed : more unscored rows than this raise TooManyUnscored. Otherwise raises what `predicting.predict` raises
+        about anything but rows.
+        """
+        import sklearn
+
+        with sklearn.config_context(**self._settings):
+            found = isolate(self._loaded.predictions, rows, allowed=allowed)
+        names = [c.name for c in self.version.signature.key]
+        return Scored(
+            tuple(self._prediction_rows(part, predictions, now) for part, predictions in found.scored),
+            tuple(Unscored(key, why) for part, why in found.unscored for key in part.select(names).to_pylist()),
+        )
+
+    def _prediction_rows(self, rows: pa.Table, predictions: Predictions, now: dt.datetime) -> pa.RecordBatch:
+        import pyarrow as pa
+
+        signature = self.version.signature
+        columns: dict[str, Any] = {c.name: rows.column(c.name).combine_chunks() for c in signature.key}
+        columns["prediction"] = as_labels(predictions.prediction, signature, self.version.task)
+        scores = score_column(predictions)
+        if scores is not None:
+            columns[scores[0]] = scores[1]
+        columns["scored_at"] = pa.repeat(pa.scalar(now, pa.timestamp("us", tz="UTC")), rows.num_rows)
+        return pa.RecordBatch.from_pydict(columns)

@@ -1,0 +1,54 @@
+"""The application that Airflow mounts at /ponte, behind its login.
+
+Only users who may read a model's training DAG see its reports.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from urllib.parse import urlencode
+
+from fastapi import FastAPI, HTTPException, Request, status
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from sqlalchemy.exc import DBAPIError
+
+from ponte.errors import PonteError
+from ponte.web.access import HEADERS
+from ponte.web.reports import ReportNotFound, show_report
+
+log = logging.getLogger(__name__)
+
+
+@cache
+def app() -> FastAPI:
+    """Return the application that Airflow mounts at /ponte."""
+    # Without pages about itself: they would be open to everybody.
+    pages = FastAPI(title="Ponte", openapi_url=None)
+    pages.add_api_route("/report/{model}/{version:int}", show_report, methods=["GET"], response_class=HTMLResponse)
+    pages.add_exception_handler(HTTPException, _refused)
+    pages.add_exception_handler(ReportNotFound, _not_found)
+    pages.add_exception_handler(PonteError, _broken)
+    pages.add_exception_handler(DBAPIError, _broken)
+    pages.add_exception_handler(OSError, _broken)
+    return pages
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == status.HTTP_401_UNAUTHORIZED and "text/html" in request.headers.get("accept", ""):
+        # A person in a browser, who comes back here after logging in.
+        here = request.url.path
+        login = f"{here[: here.rindex('/ponte/report/')]}/api/v2/auth/login"
+        return RedirectResponse(f"{login}?{urlencode({'next': here})}", headers=HEADERS)
+    return PlainTextResponse(str(error.detail), error.status_code, headers=HEADERS)
+
+
+def _not_found(_: Request, error: Exception) -> Response:
+    return PlainTextResponse(str(error), status.HTTP_404_NOT_FOUND, headers=HEADERS)
+
+
+def _broken(request: Request, error: Exception) -> Response:
+    log.error("no report at %s", request.url.path, exc_info=error)
+    text = "The report cannot be shown; the log of the API server says why."
+    return PlainTextResponse(text, status.HTTP_500_INTERNAL_SERVER_ERROR, headers=HEADERS)
