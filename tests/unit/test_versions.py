@@ -18,7 +18,7 @@ import pytest
 from upath import UPath
 
 from ponte.errors import ArtifactRefused
-from ponte.model import estimator as estimators
+from ponte.model.estimator import load_estimator
 from ponte.model.folders import load_folder
 from ponte.model.spec import Task
 from ponte.snapshots.parts import Part, Parts
@@ -102,7 +102,7 @@ def make_stored(make_folder: MakeFolder, tmp_path: Path, model_toml: str) -> Cal
             rows=ROWS, features=to_frame(ROWS, SIGNATURE.features), labels=ROWS.column("label").to_pandas().to_numpy()
         )
         parts = Parts(fitting=part, calibration=part, holdout=part, purged_rows=0)
-        fitted = fit(folder.spec, estimators.load_estimator(text, model=folder.name, task=task), parts)
+        fitted = fit(folder.spec, load_estimator(text, model=folder.name, task=task), parts)
         files = versioning._files(fitted, folder, SIGNATURE, parts, [])
         libraries = current_libraries()
         path = f"{folder.name}/versions/1"

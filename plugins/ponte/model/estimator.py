@@ -15,7 +15,7 @@ from typing import Any
 from ponte.errors import ModelFolderError, Problem
 from ponte.model.spec import METRICS, OF_LABELS, ModelSpec, Task
 
-FILE = "estimator.py"
+ESTIMATOR_FILE = "estimator.py"
 SPEC = "model.toml"
 
 
@@ -25,7 +25,7 @@ def run_module(text: str, *, model: str) -> types.ModuleType:
     if name in sys.modules:
         return sys.modules[name]
     module = types.ModuleType(name)
-    module.__file__ = f"{model}/{FILE}"
+    module.__file__ = f"{model}/{ESTIMATOR_FILE}"
     sys.modules[name] = module
     try:
         exec(compile(text, module.__file__, "exec"), module.__dict__)  # noqa: S102 - the author's code is the model
@@ -55,7 +55,7 @@ def load_estimator(text: str, *, model: str, task: Task) -> Any:
     """
 
     def refuse(what: str, fix: str = "", field: str = "build_estimator") -> ModelFolderError:
-        return ModelFolderError(model, [Problem(file=FILE, field=field, what=what, fix=fix)])
+        return ModelFolderError(model, [Problem(file=ESTIMATOR_FILE, field=field, what=what, fix=fix)])
 
     try:
         module = run_module(text, model=model)

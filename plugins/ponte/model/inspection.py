@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ponte.errors import ModelFolderError, PonteError, Problem, did_you_mean
-from ponte.model import estimator as estimators
 from ponte.model import windows
+from ponte.model.estimator import ESTIMATOR_FILE, load_suitable
 from ponte.model.expectations import build_expectations, named_columns
 from ponte.model.folders import BrokenFolder, ModelFolder, find_folders, models_root
 from ponte.model.queries import AuthorQuery, columns_of
@@ -224,7 +224,7 @@ def _cast_hint(families: frozenset[Family]) -> str:
 
 
 def _build_estimator(folder: ModelFolder) -> None:
-    estimators.load_suitable(folder.text(estimators.FILE), model=folder.name, spec=folder.spec)
+    load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ import uuid
 from dataclasses import replace
 
 from ponte.errors import ArtifactRefused
-from ponte.model import estimator as estimators
+from ponte.model.estimator import ESTIMATOR_FILE, load_suitable
 from ponte.model.folders import ModelFolder
 from ponte.pages.report import ReportFacts, draw, render
 from ponte.quality.figures import Measured, to_json
@@ -69,7 +69,7 @@ def train(
     with recorded(db, Receipt(model=folder.name, step="train", snapshot_id=snapshot_id)) as receipt:
         parts = split(read_snapshot(store, snapshot), snapshot)
         require_enough(folder, snapshot, parts)
-        estimator = estimators.load_suitable(folder.text(estimators.FILE), model=folder.name, spec=folder.spec)
+        estimator = load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec)
         fitted = fit(folder.spec, estimator, parts)
         log.info("fitted on %d rows; measuring on %d", len(parts.fitting.labels), len(parts.holdout.labels))
         figures, predictions = measure(folder.spec, fitted, snapshot.signature, parts)
@@ -128,7 +128,7 @@ def _files(
     joblib.dump(fitted.estimator, model, compress=3)
     return {
         MODEL: model.getvalue(),
-        estimators.FILE: folder.text(estimators.FILE).encode(),
+        ESTIMATOR_FILE: folder.text(ESTIMATOR_FILE).encode(),
         SIGNATURE: json.dumps(signature.as_json(), indent=1).encode(),
         METRICS_FILE: to_json(figures),
         GOLDEN: golden_rows(fitted.estimator, parts.holdout.rows.slice(0, GOLDEN_ROWS), signature, fitted.output),

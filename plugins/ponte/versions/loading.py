@@ -18,7 +18,7 @@ from importlib.metadata import version as library_version
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import ArtifactRefused
-from ponte.model import estimator as estimators
+from ponte.model.estimator import ESTIMATOR_FILE, run_module
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.versions import marks
@@ -107,7 +107,7 @@ def load_files(version: Version, files: dict[str, bytes], *, other_libraries_all
             "ponte__mark_version",
         )
     with warnings.catch_warnings(record=bool(differ)) as said:
-        estimators.run_module(files[estimators.FILE].decode(), model=version.model)
+        run_module(files[ESTIMATOR_FILE].decode(), model=version.model)
         estimator = joblib.load(io.BytesIO(files[MODEL]))
         loaded = LoadedVersion(version, estimator)
         _require_golden(loaded, files[GOLDEN], exactly=bool(differ))
