@@ -16,7 +16,8 @@
     ├── Fenced                a newer run owns the window
     ├── UnpredictableRows     the estimator cannot say anything usable of some rows
     ├── RowsLost              the conservation law of rows does not hold
-    └── DatabaseUnavailable   a passing database fault; the only error that is worth a retry
+    ├── DatabaseUnavailable   a passing database fault; the only error that is worth a retry
+    └── StackError            the local stack, or its embedded PostgreSQL, cannot do what was asked
 """
 
 from __future__ import annotations

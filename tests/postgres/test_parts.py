@@ -157,7 +157,7 @@ def test_fitting_again_from_the_stored_snapshot_predicts_the_same_to_the_last_bi
         fitted = fit(seeded, estimator, split(rows, stored))
         return fitted.estimator.predict_proba(split(rows, stored).holdout.features)[:, 1]
 
-    loaded = load_version(world.store, version).predict(split(rows, stored).holdout.rows).score
+    loaded = load_version(world.store, version).predictions(split(rows, stored).holdout.rows).score
     assert loaded is not None
     assert np.array_equal(scores(11).view("int64"), loaded.view("int64"))
     assert not np.array_equal(scores(12), loaded)

@@ -290,13 +290,13 @@ def test_training_again_from_the_same_snapshot_predicts_the_same_to_the_bit(worl
     written = world.snapshot(run_id="t")
     version = world.fit(written.snapshot_id, run_id="t")
     rows = read_snapshot(world.store, written)
-    first = load_version(world.store, version).predict(rows)
+    first = load_version(world.store, version).predictions(rows)
     # A changed card of the estimator makes it another version, fitted on the same bytes by the same code.
     again = world.with_model(files={"estimator.py": world.folder.text("estimator.py") + "# again\n"})
     frozen_again = again.snapshot(run_id="again")
     assert frozen_again.sha256 == written.sha256
     other = again.fit(frozen_again.snapshot_id, run_id="again")
-    second = load_version(world.store, other).predict(rows)
+    second = load_version(world.store, other).predictions(rows)
 
     assert (version.version, other.version) == (1, 2)
     assert np.array_equal(first.score.view("int64"), second.score.view("int64"))

@@ -126,7 +126,7 @@ def test_stored_version_is_loaded_and_predicts_as_the_trained_estimator_did(
 ) -> None:
     stored = make_stored(task)
     loaded = load_version(stored.store, stored.version)
-    got = loaded.predict(ROWS)
+    got = loaded.predictions(ROWS)
     assert got.prediction.shape == (60,)
     if task == "binary":
         assert got.score is not None
@@ -143,7 +143,7 @@ def test_rows_may_be_a_batch_with_columns_in_any_order_and_categories_never_seen
 ) -> None:
     loaded = load_version(*_pair(make_stored()))
     rows = pa.RecordBatch.from_pydict({"plan": ["gold", "new", None], "other": [1, 2, 3], "visits": [1.0, 2.0, 3.0]})
-    assert loaded.predict(rows).prediction.shape == (3,)
+    assert loaded.predictions(rows).prediction.shape == (3,)
 
 
 def _pair(stored: Stored) -> tuple[ArtifactStore, Version]:
@@ -271,7 +271,7 @@ def test_version_that_predicts_its_golden_rows_otherwise_is_refused(
 ) -> None:
     stored = make_stored(task)
     loaded = load_version(*_pair(stored))
-    then = loaded.predict(ROWS)
+    then = loaded.predictions(ROWS)
     other = Fixed(then.prediction, None)
     if then.score is None:
         other.prediction = then.prediction + 1e-6
@@ -289,7 +289,7 @@ def test_last_bits_that_depend_on_the_order_of_additions_are_no_difference(
     make_stored: Callable[..., Stored], task: Task
 ) -> None:
     stored = make_stored(task)
-    then = load_version(*_pair(stored)).predict(ROWS)
+    then = load_version(*_pair(stored)).predictions(ROWS)
     other = Fixed(then.prediction)
     if then.score is None:
         other.prediction = np.nextafter(then.prediction, np.inf)
@@ -311,7 +311,7 @@ def test_other_libraries_that_a_person_allowed_must_predict_the_golden_rows_to_t
 ) -> None:
     stored = other_libraries(scikit_learn="1.0")(make_stored(task))
     allowed = load_version(*_pair(stored), other_libraries_allowed=True)
-    prediction, score = LAST_BIT[task](allowed.predict(ROWS))
+    prediction, score = LAST_BIT[task](allowed.predictions(ROWS))
     other = Fixed(prediction, None if score is None else np.column_stack([1 - score, score]))
     golden = golden_rows(other, ROWS, SIGNATURE, stored.version.output)
 
@@ -326,14 +326,14 @@ def test_golden_rows_are_predicted_at_the_threshold_of_the_version(
     """Labels that were cut elsewhere are others, though every score is the same."""
     stored = make_stored()
     loaded = load_version(*_pair(stored))
-    threshold = float(np.quantile(loaded.predict(ROWS).score, share))
+    threshold = float(np.quantile(loaded.predictions(ROWS).score, share))
     version = dataclasses.replace(stored.version, threshold=threshold)
     moved = dataclasses.replace(stored, version=version)
 
     with pytest.raises(ArtifactRefused, match="predicts its golden rows differently"):
         load_version(*_pair(moved.written_anew()))
     golden = golden_rows(loaded.estimator, ROWS, SIGNATURE, version.output)
-    at_threshold = load_version(*_pair(moved.written_anew(golden_parquet=golden))).predict(ROWS)
+    at_threshold = load_version(*_pair(moved.written_anew(golden_parquet=golden))).predictions(ROWS)
     assert at_threshold.score is not None
     assert at_threshold.prediction.tolist() == (at_threshold.score >= threshold).astype(int).tolist()
 
@@ -352,5 +352,5 @@ def test_version_of_before_classes_and_reports_still_loads(
     monkeypatch.undo()
 
     loaded = load_version(stored.store, dataclasses.replace(version, manifest_sha256=digest))
-    now = load_version(*_pair(stored)).predict(ROWS)
-    assert loaded.predict(ROWS).prediction.tolist() == now.prediction.tolist()
+    now = load_version(*_pair(stored)).predictions(ROWS)
+    assert loaded.predictions(ROWS).prediction.tolist() == now.prediction.tolist()
