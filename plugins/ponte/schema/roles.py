@@ -51,6 +51,9 @@ _OWNER_AND_OPEN = sa.text("""SELECT datdba::regrole::text AS owner, EXISTS (
 _TRUSTED_LANGUAGES = sa.text("""SELECT string_agg(quote_ident(lanname), ', ' ORDER BY lanname)
     FROM pg_language WHERE lanpltrusted""")
 
+_MAKE_NO_LARGE_OBJECTS = sa.text("""REVOKE EXECUTE
+    ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) FROM PUBLIC""")
+
 
 def ensure_logins(admin: sa.Connection, passwords: Mapping[str, str]) -> None:
     """Give each role of `passwords` (role -> password) a login with just that password; create those that lack.
@@ -120,8 +123,7 @@ def close_to_public(admin: sa.Connection) -> None:
     languages = admin.execute(_TRUSTED_LANGUAGES).scalar_one()
     admin.exec_driver_sql(f"REVOKE USAGE ON LANGUAGE {languages} FROM PUBLIC")
     admin.exec_driver_sql(f"GRANT USAGE ON LANGUAGE {languages} TO {OWNER}")
-    makers = "lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea)"
-    admin.exec_driver_sql(f"REVOKE EXECUTE ON FUNCTION {makers} FROM PUBLIC")
+    admin.execute(_MAKE_NO_LARGE_OBJECTS)
 
 
 def grant(db: Database) -> None:
