@@ -26,37 +26,37 @@ PAUSES = (1, 2, 4, 8, 16)
 #: SQLSTATE of a table that is not there (any more), and of one that is locked.
 _VANISHED, _LOCKED = "42P01", "55P03"
 
-_PROPERTIES = """
-SELECT pg_get_userbyid(datdba) AS owner, pg_encoding_to_char(encoding) AS encoding, datlocprovider AS provider,
-       datcollate AS collate, datctype AS ctype, datlocale AS locale, datconnlimit AS connection_limit,
-       shobj_description(d.oid, 'pg_database') AS comment,
-       CASE WHEN datacl IS NOT NULL THEN (
-           SELECT coalesce(jsonb_agg(jsonb_build_object('role', r.rolname, 'privilege', a.privilege_type,
-                                                        'grantable', a.is_grantable)
-                                     ORDER BY r.rolname, a.privilege_type), '[]')
-           FROM aclexplode(datacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee) END AS acl,
-       (SELECT coalesce(jsonb_agg(jsonb_build_object('role', r.rolname, 'setting', c) ORDER BY r.rolname, c), '[]')
-        FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) c LEFT JOIN pg_roles r ON r.oid = s.setrole
-        WHERE s.setdatabase = d.oid) AS settings,
-       (SELECT coalesce(jsonb_agg(DISTINCT rolname), '[]') FROM pg_roles WHERE oid IN (
-            SELECT refobjid FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass
-               AND (dbid = d.oid OR (classid = 'pg_database'::regclass AND objid = d.oid))
-            UNION SELECT setrole FROM pg_db_role_setting WHERE setdatabase = d.oid)) AS roles
-FROM pg_database d WHERE datname = current_database()
-"""
+_REVISION = "SELECT version_num FROM ponte.schema_version"
+
+_PROPERTIES = """SELECT pg_get_userbyid(datdba) AS owner, pg_encoding_to_char(encoding) AS encoding,
+           datlocprovider AS provider, datcollate AS collate, datctype AS ctype, datlocale AS locale,
+           datconnlimit AS connection_limit,
+           shobj_description(d.oid, 'pg_database') AS comment,
+           CASE WHEN datacl IS NOT NULL THEN (
+               SELECT coalesce(jsonb_agg(jsonb_build_object('role', r.rolname, 'privilege', a.privilege_type,
+                                                            'grantable', a.is_grantable)
+                                         ORDER BY r.rolname, a.privilege_type), '[]')
+               FROM aclexplode(datacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee) END AS acl,
+           (SELECT coalesce(jsonb_agg(jsonb_build_object('role', r.rolname, 'setting', c) ORDER BY r.rolname, c), '[]')
+            FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) c LEFT JOIN pg_roles r ON r.oid = s.setrole
+            WHERE s.setdatabase = d.oid) AS settings,
+           (SELECT coalesce(jsonb_agg(DISTINCT rolname), '[]') FROM pg_roles WHERE oid IN (
+                SELECT refobjid FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass
+                   AND (dbid = d.oid OR (classid = 'pg_database'::regclass AND objid = d.oid))
+                UNION SELECT setrole FROM pg_db_role_setting WHERE setdatabase = d.oid)) AS roles
+    FROM pg_database d WHERE datname = current_database()"""
+
+# By the time that a table is read it may be a view, and the functions of a view would run as us.
+_READ_NO_VIEW = "SET LOCAL restrict_nonsystem_relation_kind = 'view, foreign-table'"
 
 #: Without those of extensions, which bring their own.
-_RELATIONS = """
-SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = ANY (:kinds) AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
-  AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
-ORDER BY 1, 2
-"""
+_RELATIONS = sa.text("""SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = ANY (:kinds) AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+      AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
+    ORDER BY 1, 2""")
 
-_ARTIFACTS = """
-SELECT path || '/manifest.json', manifest_sha256 FROM ponte.version
-UNION SELECT path, sha256 FROM ponte.snapshot WHERE status = 'written' ORDER BY 1
-"""
+_ARTIFACTS = """SELECT path || '/manifest.json', manifest_sha256 FROM ponte.version
+    UNION SELECT path, sha256 FROM ponte.snapshot WHERE status = 'written' ORDER BY 1"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,7 +145,7 @@ def dump(url: sa.URL, folder: Path) -> Dump:
 
 def _dump(connection: sa.Connection, url: sa.URL, folder: Path, *, jobs: int) -> Dump:
     snapshot = connection.exec_driver_sql("SELECT pg_export_snapshot()").scalar_one()
-    revision = connection.exec_driver_sql("SELECT version_num FROM ponte.schema_version").scalar_one()
+    revision = connection.exec_driver_sql(_REVISION).scalar_one()
     version = connection.exec_driver_sql("SHOW server_version").scalar_one()
     properties = dict(connection.exec_driver_sql(_PROPERTIES).mappings().one())
     # A scoring run drops and attaches tables at any time. What the snapshot shows stays until we have read it.
@@ -173,9 +173,8 @@ def row_counts(connection: sa.Connection) -> dict[str, int]:
 
 def relations(connection: sa.Connection, kinds: str) -> list[str]:
     """Return the names of the relations of these kinds (`pg_class.relkind`), quoted; the transaction reads no view."""
-    # By the time that one is read it may be a view, and the functions of a view would run as us.
-    connection.exec_driver_sql("SET LOCAL restrict_nonsystem_relation_kind = 'view, foreign-table'")
-    found = connection.execute(sa.text(_RELATIONS), {"kinds": list(kinds)})
+    connection.exec_driver_sql(_READ_NO_VIEW)
+    found = connection.execute(_RELATIONS, {"kinds": list(kinds)})
     return [quote(schema, name) for schema, name in found]
 
 

@@ -31,12 +31,18 @@ _PROVIDERS = {"b": "builtin", "c": "libc", "i": "icu"}
 #: Their values are lists of identifiers, stored as they are written.
 _LISTS = {"search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"}
 
+_ROLES = sa.text("SELECT rolname FROM pg_roles")
+_EXISTS = sa.text("SELECT EXISTS (SELECT FROM pg_database WHERE datname = :name)")
+_HAS_RIGHTS = sa.text("SELECT datacl IS NOT NULL FROM pg_database WHERE datname = :name")
+_SESSIONS = sa.text("SELECT concat_ws(' ', usename, application_name) FROM pg_stat_activity WHERE datname = :name")
+_END_SESSIONS = sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
+
 
 def require_room(url: sa.URL, dump: Dump, *, replace: bool) -> None:
     """Raise PonteError unless the dump could be restored under the name that `url` has: before anything is done."""
     with _maintenance(url) as admin:
         version = str(admin.exec_driver_sql("SHOW server_version").scalar_one())
-        known = set(admin.exec_driver_sql("SELECT rolname FROM pg_roles").scalars())
+        known = set(admin.execute(_ROLES).scalars())
         sessions = _sessions(admin, url)
         exists = _exists(admin, url)
     if _major(version) < _major(dump.server_version):
@@ -121,8 +127,7 @@ def _loader(fresh: sa.URL) -> Iterator[sa.URL]:
     database, quoted = f"DATABASE {quote(role)}", quote(role)  # they have the same name
     with _maintenance(fresh) as admin:
         # Else nothing is granted: that would show in the rights of the database.
-        query = sa.text("SELECT datacl IS NOT NULL FROM pg_database WHERE datname = :name")
-        closed = admin.execute(query, {"name": role}).scalar_one()
+        closed = admin.execute(_HAS_RIGHTS, {"name": role}).scalar_one()
     revoke = [f"REVOKE CONNECT ON {database} FROM {quoted}"] if closed else []
     with _undone_afterwards(fresh, *revoke, f"DROP ROLE {quoted}"):
         with _maintenance(fresh) as admin:
@@ -163,8 +168,7 @@ def take_name(url: sa.URL, fresh: str, *, replace: bool) -> str | None:
         try:
             with Database(_at(url, "postgres")).begin() as admin:
                 if replace:
-                    query = sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name")
-                    admin.execute(query, {"name": url.database})
+                    admin.execute(_END_SESSIONS, {"name": url.database})
                 # From here on new sessions wait, and then find the new database.
                 if exists:
                     admin.exec_driver_sql(f"ALTER DATABASE {quote(str(url.database))} RENAME TO {quote(before)}")
@@ -235,13 +239,11 @@ def _major(version: str) -> int:
 
 
 def _sessions(admin: sa.Connection, url: sa.URL) -> list[str]:
-    query = sa.text("SELECT concat_ws(' ', usename, application_name) FROM pg_stat_activity WHERE datname = :name")
-    return sorted(admin.execute(query, {"name": url.database}).scalars())
+    return sorted(admin.execute(_SESSIONS, {"name": url.database}).scalars())
 
 
 def _exists(admin: sa.Connection, url: sa.URL) -> bool:
-    query = sa.text("SELECT EXISTS (SELECT FROM pg_database WHERE datname = :name)")
-    return bool(admin.execute(query, {"name": url.database}).scalar_one())
+    return bool(admin.execute(_EXISTS, {"name": url.database}).scalar_one())
 
 
 @contextmanager

@@ -28,6 +28,10 @@ from ponte.versions.signature import require_same
 
 log = logging.getLogger(__name__)
 
+_MARK_FROZEN = sa.text("""UPDATE ponte.batch SET status = 'frozen', row_count = :rows,
+    page_count = pg_relation_size(CAST(:table AS regclass)) / current_setting('block_size')::int
+    WHERE batch_id = :id""")
+
 
 def freeze_batch(
     db: Database,
@@ -99,12 +103,5 @@ def _freeze_rows(db: Database, batch: Batch, text: str, columns: tuple[Column, .
         if batches.lock(connection, batch.batch_id).status != "freezing":
             return batch.row_count
         rows = connection.exec_driver_sql(f"INSERT INTO {table} {query}", parameters).rowcount
-        connection.execute(
-            sa.text(
-                "UPDATE ponte.batch SET status = 'frozen', row_count = :rows, "
-                "page_count = pg_relation_size(CAST(:table AS regclass)) / current_setting('block_size')::int "
-                "WHERE batch_id = :id"
-            ),
-            {"rows": rows, "table": table, "id": batch.batch_id},
-        )
+        connection.execute(_MARK_FROZEN, {"rows": rows, "table": table, "id": batch.batch_id})
     return int(rows)

@@ -24,6 +24,33 @@ Status = Literal["freezing", "frozen", "checked", "scored", "staged", "rejected"
 TRIPPED = "a guard has tripped: "
 _ORDER: tuple[Status, ...] = ("freezing", "frozen", "checked", "scored", "staged")
 
+_TAKE_OVER = sa.text("""INSERT INTO ponte.claim AS c (model, window_start, epoch, run_id)
+    VALUES (:model, :window_start, 1, :run_id)
+    ON CONFLICT (model, window_start)
+    DO UPDATE SET epoch = c.epoch + 1, run_id = excluded.run_id, at = now()
+    RETURNING epoch""")
+
+# A step of an older run may hold its batch for long: it is passed over, and the fence stops it later.
+_END_OLDER_RUNS = sa.text("""UPDATE ponte.batch SET status = 'failed', why = 'superseded by run ' || :run_id
+    WHERE batch_id IN (
+        SELECT batch_id FROM ponte.batch b
+        WHERE model = :model AND window_start = :window_start AND run_id <> :run_id
+        AND status NOT IN ('rejected', 'failed')
+        AND NOT EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id)
+        FOR UPDATE SKIP LOCKED
+    )""")
+
+_NAME_TABLES = sa.text("""UPDATE ponte.batch SET frozen_table = :frozen, prediction_table = :predictions
+    WHERE batch_id = :batch_id""")
+
+# NO KEY: whoever only refers to the batch, as an event that replaces it does, has not to wait.
+_LOCK = sa.text("SELECT FROM ponte.batch WHERE batch_id = :id FOR NO KEY UPDATE")
+
+_ADVANCE = sa.text("UPDATE ponte.batch SET status = :status WHERE batch_id = :id")
+_REJECT = sa.text("UPDATE ponte.batch SET status = 'rejected', why = :why WHERE batch_id = :id AND status = :at")
+_ACCEPT = sa.text("UPDATE ponte.batch SET status = 'staged', why = NULL WHERE batch_id = :id AND status = 'rejected'")
+_STORE_COLUMNS = sa.text("UPDATE ponte.batch SET columns = :columns WHERE batch_id = :id")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
@@ -61,6 +88,12 @@ class Batch:
         return self.status in _ORDER and _ORDER.index(self.status) >= _ORDER.index(status)
 
 
+_COLUMNS = ", ".join(Batch.__dataclass_fields__)
+_BY_ID = sa.text(f"SELECT {_COLUMNS} FROM ponte.batch WHERE batch_id = :batch_id")
+_BY_RUN = sa.text(f"""SELECT {_COLUMNS} FROM ponte.batch
+    WHERE model = :model AND window_start = :window_start AND run_id = :run_id""")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pin:
     """The version that a batch is scored with, and why."""
@@ -82,7 +115,7 @@ def claim(db: Database, model: str, window: Window, *, run_id: str, choose: Call
         lock_decisions(connection, model)
         # The row lock of the claim makes two copies of one run take turns.
         epoch = take_over(connection, model, window.start, run_id=run_id)
-        known = _select(connection, "model = :model AND window_start = :window_start AND run_id = :run_id", values)
+        known = _select(connection, _BY_RUN, values)
         if known is not None:
             connection.rollback()
             return known
@@ -94,14 +127,8 @@ def claim(db: Database, model: str, window: Window, *, run_id: str, choose: Call
             "frozen": f"{model}__frozen_{batch_id}",
             "predictions": f"{model}__prediction_{batch_id}",
         }
-        connection.execute(
-            sa.text(
-                "UPDATE ponte.batch SET frozen_table = :frozen, prediction_table = :predictions "
-                "WHERE batch_id = :batch_id"
-            ),
-            names,
-        )
-        batch = _select(connection, "batch_id = :batch_id", {"batch_id": batch_id})
+        connection.execute(_NAME_TABLES, names)
+        batch = _select(connection, _BY_ID, {"batch_id": batch_id})
         assert batch is not None
         return batch
 
@@ -112,26 +139,8 @@ def take_over(connection: sa.Connection, model: str, window_start: dt.date, *, r
     Their batches that nobody ever saw become `failed`.
     """
     values = {"model": model, "window_start": window_start, "run_id": run_id}
-    epoch = connection.execute(
-        sa.text(
-            "INSERT INTO ponte.claim AS c (model, window_start, epoch, run_id) "
-            "VALUES (:model, :window_start, 1, :run_id) ON CONFLICT (model, window_start) "
-            "DO UPDATE SET epoch = c.epoch + 1, run_id = excluded.run_id, at = now() RETURNING epoch"
-        ),
-        values,
-    ).scalar_one()
-    connection.execute(
-        sa.text(
-            # A step of an older run may hold its batch for long: it is passed over, and the fence stops it later.
-            "UPDATE ponte.batch SET status = 'failed', why = 'superseded by run ' || :run_id "
-            "WHERE batch_id IN (SELECT batch_id FROM ponte.batch b "
-            "WHERE model = :model AND window_start = :window_start AND run_id <> :run_id "
-            "AND status NOT IN ('rejected', 'failed') "
-            "AND NOT EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id) "
-            "FOR UPDATE SKIP LOCKED)"
-        ),
-        values,
-    )
+    epoch = connection.execute(_TAKE_OVER, values).scalar_one()
+    connection.execute(_END_OLDER_RUNS, values)
     return int(epoch)
 
 
@@ -143,7 +152,7 @@ def get_batch(db: Database, batch_id: int) -> Batch:
 
 def read_batch(connection: sa.Connection, batch_id: int) -> Batch:
     """Return the batch as this transaction sees it, without a lock."""
-    batch = _select(connection, "batch_id = :batch_id", {"batch_id": batch_id})
+    batch = _select(connection, _BY_ID, {"batch_id": batch_id})
     if batch is None:
         raise PonteError("no such batch", where="ponte.batch", got=str(batch_id))
     return batch
@@ -151,8 +160,7 @@ def read_batch(connection: sa.Connection, batch_id: int) -> Batch:
 
 def lock(connection: sa.Connection, batch_id: int) -> Batch:
     """Return the batch with its row locked: steps of two copies of one run take turns."""
-    # NO KEY: whoever only refers to the batch, as an event that replaces it does, has not to wait.
-    connection.execute(sa.text("SELECT FROM ponte.batch WHERE batch_id = :id FOR NO KEY UPDATE"), {"id": batch_id})
+    connection.execute(_LOCK, {"id": batch_id})
     return read_batch(connection, batch_id)
 
 
@@ -171,25 +179,17 @@ def require(batch: Batch, status: Status) -> None:
 
 def advance(connection: sa.Connection, batch_id: int, status: Status) -> None:
     """Set the status, in the caller's transaction."""
-    connection.execute(
-        sa.text("UPDATE ponte.batch SET status = :status WHERE batch_id = :id"), {"status": status, "id": batch_id}
-    )
+    connection.execute(_ADVANCE, {"status": status, "id": batch_id})
 
 
 def mark_rejected(connection: sa.Connection, batch_id: int, why: str, *, at: Status) -> None:
     """Mark the batch rejected if it still has the status `at`, in the caller's transaction."""
-    connection.execute(
-        sa.text("UPDATE ponte.batch SET status = 'rejected', why = :why WHERE batch_id = :id AND status = :at"),
-        {"why": why, "id": batch_id, "at": at},
-    )
+    connection.execute(_REJECT, {"why": why, "id": batch_id, "at": at})
 
 
 def accept(connection: sa.Connection, batch_id: int) -> None:
     """Let a batch that a guard rejected be staged after all, in the caller's transaction."""
-    connection.execute(
-        sa.text("UPDATE ponte.batch SET status = 'staged', why = NULL WHERE batch_id = :id AND status = 'rejected'"),
-        {"id": batch_id},
-    )
+    connection.execute(_ACCEPT, {"id": batch_id})
 
 
 def reject(db: Database, batch: Batch, why: str, *, at: Status = "frozen") -> BatchRejected:
@@ -225,19 +225,11 @@ def prediction_name(batch: Batch) -> tuple[str, str]:
 
 def store_columns(connection: sa.Connection, batch_id: int, columns: tuple[Column, ...]) -> None:
     """Record the columns of the frozen table, in the caller's transaction."""
-    connection.execute(
-        sa.text("UPDATE ponte.batch SET columns = :columns WHERE batch_id = :id"),
-        {"columns": json.dumps([c.as_json() for c in columns]), "id": batch_id},
-    )
+    connection.execute(_STORE_COLUMNS, {"columns": json.dumps([c.as_json() for c in columns]), "id": batch_id})
 
 
-def _select(connection: sa.Connection, condition: str, parameters: dict[str, object]) -> Batch | None:
-    names = ", ".join(Batch.__dataclass_fields__)
-    row = (
-        connection.execute(sa.text(f"SELECT {names} FROM ponte.batch WHERE {condition}"), parameters)
-        .mappings()
-        .one_or_none()
-    )
+def _select(connection: sa.Connection, query: sa.TextClause, parameters: dict[str, object]) -> Batch | None:
+    row = connection.execute(query, parameters).mappings().one_or_none()
     if row is None:
         return None
     columns = row["columns"]

@@ -24,6 +24,18 @@ if TYPE_CHECKING:
 
 _FOUND = "ponte_rows_found"
 
+_MAKE_FOUND = sa.text(f"CREATE TEMPORARY TABLE {_FOUND} (row_id tid, positions integer[]) ON COMMIT DROP")
+_COUNT_FOUND = sa.text(f"SELECT count(*) FROM {_FOUND}")
+
+_COUNT_BY_POSITION = sa.text(f"""SELECT p.position, count(*)
+    FROM {_FOUND} CROSS JOIN LATERAL unnest(positions) AS p (position)
+    GROUP BY 1""")
+
+_COUNT = sa.text("SELECT count(*) FROM ponte.quarantine WHERE batch_id = :id")
+
+_REOPEN = sa.text("""UPDATE ponte.quarantine SET closed_at = NULL, closed_by = NULL, resolution = NULL
+    WHERE batch_id = :batch AND closed_at IS NOT NULL""")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Condition:
@@ -67,7 +79,7 @@ def find_rows(connection: sa.Connection, table: str, conditions: Sequence[Condit
 
     The rows may fail several conditions, so the numbers add up to `rows_found` or more.
     """
-    connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {_FOUND} (row_id tid, positions integer[]) ON COMMIT DROP")
+    connection.execute(_MAKE_FOUND)
     found = sa.table(_FOUND, sa.column("row_id"), sa.column("positions"))
     failing: array[Any] = array(
         [sa.case((c.clause, sa.literal(c.position, sa.Integer))) for c in conditions], type_=sa.Integer
@@ -78,15 +90,13 @@ def find_rows(connection: sa.Connection, table: str, conditions: Sequence[Condit
         .where(sa.or_(*(c.clause for c in conditions)))
     )
     connection.execute(sa.insert(found).from_select(["row_id", "positions"], rows))
-    counted = connection.exec_driver_sql(
-        f"SELECT p.position, count(*) FROM {_FOUND} CROSS JOIN LATERAL unnest(positions) AS p (position) GROUP BY 1"
-    ).all()
+    counted = connection.execute(_COUNT_BY_POSITION).all()
     return {**{c.position: 0 for c in conditions}, **{row[0]: row[1] for row in counted}}
 
 
 def rows_found(connection: sa.Connection) -> int:
     """Return how many rows `find_rows` has found in this transaction."""
-    return int(connection.exec_driver_sql(f"SELECT count(*) FROM {_FOUND}").scalar_one())
+    return int(connection.execute(_COUNT_FOUND).scalar_one())
 
 
 def move_rows(
@@ -141,8 +151,7 @@ def insert_unscored(
 
 def count_rows(connection: sa.Connection, batch_id: int) -> int:
     """Return how many rows of the batch are in quarantine, open or closed."""
-    query = sa.text("SELECT count(*) FROM ponte.quarantine WHERE batch_id = :id")
-    return int(connection.execute(query, {"id": batch_id}).scalar_one())
+    return int(connection.execute(_COUNT, {"id": batch_id}).scalar_one())
 
 
 def settle(
@@ -163,13 +172,7 @@ def settle(
     """
     same = " AND ".join(f"p.{quote(c.name)} = CAST(q.key ->> '{c.name}' AS {SQL_TYPES[c.family]})" for c in key)
     values = {"batch": batch_id, "model": model, "window": window_start}
-    connection.execute(
-        sa.text(
-            "UPDATE ponte.quarantine SET closed_at = NULL, closed_by = NULL, resolution = NULL "
-            "WHERE batch_id = :batch AND closed_at IS NOT NULL"
-        ),
-        values,
-    )
+    connection.execute(_REOPEN, values)
     connection.execute(
         sa.text(
             "UPDATE ponte.quarantine AS q SET closed_at = clock_timestamp(), closed_by = :batch, resolution = CASE "

@@ -21,6 +21,10 @@ from ponte.storage.database import DATA_SCHEMA, insert_rows, quote
 
 log = logging.getLogger(__name__)
 
+# Every key is a group of its own: sorting is several times faster than hashing, unless 4 MB send it to the disk.
+_SORT_IN_MEMORY = sa.text("SET LOCAL work_mem = '128MB'; SET LOCAL enable_hashagg = off")
+_FORGET = sa.text("DELETE FROM ponte.check_result WHERE batch_id = :batch_id OR snapshot_id = :snapshot_id")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrozenTable:
@@ -97,8 +101,7 @@ def _stopping(results: Sequence[CheckResult]) -> str:
 def _key_results(connection: sa.Connection, frozen: FrozenTable) -> list[CheckResult]:
     name, columns = quote(DATA_SCHEMA, frozen.name), ", ".join(quote(c) for c in frozen.key)
     null = " OR ".join(f"{quote(c)} IS NULL" for c in frozen.key)
-    # Every key is a group of its own: sorting is several times faster than hashing, unless 4 MB send it to the disk.
-    connection.exec_driver_sql("SET LOCAL work_mem = '128MB'; SET LOCAL enable_hashagg = off")
+    connection.execute(_SORT_IN_MEMORY)
     key = columns if len(frozen.key) == 1 else f"({columns})"
     counts = f"count(*), count(*) FILTER (WHERE {null}), count(DISTINCT {key}) FILTER (WHERE NOT ({null}))"
     total, nulls, distinct = connection.exec_driver_sql(f"SELECT {counts} FROM {name}").one()
@@ -137,9 +140,7 @@ def _keep(connection: sa.Connection, frozen_for: FrozenFor, results: Sequence[Ch
         }
         for r in results
     ]
-    connection.execute(
-        sa.text("DELETE FROM ponte.check_result WHERE batch_id = :batch_id OR snapshot_id = :snapshot_id"), owner
-    )
+    connection.execute(_FORGET, owner)
     insert_rows(connection, "ponte.check_result", rows)
 
 

@@ -11,6 +11,9 @@ from ponte.storage.database import Database, insert_row
 
 Decision = Literal["approved", "rejected", "timed out"]
 
+_NUMBER = sa.text("""SELECT approval_id FROM ponte.approval
+    WHERE verdict_id = :verdict_id AND run_id = :run_id AND answered_at = :answered_at""")
+
 
 def record_approval(
     db: Database,
@@ -36,8 +39,4 @@ def record_approval(
     }
     with db.begin() as connection:
         insert_row(connection, "ponte.approval", row, unless="verdict_id, run_id, answered_at")
-        query = sa.text(
-            "SELECT approval_id FROM ponte.approval "
-            "WHERE verdict_id = :verdict_id AND run_id = :run_id AND answered_at = :answered_at"
-        )
-        return int(connection.execute(query, row).scalar_one())
+        return int(connection.execute(_NUMBER, row).scalar_one())

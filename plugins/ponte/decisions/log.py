@@ -9,24 +9,20 @@ import sqlalchemy as sa
 
 from ponte.storage.database import Database
 
-_RULES = """
-SELECT rule, got, expected, passed FROM ponte.gate_rule
-WHERE verdict_id = (SELECT max(verdict_id) FROM ponte.gate_verdict WHERE model = :model AND version = :version)
-ORDER BY position
-"""
+_RULES = sa.text("""SELECT rule, got, expected, passed FROM ponte.gate_rule
+    WHERE verdict_id = (SELECT max(verdict_id) FROM ponte.gate_verdict WHERE model = :model AND version = :version)
+    ORDER BY position""")
 
-_DECISIONS = """
-SELECT a.at, a.decision AS what, a.actor AS who, a.reason AS why
-FROM ponte.approval a JOIN ponte.gate_verdict g USING (verdict_id)
-WHERE g.model = :model AND g.version = :version
-UNION ALL
-SELECT at, 'marked: ' || mark, actor, reason FROM ponte.version_mark WHERE model = :model AND version = :version
-UNION ALL
-SELECT at, CASE WHEN version = :version THEN 'became ' || alias
-                ELSE 'gave way as ' || alias || ' to version ' || version END, actor, reason
-FROM ponte.alias_event WHERE model = :model AND :version IN (version, previous_version)
-ORDER BY at
-"""
+_DECISIONS = sa.text("""SELECT a.at, a.decision AS what, a.actor AS who, a.reason AS why
+    FROM ponte.approval a JOIN ponte.gate_verdict g USING (verdict_id)
+    WHERE g.model = :model AND g.version = :version
+    UNION ALL
+    SELECT at, 'marked: ' || mark, actor, reason FROM ponte.version_mark WHERE model = :model AND version = :version
+    UNION ALL
+    SELECT at, CASE WHEN version = :version THEN 'became ' || alias
+                    ELSE 'gave way as ' || alias || ' to version ' || version END, actor, reason
+    FROM ponte.alias_event WHERE model = :model AND :version IN (version, previous_version)
+    ORDER BY at""")
 
 
 def newest_rules(db: Database, model: str, version: int) -> Sequence[Mapping[str, Any]]:
@@ -39,7 +35,7 @@ def decisions(db: Database, model: str, version: int) -> Sequence[Mapping[str, A
     return _select(db, _DECISIONS, model, version)
 
 
-def _select(db: Database, query: str, model: str, version: int) -> Sequence[Mapping[str, Any]]:
+def _select(db: Database, query: sa.TextClause, model: str, version: int) -> Sequence[Mapping[str, Any]]:
     with db.begin() as connection:
-        found = connection.execute(sa.text(query), {"model": model, "version": version}).mappings()
+        found = connection.execute(query, {"model": model, "version": version}).mappings()
         return [dict(row) for row in found]

@@ -13,6 +13,14 @@ from ponte.versions.marks import require_not_bad
 
 log = logging.getLogger(__name__)
 
+_VERDICT = sa.text("SELECT model, version, passed, champion_event_id FROM ponte.gate_verdict WHERE verdict_id = :id")
+
+_ANSWER = sa.text("""SELECT decision, actor, reason FROM ponte.approval
+    WHERE approval_id = :id AND verdict_id = :verdict_id""")
+
+_EVENT_OF_RUN = sa.text("""SELECT event_id FROM ponte.alias_event
+    WHERE model = :model AND version = :version AND evidence->>'by_hand_in_run' = :run_id""")
+
 
 def promote(
     db: Database, verdict_id: int, *, actor: str, approval_id: int | None = None, approval_required: bool = False
@@ -23,18 +31,11 @@ def promote(
     event. Return where the alias points, or None when the verdict did not pass, or consent is missing.
     Raises AliasMoved when somebody else promoted in between, VersionMarkedBad when the version was marked meanwhile.
     """
-    query = sa.text("SELECT model, version, passed, champion_event_id FROM ponte.gate_verdict WHERE verdict_id = :id")
     with db.begin() as connection:
-        verdict = connection.execute(query, {"id": verdict_id}).one()
+        verdict = connection.execute(_VERDICT, {"id": verdict_id}).one()
         reason, evidence = "gate passed", {"verdict_id": verdict_id}
         if approval_id is not None:
-            answer = connection.execute(
-                sa.text(
-                    "SELECT decision, actor, reason FROM ponte.approval "
-                    "WHERE approval_id = :id AND verdict_id = :verdict_id"
-                ),
-                {"id": approval_id, "verdict_id": verdict_id},
-            ).one_or_none()
+            answer = connection.execute(_ANSWER, {"id": approval_id, "verdict_id": verdict_id}).one_or_none()
             if answer is None:
                 raise PonteError("no such answer to this verdict", where=f"verdict {verdict_id}", got=str(approval_id))
             if answer.decision != "approved":
@@ -69,12 +70,8 @@ def set_champion(
     """
     with db.begin() as connection:
         current = aliases.lock_alias(connection, version.model)
-        query = sa.text(
-            "SELECT event_id FROM ponte.alias_event "
-            "WHERE model = :model AND version = :version AND evidence->>'by_hand_in_run' = :run_id"
-        )
         values = {"model": version.model, "version": version.version, "run_id": run_id}
-        done = connection.execute(query, values).scalar_one_or_none()
+        done = connection.execute(_EVENT_OF_RUN, values).scalar_one_or_none()
         if done is not None:  # a retry, whatever was decided since
             return aliases.Alias(version=version.version, event_id=done)
         if current is not None and current.version == version.version:

@@ -27,6 +27,31 @@ from ponte.versions.choice import choose_named
 from ponte.versions.loading import load_registered
 from ponte.versions.marks import append_mark, require_not_bad
 
+_SHOWN_WINDOWS = sa.text("""SELECT p.window_start FROM ponte.published p JOIN ponte.batch b USING (batch_id)
+    WHERE p.model = :model AND b.version = :version""")
+
+# Retention drops a batch's table, and the name of it.
+_KEPT_BATCH = sa.text("""SELECT b.batch_id FROM ponte.batch b
+    WHERE b.model = :model AND b.version = :version AND b.window_start = :start AND b.window_end = :end
+    AND b.status = 'staged' AND (:allow_hindsight OR NOT b.hindsight)
+    AND EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id)
+    AND CASE WHEN b.prediction_table IS NOT NULL
+             THEN to_regclass(format('ponte_data.%I', b.prediction_table)) IS NOT NULL END
+    ORDER BY b.batch_id DESC LIMIT 1""")
+
+_UNDER_WAY = sa.text("""SELECT b.window_start FROM ponte.batch b JOIN ponte.claim c USING (model, window_start, epoch)
+    WHERE b.model = :model AND b.version = :version AND b.status NOT IN ('rejected', 'failed')
+    AND NOT EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id)
+    ORDER BY 1""")
+
+_LOCKED_CLAIM = sa.text("""SELECT c.epoch, b.batch_id
+    FROM ponte.claim c LEFT JOIN ponte.batch b
+        ON b.model = c.model AND b.window_start = c.window_start AND b.epoch = c.epoch AND b.run_id = :run_id
+    WHERE c.model = :model AND c.window_start = :window
+    FOR UPDATE OF c""")
+
+_SHOWN = sa.text("SELECT batch_id FROM ponte.published WHERE model = :model AND window_start = :window")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
@@ -55,6 +80,10 @@ class Rollback:
     alias_event_id: int | None
     #: Entries of {window_start, batch_id, previous_batch_id, rescored}.
     windows: list[dict[str, Any]]
+
+
+_COLUMNS = ", ".join(Rollback.__dataclass_fields__)
+_BY_RUN = sa.text(f"SELECT {_COLUMNS} FROM ponte.rollback WHERE model = :model AND run_id = :run_id")
 
 
 def plan_rollback(
@@ -106,26 +135,13 @@ def plan_rollback(
 
 
 def _shown_windows(connection: sa.Connection, model: str, version: int) -> list[dt.date]:
-    query = sa.text(
-        "SELECT p.window_start FROM ponte.published p JOIN ponte.batch b USING (batch_id) "
-        "WHERE p.model = :model AND b.version = :version"
-    )
-    return list(connection.execute(query, {"model": model, "version": version}).scalars())
+    return list(connection.execute(_SHOWN_WINDOWS, {"model": model, "version": version}).scalars())
 
 
 def _kept_batch(
     connection: sa.Connection, model: str, version: int, window: Window, allow_hindsight: bool
 ) -> int | None:
     """Return the newest batch of the version for the window that people have seen and whose rows are still there."""
-    query = sa.text(
-        "SELECT b.batch_id FROM ponte.batch b WHERE b.model = :model AND b.version = :version "
-        "AND b.window_start = :start AND b.window_end = :end AND b.status = 'staged' "
-        "AND (:allow_hindsight OR NOT b.hindsight) "
-        "AND EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id) "
-        "AND CASE WHEN b.prediction_table IS NOT NULL "  # retention drops the table and the name
-        "THEN to_regclass(format('ponte_data.%I', b.prediction_table)) IS NOT NULL END "
-        "ORDER BY b.batch_id DESC LIMIT 1"
-    )
     values = {
         "model": model,
         "version": version,
@@ -133,7 +149,7 @@ def _kept_batch(
         "end": window.end,
         "allow_hindsight": allow_hindsight,
     }
-    found: int | None = connection.execute(query, values).scalar_one_or_none()
+    found: int | None = connection.execute(_KEPT_BATCH, values).scalar_one_or_none()
     return found
 
 
@@ -211,12 +227,7 @@ def _require_none_new(connection: sa.Connection, plan: Plan, run_id: str) -> Non
             got=", ".join(late),
             fix="start a new rollback",
         )
-    under_way = sa.text(
-        "SELECT b.window_start FROM ponte.batch b JOIN ponte.claim c USING (model, window_start, epoch) "
-        "WHERE b.model = :model AND b.version = :version AND b.status NOT IN ('rejected', 'failed') "
-        "AND NOT EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id) ORDER BY 1"
-    )
-    for day in connection.execute(under_way, {"model": plan.model, "version": plan.from_version}).scalars().all():
+    for day in connection.execute(_UNDER_WAY, {"model": plan.model, "version": plan.from_version}).scalars().all():
         if str(day) not in plan.kept and str(day) not in plan.rescore:
             batches.take_over(connection, plan.model, day, run_id=run_id)
 
@@ -230,13 +241,8 @@ def _take_windows(connection: sa.Connection, plan: Plan, run_id: str) -> list[tu
             epoch = batches.take_over(connection, plan.model, window_start, run_id=run_id)
             batch = batches.lock(connection, plan.kept[day])
         else:
-            query = sa.text(
-                "SELECT c.epoch, b.batch_id FROM ponte.claim c LEFT JOIN ponte.batch b ON b.model = c.model "
-                "AND b.window_start = c.window_start AND b.epoch = c.epoch AND b.run_id = :run_id "
-                "WHERE c.model = :model AND c.window_start = :window FOR UPDATE OF c"
-            )
             values = {"model": plan.model, "window": window_start, "run_id": run_id}
-            epoch, batch_id = connection.execute(query, values).one_or_none() or (0, None)
+            epoch, batch_id = connection.execute(_LOCKED_CLAIM, values).one_or_none() or (0, None)
             if batch_id is None:
                 raise Fenced(
                     "this rollback has not scored a window, or a newer run took it; nothing was moved",
@@ -259,7 +265,6 @@ def _record(
     actor: str,
     reason: str,
 ) -> Rollback:
-    query = sa.text("SELECT batch_id FROM ponte.published WHERE model = :model AND window_start = :window")
     windows = []
     for batch, _ in staged:
         values = {"model": plan.model, "window": batch.window_start}
@@ -267,7 +272,7 @@ def _record(
             {
                 "window_start": str(batch.window_start),
                 "batch_id": batch.batch_id,
-                "previous_batch_id": connection.execute(query, values).scalar_one_or_none(),
+                "previous_batch_id": connection.execute(_SHOWN, values).scalar_one_or_none(),
                 "rescored": str(batch.window_start) in plan.rescore,
             }
         )
@@ -291,7 +296,5 @@ def _record(
 
 
 def _done(connection: sa.Connection, model: str, run_id: str) -> Rollback | None:
-    names = ", ".join(Rollback.__dataclass_fields__)
-    query = sa.text(f"SELECT {names} FROM ponte.rollback WHERE model = :model AND run_id = :run_id")
-    row = connection.execute(query, {"model": model, "run_id": run_id}).mappings().one_or_none()
+    row = connection.execute(_BY_RUN, {"model": model, "run_id": run_id}).mappings().one_or_none()
     return None if row is None else Rollback(**row)

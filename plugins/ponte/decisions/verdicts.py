@@ -15,6 +15,12 @@ from ponte.quality.figures import CANDIDATE, READABLE, Figure, Measured, champio
 from ponte.storage.database import Database, insert_row
 from ponte.versions import aliases, marks
 
+_VERDICT_OF_RUN = sa.text("""SELECT verdict_id, rules FROM ponte.gate_verdict
+    WHERE model = :model AND version = :version AND run_id = :run_id""")
+
+_FIGURES = sa.text("""SELECT subject, slice, name, value, low, high, row_count FROM ponte.metric
+    WHERE model = :model AND version = :version AND snapshot_id = :snapshot_id""")
+
 
 def judge(db: Database, folder: ModelFolder, version: int, snapshot_id: int, *, run_id: str) -> tuple[int, Verdict]:
     """Return the verdict on an evaluated version, and its number in `ponte.gate_verdict`; a run gets it once.
@@ -38,14 +44,10 @@ def judge(db: Database, folder: ModelFolder, version: int, snapshot_id: int, *, 
         "champion_event_id": alias.event_id if alias else None,
         "rules": json.dumps([asdict(rule) for rule in verdict.rules]),
     }
-    query = sa.text(
-        "SELECT verdict_id, rules FROM ponte.gate_verdict "
-        "WHERE model = :model AND version = :version AND run_id = :run_id"
-    )
     with db.begin() as connection:
         insert_row(connection, "ponte.gate_verdict", values, unless="model, version, run_id")
         # A retry gets the verdict of the first try, even if the champion has changed in between.
-        verdict_id, rules = connection.execute(query, values).one()
+        verdict_id, rules = connection.execute(_VERDICT_OF_RUN, values).one()
     verdict = Verdict(model=folder.name, version=version, rules=tuple(RuleResult(**rule) for rule in rules))
     log.info("gate of %s version %d\n%s", folder.name, version, verdict.table())
     return verdict_id, verdict
@@ -67,12 +69,8 @@ def _champion_state(
 
 
 def _figures(db: Database, model: str, version: int, snapshot_id: int) -> dict[tuple[str, str, str], Measured]:
-    query = sa.text(
-        "SELECT subject, slice, name, value, low, high, row_count FROM ponte.metric "
-        "WHERE model = :model AND version = :version AND snapshot_id = :snapshot_id"
-    )
     with db.begin() as connection:
-        rows = connection.execute(query, {"model": model, "version": version, "snapshot_id": snapshot_id}).all()
+        rows = connection.execute(_FIGURES, {"model": model, "version": version, "snapshot_id": snapshot_id}).all()
     return {
         (r.subject, r.slice, r.name): Measured(
             subject=r.subject,

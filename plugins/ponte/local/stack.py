@@ -34,6 +34,9 @@ _REMEMBERED = (
 #: Seconds; the time of a shorter step is not printed.
 _WORTH_TELLING = 2.0
 
+_AIRFLOW_REVISION = sa.text("SELECT version_num FROM alembic_version")
+_DATABASE_SYSTEM = sa.text("SELECT system_identifier::text FROM pg_control_system()")
+
 
 def up(settings: Settings, migrate: Callable[[str], None] | None = None) -> None:
     """Bring the whole stack up and return when it is ready for work; what runs already is left alone.
@@ -127,8 +130,8 @@ def _airflow_schema(server: postgres.Server, secrets: Secrets) -> dict[str, Any]
     engine = sa.create_engine(server.url("airflow", "airflow", secrets.airflow_password, "psycopg2"))
     try:
         with engine.connect() as connection:
-            revision = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
-            system = connection.scalar(sa.text("SELECT system_identifier::text FROM pg_control_system()"))
+            revision = connection.scalar(_AIRFLOW_REVISION)
+            system = connection.scalar(_DATABASE_SYSTEM)
     except sa.exc.ProgrammingError:
         return None
     finally:

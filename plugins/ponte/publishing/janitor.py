@@ -28,6 +28,38 @@ log = logging.getLogger(__name__)
 #: A statement of a run that is late may still hold a table; the next call finds it free.
 LOCK_TIMEOUT = "2s"
 
+_LEFT_BATCHES = sa.text("""SELECT batch_id
+    FROM (
+        SELECT b.*, b.epoch < c.epoch OR b.status = 'failed' AS ended,
+               EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id) AS seen
+        FROM ponte.batch b JOIN ponte.claim c USING (model, window_start)
+        WHERE b.model = :model
+    ) AS b
+    WHERE (frozen_table IS NOT NULL AND (seen OR ended)) OR (prediction_table IS NOT NULL AND ended AND NOT seen)
+    ORDER BY 1""")
+
+_LEFT_SNAPSHOTS = sa.text("""SELECT snapshot_id FROM ponte.snapshot
+    WHERE model = :model AND frozen_table IS NOT NULL
+    AND snapshot_id < (SELECT max(snapshot_id) FROM ponte.snapshot WHERE model = :model AND status = 'written')
+    ORDER BY 1""")
+
+_IS_SEEN = sa.text("SELECT EXISTS (SELECT FROM ponte.publication_event WHERE batch_id = :id)")
+
+# The claim passes over a batch whose row a step held at that moment; it is over all the same.
+_END_BATCH = sa.text("""UPDATE ponte.batch SET frozen_table = NULL,
+    status = CASE WHEN :seen OR status = 'rejected' THEN status ELSE 'failed' END,
+    why = coalesce(why, CASE WHEN NOT :seen THEN 'superseded by a newer run' END)
+    WHERE batch_id = :id""")
+
+_FORGET_PREDICTIONS = sa.text("UPDATE ponte.batch SET prediction_table = NULL WHERE batch_id = :id")
+
+_LOCKED_FROZEN_TABLE = sa.text("SELECT frozen_table FROM ponte.snapshot WHERE snapshot_id = :id FOR UPDATE")
+
+_END_SNAPSHOT = sa.text("""UPDATE ponte.snapshot SET frozen_table = NULL,
+    status = CASE WHEN status = 'rejected' THEN status ELSE 'failed' END,
+    why = coalesce(why, 'superseded by a newer training run')
+    WHERE snapshot_id = :id""")
+
 
 def tidy(db: Database, folder: ModelFolder, *, retention: bool = True) -> dict[str, int]:
     """Sweep, and apply the retention of the model if asked to; return `{dropped_tables, retired_batches}`."""
@@ -43,26 +75,14 @@ def sweep(db: Database, model: str) -> int:
     those that people have seen.
     """
     with db.begin() as connection:
-        over = sa.text(
-            "SELECT batch_id FROM (SELECT b.*, b.epoch < c.epoch OR b.status = 'failed' AS ended, "
-            "EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id) AS seen "
-            "FROM ponte.batch b JOIN ponte.claim c USING (model, window_start) WHERE b.model = :model) AS b "
-            "WHERE (frozen_table IS NOT NULL AND (seen OR ended)) "
-            "OR (prediction_table IS NOT NULL AND ended AND NOT seen) ORDER BY 1"
-        )
-        left = list(connection.execute(over, {"model": model}).scalars())
+        left = list(connection.execute(_LEFT_BATCHES, {"model": model}).scalars())
     return sum(_drop_of_batch(db, batch_id) for batch_id in left)
 
 
 def sweep_snapshots(db: Database, model: str) -> int:
     """Drop the tables of snapshots older than the newest one of the model that was written; return how many."""
     with db.begin() as connection:
-        stale = sa.text(
-            "SELECT snapshot_id FROM ponte.snapshot WHERE model = :model AND frozen_table IS NOT NULL "
-            "AND snapshot_id < (SELECT max(snapshot_id) FROM ponte.snapshot "
-            "WHERE model = :model AND status = 'written') ORDER BY 1"
-        )
-        left = list(connection.execute(stale, {"model": model}).scalars())
+        left = list(connection.execute(_LEFT_SNAPSHOTS, {"model": model}).scalars())
     return sum(_drop_of_snapshot(db, snapshot_id) for snapshot_id in left)
 
 
@@ -72,27 +92,15 @@ def _drop_of_batch(db: Database, batch_id: int) -> int:
         with db.begin() as connection:
             limit_lock_waits(connection, LOCK_TIMEOUT)
             batch = batches.lock(connection, batch_id)
-            seen = connection.execute(
-                sa.text("SELECT EXISTS (SELECT FROM ponte.publication_event WHERE batch_id = :id)"), {"id": batch_id}
-            ).scalar_one()
+            seen = connection.execute(_IS_SEEN, {"id": batch_id}).scalar_one()
             frozen = batch.frozen_table
-            # The claim passes over a batch whose row a step held at that moment; it is over all the same.
-            connection.execute(
-                sa.text(
-                    "UPDATE ponte.batch SET frozen_table = NULL, "
-                    "status = CASE WHEN :seen OR status = 'rejected' THEN status ELSE 'failed' END, "
-                    "why = coalesce(why, CASE WHEN NOT :seen THEN 'superseded by a newer run' END) "
-                    "WHERE batch_id = :id"
-                ),
-                {"seen": seen, "id": batch_id},
-            )
+            connection.execute(_END_BATCH, {"seen": seen, "id": batch_id})
             dropped += 0 if frozen is None else _drop(connection, frozen)
         if not seen and batch.prediction_table is not None:
             # It may be a partition already. Nothing goes on with a batch that has failed, or whose window is taken.
             dropped += drop_prediction_table(db, batch.model, batch.prediction_table)
             with db.begin() as connection:
-                forget = sa.text("UPDATE ponte.batch SET prediction_table = NULL WHERE batch_id = :id")
-                connection.execute(forget, {"id": batch_id})
+                connection.execute(_FORGET_PREDICTIONS, {"id": batch_id})
     except sa.exc.DBAPIError as error:
         leave_for_later(error, f"batch {batch_id}")
     return dropped
@@ -102,19 +110,11 @@ def _drop_of_snapshot(db: Database, snapshot_id: int) -> int:
     try:
         with db.begin() as connection:
             limit_lock_waits(connection, LOCK_TIMEOUT)
-            lock = sa.text("SELECT frozen_table FROM ponte.snapshot WHERE snapshot_id = :id FOR UPDATE")
-            name = connection.execute(lock, {"id": snapshot_id}).scalar_one()
+            name = connection.execute(_LOCKED_FROZEN_TABLE, {"id": snapshot_id}).scalar_one()
             if name is None:
                 return 0
             dropped = _drop(connection, name)
-            connection.execute(
-                sa.text(
-                    "UPDATE ponte.snapshot SET frozen_table = NULL, "
-                    "status = CASE WHEN status = 'rejected' THEN status ELSE 'failed' END, "
-                    "why = coalesce(why, 'superseded by a newer training run') WHERE snapshot_id = :id"
-                ),
-                {"id": snapshot_id},
-            )
+            connection.execute(_END_SNAPSHOT, {"id": snapshot_id})
             return dropped
     except sa.exc.DBAPIError as error:
         return leave_for_later(error, f"snapshot {snapshot_id}")

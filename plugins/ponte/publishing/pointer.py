@@ -24,6 +24,21 @@ _Accept = Callable[[sa.Connection, Batch], None]
 #: Publishing waits this long for a lock before it lets go and tries again; readers queue behind a waiting lock.
 LOCK_TIMEOUT = "2s"
 
+_HAS_TRIPPED = sa.text("""SELECT EXISTS (
+    SELECT FROM ponte.guard_result WHERE batch_id = :batch_id AND outcome = 'tripped')""")
+
+_LOCKED_CLAIM = sa.text("""SELECT epoch, run_id FROM ponte.claim
+    WHERE model = :model AND window_start = :window FOR UPDATE""")
+
+_SHOWN = sa.text("SELECT batch_id FROM ponte.published WHERE model = :model AND window_start = :window")
+
+_SHOWN_BEFORE = sa.text("""SELECT previous_batch_id FROM ponte.publication_event
+    WHERE batch_id = :batch ORDER BY event_id DESC LIMIT 1""")
+
+_POINT_TO = sa.text("""INSERT INTO ponte.published (model, window_start, batch_id, epoch)
+    VALUES (:model, :window, :batch, :epoch)
+    ON CONFLICT (model, window_start) DO UPDATE SET batch_id = :batch, epoch = :epoch, at = now()""")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Publication:
@@ -73,10 +88,7 @@ def publish_anyway(db: Database, batch_id: int, *, model: str, run_id: str, acto
     values = {"batch_id": batch_id, "run_id": run_id, "actor": actor, "reason": reason}
 
     def accept(connection: sa.Connection, batch: Batch) -> None:
-        query = sa.text(
-            "SELECT EXISTS (SELECT FROM ponte.guard_result WHERE batch_id = :batch_id AND outcome = 'tripped')"
-        )
-        tripped = connection.execute(query, values).scalar_one()
+        tripped = connection.execute(_HAS_TRIPPED, values).scalar_one()
         if not tripped or not (batch.status == "rejected" or batch.reached("staged")):
             got = f"status {batch.status}" + (f": {batch.why}" if batch.why else "")
             fix = "a batch that its checks rejected has no predictions: mend the source or the rule and score it again"
@@ -102,10 +114,7 @@ def _flip(db: Database, batch_id: int, *, actor: str, reason: str, accept: _Acce
         batch = batches.read_batch(connection, batch_id)
         aliases.lock_alias(connection, batch.model)  # no mark and no rollback comes between the question and the flip
         values = {"model": batch.model, "window": batch.window_start, "batch": batch_id, "epoch": batch.epoch}
-        newest = connection.execute(
-            sa.text("SELECT epoch, run_id FROM ponte.claim WHERE model = :model AND window_start = :window FOR UPDATE"),
-            values,
-        ).one()
+        newest = connection.execute(_LOCKED_CLAIM, values).one()
         if newest.epoch != batch.epoch:
             raise Fenced(
                 "a newer run owns the window; this one published nothing",
@@ -119,15 +128,10 @@ def _flip(db: Database, batch_id: int, *, actor: str, reason: str, accept: _Acce
             accept(connection, batch)
             batch = batches.read_batch(connection, batch_id)
         batches.require(batch, "staged")
-        query = sa.text("SELECT batch_id FROM ponte.published WHERE model = :model AND window_start = :window")
-        previous = connection.execute(query, values).scalar_one_or_none()
+        previous = connection.execute(_SHOWN, values).scalar_one_or_none()
         if previous == batch_id:
             rows = require_conservation(connection, batch)
-            query = sa.text(
-                "SELECT previous_batch_id FROM ponte.publication_event "
-                "WHERE batch_id = :batch ORDER BY event_id DESC LIMIT 1"
-            )
-            before = connection.execute(query, values).scalar_one()
+            before = connection.execute(_SHOWN_BEFORE, values).scalar_one()
             return Publication(batch_id=batch_id, previous_batch_id=before, row_count=rows)
         if marks.has_bad_mark(connection, batch.model, batch.version):
             raise VersionMarkedBad(
@@ -156,16 +160,8 @@ def show(
         predictions=quote(*batches.prediction_name(batch)),
     )
     values = {"model": batch.model, "window": batch.window_start, "batch": batch.batch_id, "epoch": epoch}
-    query = sa.text("SELECT batch_id FROM ponte.published WHERE model = :model AND window_start = :window")
-    previous: int | None = connection.execute(query, values).scalar_one_or_none()
-    connection.execute(
-        sa.text(
-            "INSERT INTO ponte.published (model, window_start, batch_id, epoch) "
-            "VALUES (:model, :window, :batch, :epoch) "
-            "ON CONFLICT (model, window_start) DO UPDATE SET batch_id = :batch, epoch = :epoch, at = now()"
-        ),
-        values,
-    )
+    previous: int | None = connection.execute(_SHOWN, values).scalar_one_or_none()
+    connection.execute(_POINT_TO, values)
     event = {
         "model": batch.model,
         "window_start": batch.window_start,

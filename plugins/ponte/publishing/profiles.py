@@ -17,6 +17,8 @@ from ponte.model.spec import Guard
 from ponte.storage.database import insert_row, quote
 from ponte.versions.registry import Version
 
+_UNSCORED = sa.text("SELECT count(*) FROM ponte.quarantine WHERE batch_id = :id AND shard IS NOT NULL")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
@@ -36,12 +38,30 @@ class Profile:
     newest_feature: dt.datetime | None
 
 
+_COLUMNS = ", ".join(f"f.{name}" for name in Profile.__dataclass_fields__)
+_EARLIER = sa.text(f"""WITH retired AS (
+        SELECT DISTINCT ON (window_start) window_start, batch_id FROM ponte.retention_event
+        WHERE model = :model AND published
+        ORDER BY window_start, event_id DESC
+    ), seen AS (
+        SELECT window_start, batch_id FROM ponte.published WHERE model = :model
+        UNION ALL
+        SELECT window_start, batch_id FROM retired r
+        WHERE NOT EXISTS (
+            SELECT FROM ponte.published p WHERE p.model = :model AND p.window_start = r.window_start
+        )
+    )
+    SELECT {_COLUMNS}
+    FROM seen s JOIN ponte.batch_profile f USING (batch_id)
+    WHERE s.window_start < :window AND f.row_count > 0
+    ORDER BY s.window_start DESC LIMIT :count""")
+
+
 def take_profile(connection: sa.Connection, batch: Batch, version: Version, rules: Guard) -> Profile:
     """Compute the profile of a scored batch from its prediction table, and keep it, in the caller's transaction."""
     assert batch.row_count is not None
     own = quote(*prediction_name(batch))
     figures = _score_figures(connection, own, version)
-    query = sa.text("SELECT count(*) FROM ponte.quarantine WHERE batch_id = :id AND shard IS NOT NULL")
     shares: dict[str, float] = {}
     if version.task != "regression":
         rows = connection.exec_driver_sql(f"SELECT prediction::text, count(*) FROM {own} GROUP BY prediction").all()
@@ -50,7 +70,7 @@ def take_profile(connection: sa.Connection, batch: Batch, version: Version, rule
         batch_id=batch.batch_id,
         row_count=batch.row_count,
         scored_count=figures["count"],
-        unscored_count=connection.execute(query, {"id": batch.batch_id}).scalar_one(),
+        unscored_count=connection.execute(_UNSCORED, {"id": batch.batch_id}).scalar_one(),
         score_mean=figures["mean"],
         score_sd=figures["sd"],
         distinct_scores=figures["distinct"],
@@ -95,16 +115,6 @@ def earlier_profiles(connection: sa.Connection, batch: Batch, rules: Guard) -> l
 
     Of each window the one that people see, or saw until the retention of the model dropped its rows.
     """
-    names = ", ".join(f"f.{name}" for name in Profile.__dataclass_fields__)
-    query = sa.text(
-        "WITH retired AS (SELECT DISTINCT ON (window_start) window_start, batch_id FROM ponte.retention_event "
-        "WHERE model = :model AND published ORDER BY window_start, event_id DESC), "
-        "seen AS (SELECT window_start, batch_id FROM ponte.published WHERE model = :model "
-        "UNION ALL SELECT window_start, batch_id FROM retired r WHERE NOT EXISTS (SELECT FROM ponte.published p "
-        "WHERE p.model = :model AND p.window_start = r.window_start)) "
-        f"SELECT {names} FROM seen s JOIN ponte.batch_profile f USING (batch_id) "
-        "WHERE s.window_start < :window AND f.row_count > 0 ORDER BY s.window_start DESC LIMIT :count"
-    )
     values = {"model": batch.model, "window": batch.window_start, "count": rules.batches}
-    rows = connection.execute(query, values).mappings()
+    rows = connection.execute(_EARLIER, values).mappings()
     return [Profile(**{**r, "score_mean": tuple(r["score_mean"]), "score_sd": tuple(r["score_sd"])}) for r in rows]

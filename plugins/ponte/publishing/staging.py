@@ -19,6 +19,12 @@ from ponte.versions import registry
 
 log = logging.getLogger(__name__)
 
+_IS_TABLE = sa.text("SELECT relkind = 'r' FROM pg_class WHERE oid = CAST(:name AS regclass)")
+
+_COMMITTED_AND_QUARANTINED = sa.text("""SELECT
+    (SELECT coalesce(sum(row_count), 0) FROM ponte.shard WHERE batch_id = :id),
+    (SELECT count(*) FROM ponte.quarantine WHERE batch_id = :id)""")
+
 
 def guard_batch(db: Database, folder: ModelFolder, batch_id: int, *, enforce: bool = True) -> int:
     """Return the number of predictions of a batch that is complete, keyed, constrained, analysed and looks right.
@@ -95,17 +101,10 @@ def require_conservation(connection: sa.Connection, batch: Batch) -> int:
     own = quote(*batches.prediction_name(batch))
     # The scorer's, and often it is the promoter who counts: a view of that name would run with the promoter's rights.
     connection.exec_driver_sql(f"LOCK TABLE ONLY {own} IN ACCESS SHARE MODE")
-    kind = sa.text("SELECT relkind = 'r' FROM pg_class WHERE oid = CAST(:name AS regclass)")
-    if not connection.execute(kind, {"name": own}).scalar_one():
+    if not connection.execute(_IS_TABLE, {"name": own}).scalar_one():
         raise PonteError("the predictions are no table", where=batch.place, got=own, fix="score the window again")
     present = connection.exec_driver_sql(f"SELECT count(*) FROM {own}").scalar_one()
-    committed, quarantined = connection.execute(
-        sa.text(
-            "SELECT (SELECT coalesce(sum(row_count), 0) FROM ponte.shard WHERE batch_id = :id), "
-            "(SELECT count(*) FROM ponte.quarantine WHERE batch_id = :id)"
-        ),
-        {"id": batch.batch_id},
-    ).one()
+    committed, quarantined = connection.execute(_COMMITTED_AND_QUARANTINED, {"id": batch.batch_id}).one()
     if not (present == committed and present + quarantined == batch.row_count):
         raise RowsLost(
             "rows frozen are not rows predicted plus rows quarantined; nothing was published",

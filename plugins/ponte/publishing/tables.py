@@ -18,6 +18,20 @@ from ponte.storage.database import DATA_SCHEMA, Database, limit_lock_waits, quot
 from ponte.versions.registry import Version
 from ponte.versions.signature import Signature
 
+_LOCK_OF_MODEL = sa.text("SELECT pg_advisory_xact_lock(hashtext('ponte.prediction'), hashtext(:model))")
+_ROOM_FOR_KEYS = sa.text("SET LOCAL maintenance_work_mem = '256MB'")  # those of ten million rows
+_IS_PARTITION = sa.text("SELECT relispartition FROM pg_class WHERE oid = CAST(:name AS regclass)")
+_DETACH_PENDING = sa.text("SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass(:name)")
+
+_OWNER = sa.text("""SELECT relowner::regrole::text, pg_has_role(relowner, 'USAGE') FROM pg_class
+    WHERE oid = CAST(:name AS regclass)""")
+
+_COLUMN_TYPES = sa.text("""SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
+    WHERE attrelid = CAST(:name AS regclass) AND attnum > 0 AND NOT attisdropped""")
+
+_HAS_COLUMN = sa.text("""SELECT EXISTS (
+    SELECT FROM pg_attribute WHERE attrelid = to_regclass(:name) AND attname = :column)""")
+
 
 def parent_name(model: str) -> str:
     """Return the name of the partitioned table of a model, in schema `ponte_data`."""
@@ -104,7 +118,7 @@ def finish_prediction_table(connection: sa.Connection, batch: Batch, signature: 
     """Give the loaded table its primary key and the constraints that make attaching it instant, in this transaction."""
     own = quote(*batches.prediction_name(batch))
     key = ", ".join(quote(name) for name in ("batch_id", *(c.name for c in signature.key)))
-    connection.exec_driver_sql("SET LOCAL maintenance_work_mem = '256MB'")  # the keys of ten million rows
+    connection.execute(_ROOM_FOR_KEYS)
     connection.exec_driver_sql(
         f"ALTER TABLE {own} ADD PRIMARY KEY ({key}), ADD CHECK (batch_id = {batch.batch_id:d}), "
         f"ADD CHECK (window_start = DATE '{batch.window_start.isoformat()}')"
@@ -115,8 +129,7 @@ def finish_prediction_table(connection: sa.Connection, batch: Batch, signature: 
 def attach_prediction_table(connection: sa.Connection, batch: Batch) -> None:
     """Make the batch's table a partition, unless it is one. Takes a lock that blocks neither readers nor writers."""
     own = quote(*batches.prediction_name(batch))
-    query = sa.text("SELECT relispartition FROM pg_class WHERE oid = CAST(:name AS regclass)")
-    if not connection.execute(query, {"name": own}).scalar_one():
+    if not connection.execute(_IS_PARTITION, {"name": own}).scalar_one():
         parent = quote(DATA_SCHEMA, parent_name(batch.model))
         connection.exec_driver_sql(f"ALTER TABLE {parent} ATTACH PARTITION {own} FOR VALUES IN ({batch.batch_id:d})")
 
@@ -130,8 +143,7 @@ def drop_prediction_table(db: Database, model: str, relation: str) -> bool:
     own, parent = quote(DATA_SCHEMA, relation), quote(DATA_SCHEMA, parent_name(model))
     with db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("SET lock_timeout = '2s'")
-        query = sa.text("SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass(:name)")
-        pending = connection.execute(query, {"name": own}).scalar_one_or_none()
+        pending = connection.execute(_DETACH_PENDING, {"name": own}).scalar_one_or_none()
         there = table_exists(connection, DATA_SCHEMA, relation)
         if pending is not None:
             how = "FINALIZE" if pending else "CONCURRENTLY"
@@ -172,22 +184,14 @@ def _comment(connection: sa.Connection, kind: str, relation: str, columns: dict[
 
 def _require_ours(connection: sa.Connection, batch: Batch, relation: str) -> None:
     """Raise PonteError unless we own it: other roles may make tables here, with triggers that would run as us."""
-    query = sa.text(
-        "SELECT relowner::regrole::text, pg_has_role(relowner, 'USAGE') FROM pg_class "
-        "WHERE oid = CAST(:name AS regclass)"
-    )
-    owner, ours = connection.execute(query, {"name": relation}).one()
+    owner, ours = connection.execute(_OWNER, {"name": relation}).one()
     if not ours:
         fix = "find out who made it and why, then drop it"
         raise PonteError(f"{relation} is somebody else's", where=batch.place, got=f"owner {owner}", fix=fix)
 
 
 def _require_columns(connection: sa.Connection, batch: Batch, columns: dict[str, str]) -> None:
-    query = sa.text(
-        "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
-        "WHERE attrelid = CAST(:name AS regclass) AND attnum > 0 AND NOT attisdropped"
-    )
-    rows = connection.execute(query, {"name": quote(DATA_SCHEMA, parent_name(batch.model))})
+    rows = connection.execute(_COLUMN_TYPES, {"name": quote(DATA_SCHEMA, parent_name(batch.model))})
     got: dict[str, str] = dict(rows.all())
     expected = {name: definition.partition(" NOT NULL")[0] for name, definition in columns.items()}
     if got != expected:
@@ -201,12 +205,8 @@ def _require_columns(connection: sa.Connection, batch: Batch, columns: dict[str,
 
 
 def _has_column(connection: sa.Connection, relation: str, column: str) -> bool:
-    query = sa.text(
-        "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(:name) AND attname = :column)"
-    )
-    return bool(connection.execute(query, {"name": relation, "column": column}).scalar_one())
+    return bool(connection.execute(_HAS_COLUMN, {"name": relation, "column": column}).scalar_one())
 
 
 def _lock_model(connection: sa.Connection, model: str) -> None:
-    query = sa.text("SELECT pg_advisory_xact_lock(hashtext('ponte.prediction'), hashtext(:model))")
-    connection.execute(query, {"model": model})
+    connection.execute(_LOCK_OF_MODEL, {"model": model})

@@ -36,6 +36,9 @@ from ponte.versions.signature import differences
 
 log = logging.getLogger(__name__)
 
+_FORGET = sa.text("""DELETE FROM ponte.metric
+    WHERE model = :model AND version = :version AND snapshot_id = :snapshot_id""")
+
 
 def evaluate(
     db: Database, store: ArtifactStore, folder: ModelFolder, version_number: int, snapshot_id: int
@@ -142,10 +145,5 @@ def _store(db: Database, version: Version, snapshot_id: int, figures: Sequence[M
     ]
     with db.begin() as connection:
         lock_snapshot(connection, snapshot_id)  # two copies of one run take turns
-        connection.execute(
-            sa.text(
-                "DELETE FROM ponte.metric WHERE model = :model AND version = :version AND snapshot_id = :snapshot_id"
-            ),
-            place,
-        )
+        connection.execute(_FORGET, place)
         insert_rows(connection, "ponte.metric", rows)

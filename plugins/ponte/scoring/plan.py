@@ -17,6 +17,8 @@ from ponte.storage.database import Database
 from ponte.versions import registry
 from ponte.versions.signature import require_same
 
+_COMMITTED = sa.text("SELECT shard, first_page, end_page FROM ponte.shard WHERE batch_id = :id")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shard:
@@ -82,9 +84,8 @@ def plan_shards(db: Database, folder: ModelFolder, batch_id: int) -> list[Shard]
 
 def _require_same_plan(db: Database, batch: Batch, shards: Iterable[Shard]) -> None:
     """Raise PonteError when shards were committed that are none of these: rows would be scored twice, or never."""
-    query = sa.text("SELECT shard, first_page, end_page FROM ponte.shard WHERE batch_id = :id")
     with db.begin() as connection:
-        committed = {tuple(row) for row in connection.execute(query, {"id": batch.batch_id})}
+        committed = {tuple(row) for row in connection.execute(_COMMITTED, {"id": batch.batch_id})}
     if committed - {(s.shard, s.first_page, s.end_page) for s in shards} - {(0, 0, 0)}:
         fix = "set shard_rows back to what it was, or clear freeze_batch: the rows are frozen and planned anew"
         raise PonteError("shards were planned otherwise before", where=batch.place, fix=fix)

@@ -29,6 +29,9 @@ from ponte.versions.loading import load_registered
 
 log = logging.getLogger(__name__)
 
+_COMMITTED = sa.text("""SELECT row_count, first_page, end_page FROM ponte.shard
+    WHERE batch_id = :batch AND shard = :shard""")
+
 
 def score_shard(
     db: Database,
@@ -90,11 +93,8 @@ def _too_many(error: Exception, batch: Batch, folder: ModelFolder) -> str:
 
 
 def _committed_rows(db: Database, batch_id: int, shard: Shard) -> int | None:
-    query = sa.text(
-        "SELECT row_count, first_page, end_page FROM ponte.shard WHERE batch_id = :batch AND shard = :shard"
-    )
     with db.begin() as connection:
-        row = connection.execute(query, {"batch": batch_id, "shard": shard.shard}).one_or_none()
+        row = connection.execute(_COMMITTED, {"batch": batch_id, "shard": shard.shard}).one_or_none()
     if row is None:
         return None
     if (row.first_page, row.end_page) != (shard.first_page, shard.end_page):

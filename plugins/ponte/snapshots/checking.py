@@ -13,6 +13,8 @@ from ponte.snapshots.lifecycle import Snapshot, get_snapshot, lock_snapshot, rec
 from ponte.storage.database import Database, or_of_a_twin
 from ponte.storage.receipts import Receipt, recorded
 
+_MARK_CHECKED = sa.text("UPDATE ponte.snapshot SET status = 'checked' WHERE snapshot_id = :id")
+
 
 def check_snapshot(db: Database, folder: ModelFolder, snapshot_id: int) -> list[CheckResult]:
     """Check frozen training rows with the same checks; the key is unique within each window.
@@ -53,9 +55,7 @@ def check_snapshot(db: Database, folder: ModelFolder, snapshot_id: int) -> list[
             results, stopping = sort_out(connection, frozen, results, conditions)
             if not stopping:
                 recount(connection, snapshot)
-                connection.execute(
-                    sa.text("UPDATE ponte.snapshot SET status = 'checked' WHERE snapshot_id = :id"), {"id": snapshot_id}
-                )
+                connection.execute(_MARK_CHECKED, {"id": snapshot_id})
     if stopping:
         raise reject_snapshot(db, snapshot, stopping)
     return results

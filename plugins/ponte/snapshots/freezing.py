@@ -22,6 +22,10 @@ from ponte.versions.signature import Signature, Types
 log = logging.getLogger(__name__)
 _LABELS = "labels_"
 
+_MARK_FROZEN = sa.text("""UPDATE ponte.snapshot
+    SET status = 'frozen', row_count = :rows, windows = :windows, columns = :columns
+    WHERE snapshot_id = :id""")
+
 
 def freeze_snapshot(db: Database, folder: ModelFolder, windows: list[Window], *, as_of: Any, run_id: str) -> Snapshot:
     """Return the labelled rows of `windows`, each with the features of its own as_of, frozen in one table.
@@ -105,11 +109,7 @@ def _freeze_windows(
             for w, rows in zip(windows, counts, strict=True)
         ]
         connection.execute(
-            sa.text(
-                "UPDATE ponte.snapshot "
-                "SET status = 'frozen', row_count = :rows, windows = :windows, columns = :columns "
-                "WHERE snapshot_id = :id"
-            ),
+            _MARK_FROZEN,
             {
                 "rows": sum(counts),
                 "windows": json.dumps(described),

@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 
 Status = Literal["freezing", "frozen", "checked", "written", "rejected", "failed"]
 
+_NAME_TABLE = sa.text("""UPDATE ponte.snapshot SET frozen_table = model || '__training_' || snapshot_id
+    WHERE model = :model AND run_id = :run_id AND status = 'freezing'
+    RETURNING snapshot_id""")
+
+_ID_OF_RUN = sa.text("SELECT snapshot_id FROM ponte.snapshot WHERE model = :model AND run_id = :run_id")
+_RECOUNT = sa.text("UPDATE ponte.snapshot SET row_count = :rows, windows = :windows WHERE snapshot_id = :id")
+
+_REJECT = sa.text("""UPDATE ponte.snapshot SET status = 'rejected', why = :why
+    WHERE snapshot_id = :id AND status = 'frozen'""")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Snapshot:
@@ -60,6 +70,11 @@ class Snapshot:
         return dt.datetime.fromisoformat(as_of)
 
 
+_COLUMNS = ", ".join(Snapshot.__dataclass_fields__)
+_BY_ID = sa.text(f"SELECT {_COLUMNS} FROM ponte.snapshot WHERE snapshot_id = :id")
+_LOCKED_BY_ID = sa.text(f"SELECT {_COLUMNS} FROM ponte.snapshot WHERE snapshot_id = :id FOR UPDATE")
+
+
 def claim_snapshot(
     db: Database,
     folder: ModelFolder,
@@ -83,16 +98,9 @@ def claim_snapshot(
     }
     with db.begin() as connection:
         insert_row(connection, "ponte.snapshot", values, unless="model, run_id")
-        snapshot_id = connection.execute(
-            sa.text(
-                "UPDATE ponte.snapshot SET frozen_table = model || '__training_' || snapshot_id "
-                "WHERE model = :model AND run_id = :run_id AND status = 'freezing' RETURNING snapshot_id"
-            ),
-            values,
-        ).scalar_one_or_none()
+        snapshot_id = connection.execute(_NAME_TABLE, values).scalar_one_or_none()
         if snapshot_id is None:
-            query = sa.text("SELECT snapshot_id FROM ponte.snapshot WHERE model = :model AND run_id = :run_id")
-            snapshot_id = connection.execute(query, values).scalar_one()
+            snapshot_id = connection.execute(_ID_OF_RUN, values).scalar_one()
         return lock_snapshot(connection, snapshot_id)
 
 
@@ -109,17 +117,15 @@ def require_unedited(folder: ModelFolder, snapshot: Snapshot) -> None:
 def get_snapshot(db: Database, snapshot_id: int) -> Snapshot:
     """Return the snapshot; raises PonteError when there is none."""
     with db.begin() as connection:
-        return _select(connection, snapshot_id)
+        return _select(connection, _BY_ID, snapshot_id)
 
 
 def lock_snapshot(connection: sa.Connection, snapshot_id: int) -> Snapshot:
     """Return the snapshot with its row locked until the caller's transaction ends."""
-    return _select(connection, snapshot_id, "FOR UPDATE")
+    return _select(connection, _LOCKED_BY_ID, snapshot_id)
 
 
-def _select(connection: sa.Connection, snapshot_id: int, lock: str = "") -> Snapshot:
-    names = ", ".join(Snapshot.__dataclass_fields__)
-    query = sa.text(f"SELECT {names} FROM ponte.snapshot WHERE snapshot_id = :id {lock}")
+def _select(connection: sa.Connection, query: sa.TextClause, snapshot_id: int) -> Snapshot:
     row = connection.execute(query, {"id": snapshot_id}).mappings().one_or_none()
     if row is None:
         raise PonteError("no such snapshot", where="ponte.snapshot", got=str(snapshot_id))
@@ -132,21 +138,14 @@ def recount(connection: sa.Connection, snapshot: Snapshot) -> None:
     counts = {str(row[0]): row[1] for row in connection.exec_driver_sql(query)}
     windows = [{**window, "rows": counts.get(window["window_start"], 0)} for window in snapshot.windows]
     connection.execute(
-        sa.text("UPDATE ponte.snapshot SET row_count = :rows, windows = :windows WHERE snapshot_id = :id"),
-        {"rows": sum(counts.values()), "windows": json.dumps(windows), "id": snapshot.snapshot_id},
+        _RECOUNT, {"rows": sum(counts.values()), "windows": json.dumps(windows), "id": snapshot.snapshot_id}
     )
 
 
 def reject_snapshot(db: Database, snapshot: Snapshot, why: str) -> TrainingRefused:
     """Mark the snapshot rejected and return the error to raise."""
     with db.begin() as connection:
-        connection.execute(
-            sa.text(
-                "UPDATE ponte.snapshot SET status = 'rejected', why = :why "
-                "WHERE snapshot_id = :id AND status = 'frozen'"
-            ),
-            {"why": why, "id": snapshot.snapshot_id},
-        )
+        connection.execute(_REJECT, {"why": why, "id": snapshot.snapshot_id})
     fix = f"mend the source or the rule, then trigger {snapshot.model}__train again"
     return TrainingRefused("the snapshot is rejected", where=snapshot.place, got=why, fix=fix)
 

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 #: Key of the Parquet file's metadata.
 DESCRIPTION = "ponte"
 
+_MARK_WRITTEN = sa.text("""UPDATE ponte.snapshot
+    SET status = 'written', path = :path, sha256 = :sha256, byte_count = :bytes, frozen_table = NULL
+    WHERE snapshot_id = :id""")
+
 
 def write_snapshot(db: Database, store: ArtifactStore, snapshot_id: int) -> Snapshot:
     """Keep the frozen, checked rows as a Parquet file named by its SHA-256, then drop the frozen table.
@@ -55,13 +59,8 @@ def _write(db: Database, store: ArtifactStore, snapshot: Snapshot) -> Snapshot:
         with db.begin() as connection:
             if lock_snapshot(connection, snapshot_id).status == "written":
                 return get_snapshot(db, snapshot_id)  # a twin was faster
-            connection.execute(
-                sa.text(
-                    "UPDATE ponte.snapshot SET status = 'written', path = :path, sha256 = :sha256, "
-                    "byte_count = :bytes, frozen_table = NULL WHERE snapshot_id = :id"
-                ),
-                {"path": file.path, "sha256": file.sha256, "bytes": file.byte_count, "id": snapshot_id},
-            )
+            values = {"path": file.path, "sha256": file.sha256, "bytes": file.byte_count, "id": snapshot_id}
+            connection.execute(_MARK_WRITTEN, values)
             connection.exec_driver_sql(f"DROP TABLE IF EXISTS {frozen_name(snapshot)}")
     return get_snapshot(db, snapshot_id)
 

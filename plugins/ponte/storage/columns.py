@@ -28,6 +28,11 @@ SQL_TYPES: dict[Family, str] = {
 }
 KEY_FAMILIES: frozenset[Family] = frozenset({"integer", "text", "date", "timestamp"})
 
+# Only a true array has a type that points back at it: not `name`, which is a text of fixed length.
+_TYPE_NAMES = sa.text("""SELECT t.oid, CASE WHEN e.oid IS NULL THEN t.typname ELSE e.typname || '[]' END
+    FROM pg_type t LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
+    WHERE t.oid = ANY(:oids)""")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
@@ -46,12 +51,7 @@ def describe(cursor_description: Sequence[Any], connection: sa.Connection) -> li
     An array is called `float8[]`, and is carried by no family.
     """
     oids = [column[1] for column in cursor_description]
-    query = sa.text(
-        # Only a true array has a type that points back at it: not `name`, which is a text of fixed length.
-        "SELECT t.oid, CASE WHEN e.oid IS NULL THEN t.typname ELSE e.typname || '[]' END FROM pg_type t "
-        "LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid WHERE t.oid = ANY(:oids)"
-    )
-    rows = connection.execute(query, {"oids": oids})
+    rows = connection.execute(_TYPE_NAMES, {"oids": oids})
     names: dict[int, str] = dict(rows.all())
     return [
         (column[0], names.get(column[1], "?"), FAMILIES.get(names.get(column[1], "?"))) for column in cursor_description

@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 #: Schema of the tables that hold rows of one batch: frozen inputs and staged predictions.
 DATA_SCHEMA = "ponte_data"
 
+_LOCK_OF_DECISIONS = sa.text("SELECT pg_advisory_xact_lock(hashtext('ponte.alias'), hashtext(:model))")
+_IS_THERE = sa.text("SELECT to_regclass(:name) IS NOT NULL")
+
 
 class Database:
     """The `ponte` database.
@@ -86,8 +89,7 @@ def lock_decisions(connection: sa.Connection, model: str) -> None:
 
     Whoever takes it takes it before any row: that is the order that keeps two from waiting for each other.
     """
-    lock = sa.text("SELECT pg_advisory_xact_lock(hashtext('ponte.alias'), hashtext(:model))")
-    connection.execute(lock, {"model": model})
+    connection.execute(_LOCK_OF_DECISIONS, {"model": model})
 
 
 def insert_row(
@@ -116,8 +118,7 @@ def _insert(table: str, row: Mapping[str, Any]) -> str:
 
 def table_exists(connection: sa.Connection, *name: str) -> bool:
     """Tell whether there is a table or view of this (schema and) name."""
-    query = sa.text("SELECT to_regclass(:name) IS NOT NULL")
-    return bool(connection.execute(query, {"name": quote(*name)}).scalar_one())
+    return bool(connection.execute(_IS_THERE, {"name": quote(*name)}).scalar_one())
 
 
 def make_empty_table(connection: sa.Connection, table: str, query: str, parameters: Mapping[str, Any]) -> None:

@@ -15,6 +15,15 @@ from ponte.versions.registry import Version, get_version
 
 CHAMPION = "champion"
 
+_CURRENT = sa.text("""SELECT version, event_id FROM ponte.alias_event
+    WHERE model = :model AND alias = :alias
+    ORDER BY event_id DESC LIMIT 1""")
+
+_AFTER_EVENT = sa.text("SELECT version, event_id FROM ponte.alias_event WHERE event_id = :id")
+
+_SUCCESSOR = sa.text("""SELECT event_id, version, actor, evidence FROM ponte.alias_event
+    WHERE model = :model AND alias = :alias AND previous_event_id IS NOT DISTINCT FROM :previous_event_id""")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alias:
@@ -40,9 +49,8 @@ def get_event(db: Database, event_id: int | None) -> Alias | None:
     """Return where an alias pointed after that event; None for None, the state before the first event."""
     if event_id is None:
         return None
-    query = sa.text("SELECT version, event_id FROM ponte.alias_event WHERE event_id = :id")
     with db.begin() as connection:
-        row = connection.execute(query, {"id": event_id}).one()
+        row = connection.execute(_AFTER_EVENT, {"id": event_id}).one()
     return Alias(version=row.version, event_id=row.event_id)
 
 
@@ -95,13 +103,7 @@ def append_move(
     )
     if event_id is not None:
         return Alias(version=version, event_id=event_id)
-    successor = connection.execute(
-        sa.text(
-            "SELECT event_id, version, actor, evidence FROM ponte.alias_event WHERE model = :model AND alias = :alias "
-            "AND previous_event_id IS NOT DISTINCT FROM :previous_event_id"
-        ),
-        row,
-    ).one()
+    successor = connection.execute(_SUCCESSOR, row).one()
     if (successor.version, successor.actor, successor.evidence) == (version, actor, evidence):
         return Alias(version=version, event_id=successor.event_id)
     raise AliasMoved(
@@ -113,9 +115,5 @@ def append_move(
 
 
 def _alias(connection: sa.Connection, model: str, alias: str) -> Alias | None:
-    query = sa.text(
-        "SELECT version, event_id FROM ponte.alias_event WHERE model = :model AND alias = :alias "
-        "ORDER BY event_id DESC LIMIT 1"
-    )
-    row = connection.execute(query, {"model": model, "alias": alias}).one_or_none()
+    row = connection.execute(_CURRENT, {"model": model, "alias": alias}).one_or_none()
     return Alias(version=row.version, event_id=row.event_id) if row else None

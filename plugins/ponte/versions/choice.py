@@ -17,6 +17,21 @@ from ponte.storage.database import Database
 from ponte.versions import aliases, registry
 from ponte.versions.registry import Version
 
+_RESTORED = sa.text("""SELECT e.rollback_id, b.version, b.hindsight
+    FROM ponte.published p
+    JOIN ponte.batch b ON b.batch_id = p.batch_id
+    JOIN LATERAL (
+        SELECT rollback_id, batch_id FROM ponte.publication_event e
+        WHERE e.model = p.model AND e.window_start = p.window_start AND e.rollback_id IS NOT NULL
+        ORDER BY event_id DESC LIMIT 1
+    ) e ON true
+    JOIN ponte.batch r ON r.batch_id = e.batch_id AND r.version = b.version
+    WHERE p.model = :model AND p.window_start = :window AND NOT ponte.is_bad(b.model, b.version)""")
+
+_CHAMPION_THEN = sa.text("""SELECT version, ponte.champion_at(:model, :as_of) AS really FROM ponte.alias_event
+    WHERE model = :model AND alias = 'champion' AND at <= :as_of AND NOT ponte.is_bad(model, version)
+    ORDER BY event_id DESC LIMIT 1""")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
@@ -85,26 +100,13 @@ def _standing_in(version: Version, window: Window, *, allow_hindsight: bool) -> 
 
 def _restored(connection: sa.Connection, model: str, window: Window) -> tuple[int, int, bool] | None:
     """Return (rollback, version, hindsight) when people see of the window the version a rollback restored it to."""
-    query = sa.text(
-        "SELECT e.rollback_id, b.version, b.hindsight FROM ponte.published p "
-        "JOIN ponte.batch b ON b.batch_id = p.batch_id "
-        "JOIN LATERAL (SELECT rollback_id, batch_id FROM ponte.publication_event e WHERE e.model = p.model "
-        "AND e.window_start = p.window_start AND e.rollback_id IS NOT NULL ORDER BY event_id DESC LIMIT 1) e ON true "
-        "JOIN ponte.batch r ON r.batch_id = e.batch_id AND r.version = b.version "
-        "WHERE p.model = :model AND p.window_start = :window AND NOT ponte.is_bad(b.model, b.version)"
-    )
-    row = connection.execute(query, {"model": model, "window": window.start}).one_or_none()
+    row = connection.execute(_RESTORED, {"model": model, "window": window.start}).one_or_none()
     return None if row is None else (row.rollback_id, row.version, row.hindsight)
 
 
 def _champion_then(connection: sa.Connection, model: str, window: Window) -> tuple[int, int | None] | None:
     """Return (version, the later champion that was passed over because it is marked bad) at the window's as_of."""
-    query = sa.text(
-        "SELECT version, ponte.champion_at(:model, :as_of) AS really FROM ponte.alias_event "
-        "WHERE model = :model AND alias = 'champion' AND at <= :as_of AND NOT ponte.is_bad(model, version) "
-        "ORDER BY event_id DESC LIMIT 1"
-    )
-    row = connection.execute(query, {"model": model, "as_of": window.as_of}).one_or_none()
+    row = connection.execute(_CHAMPION_THEN, {"model": model, "as_of": window.as_of}).one_or_none()
     if row is None:
         return None
     return row.version, (row.really if row.really != row.version else None)

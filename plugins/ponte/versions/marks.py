@@ -13,6 +13,15 @@ from ponte.versions.registry import Version
 
 Mark = Literal["bad", "not bad", "other libraries allowed", "other libraries refused"]
 
+_IS_BAD = sa.text("SELECT ponte.is_bad(:model, :version)")
+
+_SAID_OF_LIBRARIES = sa.text("""SELECT mark FROM ponte.version_mark
+    WHERE model = :model AND version = :version AND mark LIKE 'other libraries %'
+    ORDER BY mark_id DESC LIMIT 1""")
+
+_MARK_OF_RUN = sa.text("""SELECT mark_id FROM ponte.version_mark
+    WHERE model = :model AND version = :version AND mark = :mark AND run_id = :run_id""")
+
 
 def is_bad(db: Database, model: str, version: int) -> bool:
     """Tell whether the version is marked bad: never chosen by default, whatever points to it."""
@@ -22,18 +31,14 @@ def is_bad(db: Database, model: str, version: int) -> bool:
 
 def has_bad_mark(connection: sa.Connection, model: str, version: int) -> bool:
     """Do what `is_bad` does, in the caller's transaction."""
-    query = sa.text("SELECT ponte.is_bad(:model, :version)")
-    return bool(connection.execute(query, {"model": model, "version": version}).scalar_one())
+    return bool(connection.execute(_IS_BAD, {"model": model, "version": version}).scalar_one())
 
 
 def allows_other_libraries(db: Database, version: Version) -> bool:
     """Tell whether a person has allowed that the version is used with libraries other than those that trained it."""
-    query = sa.text(
-        "SELECT mark FROM ponte.version_mark WHERE model = :model AND version = :version "
-        "AND mark LIKE 'other libraries %' ORDER BY mark_id DESC LIMIT 1"
-    )
+    values = {"model": version.model, "version": version.version}
     with db.begin() as connection:
-        found = connection.execute(query, {"model": version.model, "version": version.version}).scalar_one_or_none()
+        found = connection.execute(_SAID_OF_LIBRARIES, values).scalar_one_or_none()
     return bool(found == "other libraries allowed")
 
 
@@ -65,8 +70,4 @@ def mark_version(
 def append_mark(connection: sa.Connection, row: dict[str, Any]) -> int:
     """Append a row of `ponte.version_mark` in the caller's transaction, unless its run has; return its number."""
     insert_row(connection, "ponte.version_mark", row, unless="model, version, mark, run_id")
-    query = sa.text(
-        "SELECT mark_id FROM ponte.version_mark WHERE model = :model AND version = :version AND mark = :mark "
-        "AND run_id = :run_id"
-    )
-    return int(connection.execute(query, row).scalar_one())
+    return int(connection.execute(_MARK_OF_RUN, row).scalar_one())

@@ -16,6 +16,11 @@ from ponte.storage.database import Database, insert_row
 from ponte.versions.predicting import Output
 from ponte.versions.signature import Signature
 
+_LOCK_OF_NUMBERS = sa.text("SELECT pg_advisory_xact_lock(hashtext('ponte.version'), hashtext(:model))")
+_NEXT_NUMBER = sa.text("SELECT coalesce(max(version), 0) + 1 FROM ponte.version WHERE model = :model")
+_NUMBERS = sa.text("SELECT version FROM ponte.version WHERE model = :model ORDER BY version")
+_FEATURES_SQL = sa.text("SELECT features_sql FROM ponte.snapshot WHERE snapshot_id = :id")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Version:
@@ -57,6 +62,11 @@ class Version:
         return f"model {self.model}, version {self.version}"
 
 
+_COLUMNS = ", ".join(Version.__dataclass_fields__)
+_BY_NUMBER = sa.text(f"SELECT {_COLUMNS} FROM ponte.version WHERE model = :model AND version = :version")
+_BY_TRAIN_KEY = sa.text(f"SELECT {_COLUMNS} FROM ponte.version WHERE model = :model AND train_key = :key")
+
+
 def get_version(db: Database, model: str, version: int) -> Version:
     """Return the version; raises PonteError naming the versions that exist."""
     with db.begin() as connection:
@@ -65,10 +75,9 @@ def get_version(db: Database, model: str, version: int) -> Version:
 
 def read_version(connection: sa.Connection, model: str, version: int) -> Version:
     """Return the version as this transaction sees it; raises PonteError naming the versions that exist."""
-    found = _select(connection, "model = :model AND version = :version", {"model": model, "version": version})
+    found = _select(connection, _BY_NUMBER, {"model": model, "version": version})
     if found is None:
-        query = sa.text("SELECT version FROM ponte.version WHERE model = :model ORDER BY version")
-        known = connection.execute(query, {"model": model}).scalars().all()
+        known = connection.execute(_NUMBERS, {"model": model}).scalars().all()
         raise PonteError("no such version", where=f"model {model}", got=str(version), expected=f"one of {list(known)}")
     return found
 
@@ -76,14 +85,13 @@ def read_version(connection: sa.Connection, model: str, version: int) -> Version
 def find_by_train_key(db: Database, model: str, train_key: str) -> Version | None:
     """Return the version fitted on exactly these inputs, if there is one."""
     with db.begin() as connection:
-        return _select(connection, "model = :model AND train_key = :key", {"model": model, "key": train_key})
+        return _select(connection, _BY_TRAIN_KEY, {"model": model, "key": train_key})
 
 
 def trained_sql(db: Database, version: Version) -> str:
     """Return the features.sql that the version was trained with, as kept with its snapshot."""
-    query = sa.text("SELECT features_sql FROM ponte.snapshot WHERE snapshot_id = :id")
     with db.begin() as connection:
-        return str(connection.execute(query, {"id": version.snapshot_id}).scalar_one())
+        return str(connection.execute(_FEATURES_SQL, {"id": version.snapshot_id}).scalar_one())
 
 
 def register(db: Database, model: str, train_key: str, write: Callable[[int], Version]) -> Version:
@@ -94,13 +102,11 @@ def register(db: Database, model: str, train_key: str, write: Callable[[int], Ve
     folder that nobody refers to) or a row whose files were read back.
     """
     with db.begin() as connection:
-        lock = sa.text("SELECT pg_advisory_xact_lock(hashtext('ponte.version'), hashtext(:model))")
-        connection.execute(lock, {"model": model})
-        known = _select(connection, "model = :model AND train_key = :key", {"model": model, "key": train_key})
+        connection.execute(_LOCK_OF_NUMBERS, {"model": model})
+        known = _select(connection, _BY_TRAIN_KEY, {"model": model, "key": train_key})
         if known is not None:
             return known
-        query = sa.text("SELECT coalesce(max(version), 0) + 1 FROM ponte.version WHERE model = :model")
-        new = write(connection.execute(query, {"model": model}).scalar_one())
+        new = write(connection.execute(_NEXT_NUMBER, {"model": model}).scalar_one())
         values = {name: getattr(new, name) for name in Version.__dataclass_fields__}
         values |= {"signature": json.dumps(new.signature.as_json()), "libraries": json.dumps(new.libraries)}
         values["classes"] = json.dumps(new.classes) if new.classes else None
@@ -108,9 +114,7 @@ def register(db: Database, model: str, train_key: str, write: Callable[[int], Ve
         return new
 
 
-def _select(connection: sa.Connection, condition: str, parameters: dict[str, Any]) -> Version | None:
-    names = ", ".join(Version.__dataclass_fields__)
-    query = sa.text(f"SELECT {names} FROM ponte.version WHERE {condition}")
+def _select(connection: sa.Connection, query: sa.TextClause, parameters: dict[str, Any]) -> Version | None:
     row = connection.execute(query, parameters).mappings().one_or_none()
     if row is None:
         return None
