@@ -284,3 +284,22 @@ def test_the_library_never_reads_the_environment() -> None:
     assert "runtime.py" in readers
     assert [name for name in sorted(readers) if name.split("/")[0] not in ENTRANCES] == []
     assert {path.name for path in LIBRARY.iterdir()} >= ENTRANCES
+
+
+# ---------------------------------------------------------------- two columns
+
+TRAINING = {"training", "pages", "quality", "snapshots"}
+SCORING = {"scoring", "publishing", "batches"}
+
+
+def test_training_and_scoring_do_not_import_each_other() -> None:
+    """import-linter knows lines and no columns: it would let `publishing` import `snapshots`."""
+    known = {
+        (name, imported_name.split(".")[1])
+        for name in TRAINING | SCORING
+        for path in PACKAGES[name]
+        for imported_name in imported(parsed(path))
+        if imported_name.startswith("ponte.")
+    }
+    assert {("training", "snapshots"), ("scoring", "batches")} <= known
+    assert {(a, b) for a, b in known if (a in TRAINING and b in SCORING) or (a in SCORING and b in TRAINING)} == set()
