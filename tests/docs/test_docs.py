@@ -140,6 +140,15 @@ def test_every_setting_is_documented() -> None:
     assert not {name for name in used if f"`{name}`" not in text}
 
 
+def test_every_documented_setting_is_read_somewhere() -> None:
+    files = [ROOT / "Makefile", ROOT / "docker-compose.yaml", *(ROOT / "docker").glob("*.*")]
+    files += [file for folder in ("plugins", "dags", "config", "tests") for file in (ROOT / folder).rglob("*.py")]
+    used = {name for file in files for name in re.findall(r"\bPONTE_[A-Z][A-Z_]*[A-Z]\b", read(file))}
+    documented = set(re.findall(r"`(PONTE_[A-Z_]+)`", read(REFERENCE / "settings.md")))
+    assert "PONTE_MODELS" in documented
+    assert documented - used == set()
+
+
 def make_targets() -> set[str]:
     return set(re.findall(r"^([a-z][a-z-]*):", read(ROOT / "Makefile"), re.MULTILINE))
 
@@ -250,6 +259,25 @@ def test_the_picture_of_the_layers_is_what_import_linter_checks() -> None:
         for word in layer.split(" | ")
         if word not in picture[number].split()
     ]
+
+
+NOW = [page for page in PAGES if page.name != "CHANGELOG.md"]  # which also names what is gone
+
+
+def test_every_path_of_a_source_file_and_every_command_is_there() -> None:
+    """Paths are those of the repository, or of the library."""
+    paths = {(page, found) for page in NOW for found in re.findall(r"`([\w./]+/[\w.]+\.(?:py|sql))`", read(page))}
+    commands = {(page, found) for page in NOW for found in re.findall(r"python -m (ponte[\w.]*)", read(page))}
+    assert {"versions/loading.py", "plugins/ponte/errors.py"} <= {found for _, found in paths}
+    assert "ponte.schema.provision" in {found for _, found in commands}
+    commands = {(page, found.replace(".", "/")) for page, found in commands}
+    gone = {(page, found) for page, found in paths if not any((at / found).exists() for at in (ROOT, LIBRARY))}
+    gone |= {
+        (page, found)
+        for page, found in commands
+        if not any((ROOT / "plugins" / file).exists() for file in (f"{found}.py", f"{found}/__main__.py"))
+    }
+    assert not [(page.relative_to(ROOT).as_posix(), found) for page, found in sorted(gone)]
 
 
 def test_every_dag_for_all_models_is_documented_with_its_form() -> None:
