@@ -55,11 +55,12 @@ compose-demo: ## Run the demo inside the stack of docker compose (start that fir
 compose-test: $(VENV)/.ready ## Test the compose stack on a Docker engine: demo, network, a kill of each service (about 40 min)
 	@PONTE_COMPOSE_TEST=1 $(RUN) -m pytest tests/compose -v -s -p no:randomly $(ARGS)
 
-lint: $(VENV)/.ready ## Check style, types and the direction of imports
+lint: $(VENV)/.ready ## Check style, types, the direction of imports and the rules about the tree
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/ruff format --check
 	@MYPYPATH=plugins $(VENV)/bin/mypy
 	@PYTHONPATH=plugins $(VENV)/bin/lint-imports
+	@$(RUN) -m pytest -q tests/unit/test_structure.py
 
 backup: $(VENV)/.ready ## Back up the local stack's database and artifacts into a new folder: make backup FOLDER=backups/today
 	@$(if $(FOLDER),,echo "Which folder?  make backup FOLDER=backups/today" >&2; exit 1;) $(RUN) -m ponte.backup create '$(FOLDER)' $(ARGS)

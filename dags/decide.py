@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, XComArg, chain
 
-from ponte.model.folders import ModelFolder, find_folders, models_root
+from ponte.model.folders import ModelFolder, find_folders
 from ponte.operators.dags import platform_settings
 from ponte.operators.decisions import (
     MarkVersionOperator,
@@ -21,6 +21,7 @@ from ponte.operators.decisions import (
     StageWindowOperator,
 )
 from ponte.operators.scoring import CleanUpOperator
+from ponte.runtime import models_root
 
 MODEL = "{{ params.model }}"
 MARKS = ["bad", "not bad", "other libraries allowed", "other libraries refused"]

@@ -7,7 +7,7 @@ import os
 
 from airflow.sdk import DAG, Asset, Param, chain
 
-from ponte.model.folders import ModelFolder, find_folders, models_root
+from ponte.model.folders import ModelFolder, find_folders
 from ponte.operators.dags import build_dags, dag_settings
 from ponte.operators.scoring import (
     CheckBatchOperator,
@@ -18,6 +18,7 @@ from ponte.operators.scoring import (
     PublishOperator,
     ScoreOperator,
 )
+from ponte.runtime import models_root
 
 
 def score_dag(folder: ModelFolder) -> DAG:

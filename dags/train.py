@@ -5,7 +5,7 @@ Airflow reads this file again for every task, so it imports nothing heavy and re
 
 from airflow.sdk import DAG, Asset, Param, chain
 
-from ponte.model.folders import ModelFolder, find_folders, models_root
+from ponte.model.folders import ModelFolder, find_folders
 from ponte.operators.approval import ApproveOperator, why
 from ponte.operators.dags import TRAIN_TIMEOUT, build_dags, dag_settings
 from ponte.operators.report_link import report_url
@@ -18,6 +18,7 @@ from ponte.operators.training import (
     SnapshotOperator,
     TrainOperator,
 )
+from ponte.runtime import models_root
 
 
 def train_dag(folder: ModelFolder) -> DAG:

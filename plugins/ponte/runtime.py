@@ -1,7 +1,7 @@
 """What a step gets from its surroundings: database, artifact store, model folder, revision of the code.
 
 The library never looks for these itself. Airflow's operators bring the database of a connection; every other entrance
-takes it from the environment.
+takes it from the environment. DAG files import this module, so it loads nothing heavier than pydantic.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import PonteError
-from ponte.model.folders import ModelFolder, get_folder, models_root
+from ponte.model.folders import ModelFolder, get_folder
 
 if TYPE_CHECKING:
     from ponte.storage.artifacts import ArtifactStore
@@ -58,6 +58,15 @@ class Runtime:
     def code_revision(self) -> str | None:
         """Revision of the code that runs: what a deployment says, else that of the checkout at this moment."""
         return os.environ.get("PONTE_CODE_REVISION") or revision_of(Path(__file__).parents[2]) or None
+
+
+def models_root() -> Path:
+    """Return the folder that holds the model folders: `$PONTE_MODELS`, else `include/models` of this checkout.
+
+    Operators and DAG files share this one rule, so that what was parsed is what is run.
+    """
+    configured = os.environ.get("PONTE_MODELS")
+    return Path(configured) if configured else Path(__file__).parents[2] / "include" / "models"
 
 
 def of_connection(model: str, find: Callable[[], Any], open_root: Callable[[str], Any]) -> Runtime:

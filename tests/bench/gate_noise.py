@@ -50,13 +50,14 @@ from ponte.decisions.gate import MARGIN_SHARE, Champion, decide, outcome_of
 from ponte.demo import flights
 from ponte.embedded import postgres
 from ponte.model.estimator import load_estimator
-from ponte.model.folders import ModelFolder, get_folder, models_root
+from ponte.model.folders import ModelFolder, get_folder
 from ponte.model.inspection import inspect_folder
 from ponte.model.queries import AuthorQuery, prefixed
 from ponte.model.spec import Gate, ModelSpec
 from ponte.model.windows import matured_windows, midnight
 from ponte.quality.figures import CANDIDATE, Figure, champion_subject, difference_subject
 from ponte.quality.measurement import compare
+from ponte.runtime import models_root
 from ponte.snapshots.parts import Part
 from ponte.storage.database import Database
 from ponte.versions.predicting import Output, Predictions, as_predictions, predict

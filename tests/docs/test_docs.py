@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -16,12 +17,23 @@ from ponte.errors import StackError
 from ponte.model import spec, windows
 from ponte.model import toml as model_toml
 from ponte.model.queries import PARAMETERS
-from ponte.quality.figures import BASELINE, CANDIDATE, CONSTANT, champion_subject, difference_subject
+from ponte.quality.figures import (
+    BASELINE,
+    CANDIDATE,
+    CONSTANT,
+    FEATURE,
+    IMPORTANCE,
+    champion_subject,
+    difference_subject,
+)
 from ponte.storage.columns import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 REFERENCE = DOCS / "reference"
+ARCHITECTURE = DOCS / "explanation" / "architecture.md"
+LIBRARY = ROOT / "plugins" / "ponte"
+REVISIONS = sorted((LIBRARY / "schema" / "migrations" / "versions").glob("*.sql"))
 #: Code blocks; what looks like a heading or a link in there is none.
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 PAGES = [*ROOT.glob("*.md"), *sorted(DOCS.rglob("*.md")), *sorted((ROOT / "include" / "models").glob("*/README.md"))]
@@ -99,15 +111,16 @@ def test_metrics_parameters_types_and_reserved_names_are_documented() -> None:
 
 
 def columns_in_migrations() -> Iterator[tuple[str, str]]:
-    for file in sorted((ROOT / "plugins" / "ponte" / "migrations" / "versions").glob("*.sql")):
+    for file in REVISIONS:
         yield from re.findall(r"COMMENT ON COLUMN ponte\.(\w+)\.(\w+)", read(file))
 
 
 @pytest.mark.parametrize("kind", ["TABLE", "VIEW", "FUNCTION"])
 def test_every_table_view_and_function_is_documented(kind: str) -> None:
     text = read(REFERENCE / "tables.md")
-    files = sorted((ROOT / "plugins" / "ponte" / "migrations" / "versions").glob("*.sql"))
-    names = {name for file in files for name in re.findall(rf"CREATE (?:OR REPLACE )?{kind} (ponte\.\w+)", read(file))}
+    names = {
+        name for file in REVISIONS for name in re.findall(rf"CREATE (?:OR REPLACE )?{kind} (ponte\.\w+)", read(file))
+    }
     assert names
     assert not {name for name in names if not re.search(rf"`{re.escape(name)}[`(]", text)}
 
@@ -127,6 +140,15 @@ def test_every_setting_is_documented() -> None:
     assert not {name for name in used if f"`{name}`" not in text}
 
 
+def test_every_documented_setting_is_read_somewhere() -> None:
+    files = [ROOT / "Makefile", ROOT / "docker-compose.yaml", *(ROOT / "docker").glob("*.*")]
+    files += [file for folder in ("plugins", "dags", "config", "tests") for file in (ROOT / folder).rglob("*.py")]
+    used = {name for file in files for name in re.findall(r"\bPONTE_[A-Z][A-Z_]*[A-Z]\b", read(file))}
+    documented = set(re.findall(r"`(PONTE_[A-Z_]+)`", read(REFERENCE / "settings.md")))
+    assert "PONTE_MODELS" in documented
+    assert documented - used == set()
+
+
 def make_targets() -> set[str]:
     return set(re.findall(r"^([a-z][a-z-]*):", read(ROOT / "Makefile"), re.MULTILINE))
 
@@ -143,22 +165,123 @@ def test_every_error_is_documented() -> None:
     assert documented.keys() == {c.__name__ for c in (*classes, StackError)}
 
 
-def test_every_operator_is_documented() -> None:
-    files = (ROOT / "plugins" / "ponte" / "operators").glob("[a-z]*.py")
-    text = read(DOCS / "explanation" / "architecture.md")
-    assert not [file.name for file in files if f"`operators/{file.name}`" not in text]
+def rows(text: str) -> list[list[str]]:
+    """Return the cells of each row of the first table in the text, without its head."""
+    first = re.search(r"^\|.*?(?=^(?!\|)|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert first, "no table"
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in first[0].splitlines()[2:]]
 
 
-def test_every_module_has_its_place_in_the_architecture() -> None:
-    library = ROOT / "plugins" / "ponte"
-    text = section(read(DOCS / "explanation" / "architecture.md"), "## Where things are")
-    names = {path.name for path in library.glob("[a-z]*.py")}
-    assert {"checks.py", "expectations.py"} <= names
-    assert set(re.findall(r"`(\w+\.py)`", text)) == names
+def operators_of_dags() -> Iterator[tuple[str, str, str]]:
+    """Yield (id of the DAG, task, class of its operator) of every task that the DAG files, or a broken folder, have."""
+    for file in (*sorted((ROOT / "dags").glob("*.py")), LIBRARY / "operators" / "dags.py"):
+        for block in (node for node in ast.walk(ast.parse(read(file))) if isinstance(node, ast.With)):
+            opened = block.items[0].context_expr
+            if not (isinstance(opened, ast.Call) and ast.unparse(opened.func) == "DAG"):
+                continue
+            dag = re.sub(r"\{(\w+)\}", r"<\1>", ast.literal_eval(ast.unparse(opened.args[0]).removeprefix("f")))
+            for call in (node for node in ast.walk(block) if isinstance(node, ast.Call)):
+                task = [
+                    k.value.value for k in call.keywords if k.arg == "task_id" and isinstance(k.value, ast.Constant)
+                ]
+                if task:
+                    yield dag.replace("<model>", "<name>"), task[0], ast.unparse(call.func).removesuffix(".partial")
+
+
+def test_every_task_is_documented_with_its_dag_and_its_operator() -> None:
+    tasks = set(operators_of_dags())
+    assert {
+        ("<name>__train", "approve", "ApproveOperator"),
+        ("<name>__score", "score", "ScoreOperator"),
+        ("ponte__rollback", "clean_up", "CleanUpOperator"),
+        ("<name>__<pipeline>", "read_model_folder", "BrokenFolderOperator"),
+    } <= tasks
+    documented = rows(section(read(ARCHITECTURE), "## Tasks and their operators"))
+    assert {tuple(re.findall(r"`([^`]+)`", cell)[0] for cell in row[:3]) for row in documented} == tasks
+
+
+def test_every_operator_is_documented_with_what_it_calls() -> None:
+    classes = {
+        node.name: node
+        for file in sorted((LIBRARY / "operators").glob("*.py"))
+        for node in ast.parse(read(file)).body
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Operator") and node.name != "PonteOperator"
+    }
+    assert {"TrainOperator", "ScoreOperator", "RollBackOperator", "ApproveOperator"} <= classes.keys()
+    documented = rows(section(read(ARCHITECTURE), "## Tasks and their operators"))
+    assert {row[2].strip("`") for row in documented} == classes.keys()
+    for *_, operator, calls in documented:
+        imports = {
+            f"{node.module}.{alias.name}"
+            for node in ast.walk(classes[operator.strip("`")])
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        named = {f"ponte.{name}" for name in re.findall(r"`([^`]+)`", calls)}
+        assert named, operator
+        assert named <= imports, operator
+
+
+def test_every_package_and_every_module_has_its_place_in_the_architecture() -> None:
+    modules: dict[str, set[str]] = {}
+    for path in LIBRARY.rglob("*.py"):
+        package, *inside = path.relative_to(LIBRARY).parts
+        if len(inside) == 1:
+            modules.setdefault(f"{package}/", set())
+            if not inside[0].startswith("__"):
+                modules[f"{package}/"].add(inside[0])
+    assert {"loading.py", "choice.py"} <= modules["versions/"]
+    assert len(modules) > 10
+    text = read(ARCHITECTURE)
+    listed = {
+        row[0].strip("`"): set(re.findall(r"`(\w+\.py)`", row[1])) for row in rows(section(text, "## Every module"))
+    }
+    assert listed == modules
+    tree = re.findall(r"^[├└]── (\S+) +\w", section(text, "## The tree"), re.MULTILINE)
+    alone = {path.name for path in LIBRARY.glob("[a-z]*.py")}
+    assert sorted(tree) == sorted([*modules, *alone])
+
+
+def test_the_picture_of_the_layers_is_what_import_linter_checks() -> None:
+    contracts = tomllib.loads(read(ROOT / "pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract["id"] == "layers"]
+    blocks = FENCED.findall(section(read(ARCHITECTURE), "## What stands on what"))
+    [picture] = [block.splitlines() for block in blocks]
+    places = [
+        [number for number, line in enumerate(picture) if layer.split(" | ")[0] in line.split()] for layer in layers
+    ]
+    assert len(places) > 5
+    assert [len(found) for found in places] == [1] * len(layers), "each layer has one line"
+    assert places == sorted(places)
+    assert not [
+        word
+        for layer, [number] in zip(layers, places, strict=True)
+        for word in layer.split(" | ")
+        if word not in picture[number].split()
+    ]
+
+
+NOW = [page for page in PAGES if page.name != "CHANGELOG.md"]  # which also names what is gone
+
+
+def test_every_path_of_a_source_file_and_every_command_is_there() -> None:
+    """Paths are those of the repository, or of the library."""
+    paths = {(page, found) for page in NOW for found in re.findall(r"`([\w./]+/[\w.]+\.(?:py|sql))`", read(page))}
+    commands = {(page, found) for page in NOW for found in re.findall(r"python -m (ponte[\w.]*)", read(page))}
+    assert {"versions/loading.py", "plugins/ponte/errors.py"} <= {found for _, found in paths}
+    assert "ponte.schema.provision" in {found for _, found in commands}
+    commands = {(page, found.replace(".", "/")) for page, found in commands}
+    gone = {(page, found) for page, found in paths if not any((at / found).exists() for at in (ROOT, LIBRARY))}
+    gone |= {
+        (page, found)
+        for page, found in commands
+        if not any((ROOT / "plugins" / file).exists() for file in (f"{found}.py", f"{found}/__main__.py"))
+    }
+    assert not [(page.relative_to(ROOT).as_posix(), found) for page, found in sorted(gone)]
 
 
 def test_every_dag_for_all_models_is_documented_with_its_form() -> None:
-    code = read(ROOT / "dags" / "promote.py")
+    code = read(ROOT / "dags" / "decide.py")
     [marks] = re.findall(r"^MARKS = (\[.*\])$", code, re.MULTILINE)
     dags, tasks = re.findall(r'"(ponte__\w+)"', code), re.findall(r'task_id="(\w+)"', code)
     keys = re.findall(r'^ +"?(\w+)"?(?:: |=)(?:Param\(|switch\(|windows,|ALLOW_BAD)', code, re.MULTILINE)
@@ -187,20 +310,19 @@ def test_every_field_of_the_forms_of_a_model_is_documented() -> None:
 
 
 def test_every_kind_of_subject_and_every_reason_for_a_version_is_documented() -> None:
-    library = ROOT / "plugins" / "ponte"
     subjects = {
         CANDIDATE,
         CONSTANT,
         difference_subject("<subject>"),
         champion_subject("<version>"),
         f"{BASELINE}<column>",
+        f"{FEATURE}<column>",
+        f"{IMPORTANCE}<column>",
     }
-    subjects |= set(re.findall(r'subject=?(?: = )?f"(feature:|importance:)', read(library / "measurement.py")))
-    assert {"feature:", "importance:"} <= subjects
     text = read(REFERENCE / "tables.md")
     documented = table(text[text.index("| Subject |") :])
-    assert not [s for s in subjects if s not in documented and f"{s}<column>" not in documented]
-    reasons = re.findall(r'reason ?= ?f?"([^"{;]+)', read(library / "version_choice.py"))
+    assert not subjects - documented.keys()
+    reasons = re.findall(r'reason ?= ?f?"([^"{;]+)', read(LIBRARY / "versions" / "choice.py"))
     assert "champion at as_of" in reasons
     order = section(read(DOCS / "how-to" / "decide-about-versions.md"), "## Which version scores a past window")
     assert not [reason for reason in reasons if reason not in order]

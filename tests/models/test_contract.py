@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ponte.errors import ModelFolderError
-from ponte.model.folders import CARD, BrokenFolder, ModelFolder, find_folders, models_root
+from ponte.model.folders import CARD, BrokenFolder, ModelFolder, find_folders
+from ponte.runtime import models_root
 
 if TYPE_CHECKING:
     from ponte.storage.database import Database

@@ -10,16 +10,7 @@ from typing import Any
 import pytest
 
 from ponte.errors import ModelFolderError
-from ponte.model.folders import (
-    CARD,
-    CODE_FILES,
-    BrokenFolder,
-    ModelFolder,
-    find_folders,
-    get_folder,
-    load_folder,
-    models_root,
-)
+from ponte.model.folders import CARD, CODE_FILES, BrokenFolder, ModelFolder, find_folders, get_folder, load_folder
 
 MakeFolder = Callable[..., Path]
 
@@ -187,10 +178,3 @@ def test_digest_does_not_depend_on_the_card_or_on_the_place(make_folder: MakeFol
     shutil.copytree(path, tmp_path / "elsewhere" / "churn")
     (path / CARD).write_text("# another card\n")
     assert load_folder(path).digest() == load_folder(tmp_path / "elsewhere" / "churn").digest() == before
-
-
-def test_models_root_is_the_configured_folder_or_the_one_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PONTE_MODELS", "/srv/models")
-    assert models_root() == Path("/srv/models")
-    monkeypatch.delenv("PONTE_MODELS")
-    assert models_root() == Path(__file__).parents[2] / "include" / "models"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from ponte.errors import PonteError
-from ponte.runtime import Runtime, from_environment, revision_of
+from ponte.runtime import Runtime, from_environment, models_root, revision_of
 
+ROOT = Path(__file__).parents[2]
 PLACE = {"host": "db.example", "port": 5433, "schema": "ponte", "login": "ponte_scorer", "password": "p@ss/word"}
 URL = "postgresql+psycopg2://ponte_scorer:p%40ss%2Fword@db.example:5433/ponte"
 
@@ -80,3 +83,20 @@ def test_the_revision_says_when_files_differ_from_the_commit(tmp_path: Path) -> 
     assert len(clean) == 40
     (tmp_path / "new").touch()
     assert revision_of(tmp_path) == f"{clean}-dirty"
+
+
+def test_models_root_is_the_configured_folder_or_the_one_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PONTE_MODELS", "/srv/models")
+    assert models_root() == Path("/srv/models")
+    monkeypatch.delenv("PONTE_MODELS")
+    assert models_root() == ROOT / "include" / "models"
+
+
+def test_importing_the_runtime_loads_nothing_heavier_than_pydantic() -> None:
+    """DAG files import it, and Airflow reads those for every task. A process of its own: this one has loaded much."""
+    program = "import json, sys; import ponte.runtime; print(json.dumps(sorted(sys.modules)))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "plugins")}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
+    assert {"ponte", "pydantic"} <= loaded
+    assert not {"airflow", "sqlalchemy", "upath", "pandas", "numpy", "sklearn", "pyarrow", "alembic"} & loaded

@@ -130,7 +130,7 @@ def parsed(path: Path) -> ast.Module:
 
 
 def test_the_tree_is_where_these_rules_look() -> None:
-    assert {"versions.py", "spec.py", "operators/base.py"} <= {shown(p) for p in MODULES}
+    assert {"runtime.py", "model/spec.py", "versions/loading.py", "operators/base.py"} <= {shown(p) for p in MODULES}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=shown)
@@ -161,15 +161,15 @@ def test_unpickling_is_recognised_under_any_name(text: str, expected: bool) -> N
 
 
 def test_exactly_one_module_unpickles() -> None:
-    """`versions.py` does so after it has verified the bytes; a second place would be a way around it."""
+    """`loading.py` does so after it has verified the bytes; a second place would be a way around it."""
     outside = [*(ROOT / "dags").rglob("*.py"), *(ROOT / "include").rglob("*.py")]
-    assert [p for p in [*MODULES, *outside] if unpickles(parsed(p))] == [LIBRARY / "versions.py"]
+    assert [p for p in [*MODULES, *outside] if unpickles(parsed(p))] == [LIBRARY / "versions" / "loading.py"]
 
 
-def test_only_operators_import_airflow() -> None:
+def test_only_operators_and_web_import_airflow() -> None:
     importers = {p for p in MODULES if any(name.split(".")[0] == "airflow" for name in imported(parsed(p)))}
     assert importers
-    assert {p.parent for p in importers} == {LIBRARY / "operators"}
+    assert {p.parent for p in importers} == {LIBRARY / "operators", LIBRARY / "web"}
 
 
 def test_imports_are_absolute() -> None:
@@ -272,3 +272,157 @@ def test_examples_in_docstrings_are_true(path: Path) -> None:
     found = doctest.testmod(importlib.import_module(name))
     assert found.attempted > 0
     assert found.failed == 0
+
+
+# ---------------------------------------------------------------- packages
+
+#: Modules by package; a package's `__init__` and `__main__` do not count.
+PACKAGES = {
+    name: [p for p in MODULES if p.parent == LIBRARY / name and not p.stem.startswith("__")]
+    for name in sorted({p.relative_to(LIBRARY).parts[0] for p in MODULES if p.parent != LIBRARY})
+}
+#: Packages that need not have two modules, and why.
+SMALL = {"demo": "its command line, __main__.py, is the other half of it"}
+#: Folders of revisions: Alembic finds them by the place of `__init__.py`, which therefore holds `upgrade`, and loads
+#: the scripts in there by path. No DAG file comes near them.
+REVISIONS = {"schema/migrations", "schema/migrations/versions"}
+
+
+def test_packages_are_one_level_deep() -> None:
+    assert {shown(p.parent) for p in MODULES if len(p.relative_to(LIBRARY).parts) > 2} == REVISIONS
+
+
+def test_beside_the_packages_there_are_errors_and_runtime() -> None:
+    assert {p.name for p in LIBRARY.glob("*.py")} == {"__init__.py", "errors.py", "runtime.py"}
+
+
+def test_a_package_has_two_to_eight_modules() -> None:
+    """With fewer it is a module in a folder of its own; with more nobody finds anything in one look."""
+    assert {"model", "snapshots", "batches", "decisions"} <= PACKAGES.keys()
+    assert {name for name, modules in PACKAGES.items() if not 2 <= len(modules) <= 8} == SMALL.keys()
+
+
+def test_init_of_a_package_holds_one_docstring_and_nothing_else() -> None:
+    """A DAG file reads `model.spec`; an import in the package's `__init__` would make it load the rest of `model/`."""
+    for name in ("", *PACKAGES):
+        module = parsed(LIBRARY / name / "__init__.py")
+        assert ast.get_docstring(module), name
+        assert len(module.body) == 1, name
+
+
+# ---------------------------------------------------------------- who calls an estimator
+
+ASKED = {
+    *("fit", "predict", "predict_proba", "decision_function", "transform"),
+    *("fit_transform", "fit_predict", "score_samples"),
+}
+
+
+def calls_an_estimator(tree: ast.AST) -> bool:
+    """Tell whether the module reaches for a method by which estimators are asked.
+
+    Functions of Ponte may have such names, `predicting.fit` for one: what is imported from Ponte is no estimator.
+    """
+    own = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ponte"
+        for alias in node.names
+    }
+    return any(
+        isinstance(node, ast.Attribute)
+        and node.attr in ASKED
+        and not (isinstance(node.value, ast.Name) and node.value.id in own)
+        for node in ast.walk(tree)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("model.predict(rows)", True),
+        ("fitted.estimator.predict_proba(rows)", True),
+        ("say = model.decision_function", True),
+        ("from sklearn import dummy\ndummy.DummyClassifier().fit(x, y)", True),
+        ("from ponte.versions import predicting\npredicting.fit(model, x, y)", False),
+        ("from ponte.versions import predicting\nmodel.fit(x, y)", True),
+        ("from ponte.versions.predicting import fit\nfit(model, x, y)", False),
+        ("hasattr(model, 'predict_proba')", False),
+    ],
+)
+def test_asking_an_estimator_is_recognised(text: str, expected: bool) -> None:
+    assert calls_an_estimator(ast.parse(text)) is expected
+
+
+def test_exactly_one_module_calls_an_estimator() -> None:
+    """What an estimator says is held against what it must be in there; a second place would believe it unseen."""
+    assert [shown(p) for p in MODULES if calls_an_estimator(parsed(p))] == ["versions/predicting.py"]
+
+
+# ---------------------------------------------------------------- who reads the environment
+
+#: What runs for somebody: Airflow, a person at a terminal, another program. All else gets what it needs as arguments.
+ENTRANCES = {"operators", "web", "local", "demo", "backup", "embedded", "schema", "runtime.py"}
+
+
+def reads_the_environment(tree: ast.AST) -> bool:
+    """Tell whether the module names the environment of its process, under whatever alias."""
+    names = {"environ", "environb", "getenv", "getenvb"}
+    aliases = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name == "os"
+    }
+    return any(
+        (isinstance(node, ast.ImportFrom) and node.module == "os" and (names | {"*"}) & {a.name for a in node.names})
+        or (
+            isinstance(node, ast.Attribute)
+            and node.attr in names
+            and isinstance(node.value, ast.Name)
+            and node.value.id in aliases
+        )
+        for node in ast.walk(tree)
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("import os\nos.environ['A']", True),
+        ("def f():\n    import os as system\n    return system.getenv('A')", True),
+        ("from os import environ as e", True),
+        ("import os\nos.getpid()", False),
+        ("def f(environ):\n    return environ['A']", False),
+    ],
+)
+def test_reading_the_environment_is_recognised(text: str, expected: bool) -> None:
+    assert reads_the_environment(ast.parse(text)) is expected
+
+
+def test_the_library_never_reads_the_environment() -> None:
+    """What a step needs is brought by `runtime.py` or the entrance itself, so that a test can bring something else."""
+    readers = {shown(p) for p in MODULES if reads_the_environment(parsed(p))}
+    assert "runtime.py" in readers
+    assert [name for name in sorted(readers) if name.split("/")[0] not in ENTRANCES] == []
+    assert {path.name for path in LIBRARY.iterdir()} >= ENTRANCES
+
+
+# ---------------------------------------------------------------- two columns
+
+TRAINING = {"training", "pages", "quality", "snapshots"}
+SCORING = {"scoring", "publishing", "batches"}
+
+
+def test_training_and_scoring_do_not_import_each_other() -> None:
+    """import-linter knows lines and no columns: it would let `publishing` import `snapshots`."""
+    known = {
+        (name, imported_name.split(".")[1])
+        for name in TRAINING | SCORING
+        for path in PACKAGES[name]
+        for imported_name in imported(parsed(path))
+        if imported_name.startswith("ponte.")
+    }
+    assert {("training", "snapshots"), ("scoring", "batches")} <= known
+    assert {(a, b) for a, b in known if (a in TRAINING and b in SCORING) or (a in SCORING and b in TRAINING)} == set()

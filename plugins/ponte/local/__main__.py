@@ -89,11 +89,11 @@ def _run(command: str, rest: Sequence[str], settings: Settings) -> int:
         case "psql":
             _psql(settings, os.environ.get("PONTE_ROLE") or roles.OWNER, rest)
         case "check-models":
-            from ponte.model import inspection
+            from ponte.local import check_models
 
             password = _secrets(settings).trainer_password
             url = _running_server(settings).url("ponte", roles.TRAINER, password)
-            return 1 if inspection.main(["--database", url, *rest]) else 0
+            return 1 if check_models.main(["--database", url, *rest]) else 0
     return 0
 
 

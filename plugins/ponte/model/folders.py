@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,15 +45,6 @@ class BrokenFolder:
     name: str
     path: Path
     error: ModelFolderError
-
-
-def models_root() -> Path:
-    """Return the folder that holds the model folders: `$PONTE_MODELS`, else `include/models` of this checkout.
-
-    Operators and DAG files share this one rule, so that what was parsed is what is run.
-    """
-    configured = os.environ.get("PONTE_MODELS")
-    return Path(configured) if configured else Path(__file__).parents[3] / "include" / "models"
 
 
 def find_folders(root: Path) -> list[ModelFolder | BrokenFolder]:

@@ -5,19 +5,16 @@
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from ponte.errors import ModelFolderError, PonteError, Problem, did_you_mean
+from ponte.errors import ModelFolderError, Problem, did_you_mean
 from ponte.model import windows
 from ponte.model.estimator import ESTIMATOR_FILE, load_suitable
 from ponte.model.expectations import build_expectations, named_columns
-from ponte.model.folders import BrokenFolder, ModelFolder, find_folders, models_root
+from ponte.model.folders import ModelFolder
 from ponte.model.queries import AuthorQuery, columns_of
 from ponte.model.spec import COLUMN_NAME, RESERVED_COLUMNS
 from ponte.storage.columns import FAMILIES, KEY_FAMILIES, Column, Family
@@ -225,34 +222,3 @@ def _cast_hint(families: frozenset[Family]) -> str:
 
 def _build_estimator(folder: ModelFolder) -> None:
     load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Inspect model folders, print what is wrong with each, return the number of broken ones."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ponte.model.inspection",
-        description="Hold model folders against the database and scikit-learn; print every breach of the contract.",
-    )
-    parser.add_argument("models", nargs="*", help="model names; all when none is given")
-    parser.add_argument("--database", required=True, help="PostgreSQL URL of the database the SELECTs run on")
-    chosen = parser.parse_args(arguments)
-    folders = [f for f in find_folders(models_root()) if not chosen.models or f.name in chosen.models]
-    unknown = set(chosen.models) - {f.name for f in folders}
-    for name in sorted(unknown):
-        print(f"{name}: no such folder in {models_root()}")
-    broken = len(unknown)
-    for folder in folders:
-        try:
-            if isinstance(folder, BrokenFolder):
-                raise folder.error
-            found = inspect_folder(Database(chosen.database), folder)
-        except PonteError as error:
-            broken += 1
-            print(error)
-        else:
-            print(f"{folder.name}: ok, {len(found.features)} features, label {found.label}")
-    return broken
-
-
-if __name__ == "__main__":
-    sys.exit(main())

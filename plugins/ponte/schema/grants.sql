@@ -1,5 +1,5 @@
 -- Who may do what in the database `ponte`. Run by its owner after the migrations, each time whole: in the schema `ponte`
--- what is not granted here is not granted. Batches and predictions belong to the scorer, training sets to the trainer, the
+-- what is not granted here is not granted. Batches and predictions belong to the scorer, snapshots to the trainer, the
 -- rest to the owner.
 
 -- ---------------------------------------------------------------- nothing, to begin with
