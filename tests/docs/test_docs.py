@@ -98,23 +98,27 @@ def test_metrics_parameters_types_and_reserved_names_are_documented() -> None:
     assert not [name for name in names if f"`{name}`" not in text]
 
 
-def columns_in_migrations() -> Iterator[tuple[str, str]]:
-    for file in sorted((ROOT / "plugins" / "ponte" / "migrations" / "versions").glob("*.sql")):
-        yield from re.findall(r"COMMENT ON COLUMN ponte\.(\w+)\.(\w+)", read(file))
+def sql_of_the_schema() -> str:
+    """Return what makes the schema `ponte`: the revisions in their order, and the views."""
+    schema = ROOT / "plugins" / "ponte" / "schema"
+    revisions = sorted((schema / "migrations" / "versions").glob("*.sql"))
+    views = sorted((schema / "views").glob("*.sql"))
+    assert revisions
+    assert views
+    return "\n".join(read(file) for file in (*revisions, *views))
 
 
 @pytest.mark.parametrize("kind", ["TABLE", "VIEW", "FUNCTION"])
 def test_every_table_view_and_function_is_documented(kind: str) -> None:
     text = read(REFERENCE / "tables.md")
-    files = sorted((ROOT / "plugins" / "ponte" / "migrations" / "versions").glob("*.sql"))
-    names = {name for file in files for name in re.findall(rf"CREATE (?:OR REPLACE )?{kind} (ponte\.\w+)", read(file))}
+    names = set(re.findall(rf"CREATE (?:OR REPLACE )?{kind} (ponte\.\w+)", sql_of_the_schema()))
     assert names
     assert not {name for name in names if not re.search(rf"`{re.escape(name)}[`(]", text)}
 
 
 def test_every_column_is_documented_below_its_table() -> None:
     text = read(REFERENCE / "tables.md")
-    columns = list(columns_in_migrations())
+    columns = re.findall(r"COMMENT ON COLUMN ponte\.(\w+)\.(\w+)", sql_of_the_schema())
     assert columns
     assert not [(t, c) for t, c in columns if c not in table(section(text, f"### `ponte.{t}`"))]
 
