@@ -7,7 +7,7 @@ CREATE OR REPLACE VIEW ponte.batch_overview AS
            b.hindsight, b.version_reason,
            (SELECT array_agg(g.guard ORDER BY g.guard) FROM ponte.guard_result g
             WHERE g.batch_id = b.batch_id AND g.outcome = 'tripped') AS guards_tripped,
-           o.reason AS published_anyway
+           o.reason AS published_anyway, b.rejected_by
     FROM ponte.batch b
     LEFT JOIN ponte.published p USING (batch_id)
     LEFT JOIN ponte.guard_override o USING (batch_id)
@@ -23,7 +23,7 @@ COMMENT ON COLUMN ponte.batch_overview.window_start IS 'First day of the window,
 COMMENT ON COLUMN ponte.batch_overview.window_end IS 'Day after the last day of the window, UTC.';
 COMMENT ON COLUMN ponte.batch_overview.version IS 'Version that scores it.';
 COMMENT ON COLUMN ponte.batch_overview.status IS 'freezing → frozen → checked → scored → staged; or rejected or failed.';
-COMMENT ON COLUMN ponte.batch_overview.why IS 'Reason of rejected or failed; else NULL.';
+COMMENT ON COLUMN ponte.batch_overview.why IS 'Reason of rejected or failed; stays when a person published it all the same; else NULL.';
 COMMENT ON COLUMN ponte.batch_overview.published IS 'True when people see it.';
 COMMENT ON COLUMN ponte.batch_overview.rows_frozen IS 'Rows in the frozen table; NULL before it is frozen.';
 COMMENT ON COLUMN ponte.batch_overview.rows_scored IS 'Rows of committed shards; NULL before the first.';
@@ -39,3 +39,4 @@ COMMENT ON COLUMN ponte.batch_overview.hindsight IS 'True when the version may h
 COMMENT ON COLUMN ponte.batch_overview.version_reason IS 'Why this version was chosen.';
 COMMENT ON COLUMN ponte.batch_overview.guards_tripped IS 'Guards that tripped; NULL when none did.';
 COMMENT ON COLUMN ponte.batch_overview.published_anyway IS 'Why a person published it although a guard had tripped; NULL otherwise.';
+COMMENT ON COLUMN ponte.batch_overview.rejected_by IS 'What rejected it: guard, check, budget or empty; stays when a person published it all the same; else NULL.';
