@@ -15,6 +15,7 @@ from ponte import errors
 from ponte.errors import StackError
 from ponte.model import spec, windows
 from ponte.model import toml as model_toml
+from ponte.model.prediction_columns import RESERVED_COLUMNS
 from ponte.model.queries import PARAMETERS
 from ponte.quality.figures import BASELINE, CANDIDATE, CONSTANT, champion_subject, difference_subject
 from ponte.storage.columns import FAMILIES
@@ -94,7 +95,7 @@ def test_defaults_of_model_toml_are_those_of_the_code(heading: str, part: type[s
 def test_metrics_parameters_types_and_reserved_names_are_documented() -> None:
     text = read(REFERENCE / "model-folder.md")
     names = [metric for metrics in spec.METRICS.values() for metric in metrics]
-    names += [*spec.RESERVED_COLUMNS, *(t for t in FAMILIES if t != "bpchar"), *(f":{p}" for p in PARAMETERS)]
+    names += [*RESERVED_COLUMNS, *(t for t in FAMILIES if t != "bpchar"), *(f":{p}" for p in PARAMETERS)]
     assert not [name for name in names if f"`{name}`" not in text]
 
 

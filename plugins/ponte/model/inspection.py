@@ -18,8 +18,9 @@ from ponte.model import estimator as estimators
 from ponte.model import windows
 from ponte.model.expectations import build_expectations, named_columns
 from ponte.model.folders import BrokenFolder, ModelFolder, find_folders, models_root
+from ponte.model.prediction_columns import RESERVED_COLUMNS
 from ponte.model.queries import AuthorQuery, columns_of
-from ponte.model.spec import COLUMN_NAME, RESERVED_COLUMNS
+from ponte.model.spec import COLUMN_NAME
 from ponte.storage.columns import FAMILIES, KEY_FAMILIES, Column, Family
 from ponte.storage.database import Database, is_transient
 
