@@ -27,6 +27,7 @@ from ponte.quality.figures import (
     difference_subject,
 )
 from ponte.storage.columns import FAMILIES
+from ponte.storage.prediction_columns import RESERVED_COLUMNS
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -106,28 +107,28 @@ def test_defaults_of_model_toml_are_those_of_the_code(heading: str, part: type[s
 def test_metrics_parameters_types_and_reserved_names_are_documented() -> None:
     text = read(REFERENCE / "model-folder.md")
     names = [metric for metrics in spec.METRICS.values() for metric in metrics]
-    names += [*spec.RESERVED_COLUMNS, *(t for t in FAMILIES if t != "bpchar"), *(f":{p}" for p in PARAMETERS)]
+    names += [*RESERVED_COLUMNS, *(t for t in FAMILIES if t != "bpchar"), *(f":{p}" for p in PARAMETERS)]
     assert not [name for name in names if f"`{name}`" not in text]
 
 
-def columns_in_migrations() -> Iterator[tuple[str, str]]:
-    for file in REVISIONS:
-        yield from re.findall(r"COMMENT ON COLUMN ponte\.(\w+)\.(\w+)", read(file))
+def sql_of_the_schema() -> str:
+    """Return what makes the schema `ponte`: the revisions in their order, and the views."""
+    views = sorted((LIBRARY / "schema" / "views").glob("*.sql"))
+    assert views
+    return "\n".join(read(file) for file in (*REVISIONS, *views))
 
 
 @pytest.mark.parametrize("kind", ["TABLE", "VIEW", "FUNCTION"])
 def test_every_table_view_and_function_is_documented(kind: str) -> None:
     text = read(REFERENCE / "tables.md")
-    names = {
-        name for file in REVISIONS for name in re.findall(rf"CREATE (?:OR REPLACE )?{kind} (ponte\.\w+)", read(file))
-    }
+    names = set(re.findall(rf"CREATE (?:OR REPLACE )?{kind} (ponte\.\w+)", sql_of_the_schema()))
     assert names
     assert not {name for name in names if not re.search(rf"`{re.escape(name)}[`(]", text)}
 
 
 def test_every_column_is_documented_below_its_table() -> None:
     text = read(REFERENCE / "tables.md")
-    columns = list(columns_in_migrations())
+    columns = re.findall(r"COMMENT ON COLUMN ponte\.(\w+)\.(\w+)", sql_of_the_schema())
     assert columns
     assert not [(t, c) for t, c in columns if c not in table(section(text, f"### `ponte.{t}`"))]
 

@@ -255,6 +255,10 @@ FOLDERS: Mapping[str, tuple[dict[str, str], list[str]]] = {
         {"features.sql": "SELECT visit_id, shop, items AS score FROM shop.visit"},
         ["features.sql: score: is a reserved name"],
     ),
+    "reserved name that only the view of the predictions has": (
+        {"features.sql": "SELECT visit_id, shop, items AS hindsight FROM shop.visit"},
+        ["features.sql: hindsight: is a reserved name"],
+    ),
     "odd name": (
         {"features.sql": 'SELECT visit_id, shop, items AS "No. of ""items""" FROM shop.visit'},
         ["is no plain column name"],

@@ -95,8 +95,9 @@ def test_a_guard_rejects_the_batch_and_what_people_see_stays(trained: World, cas
         world.guard(batch.batch_id)
     assert said in str(caught.value)
     assert "ponte__publish_batch" in str(caught.value)
-    ((status, why),) = world.rows("SELECT status, why FROM ponte.batch WHERE batch_id = :id", id=batch.batch_id)
-    assert status == "rejected"
+    state = "SELECT status, rejected_by, why FROM ponte.batch WHERE batch_id = :id"
+    ((status, rejected_by, why),) = world.rows(state, id=batch.batch_id)
+    assert (status, rejected_by) == ("rejected", "guard")
     assert why.startswith("a guard has tripped: ")
     assert said in why
     outcomes = dict(world.rows(RESULTS, id=batch.batch_id))
@@ -265,7 +266,11 @@ def everything(world: World) -> Any:
 
 def test_a_person_publishes_a_rejected_batch_with_a_reason_that_is_kept(rejected: tuple[World, int]) -> None:
     world, batch_id = rejected
+    what = "SELECT rejected_by, why FROM ponte.batch_overview WHERE batch_id = :id"
+    found = world.rows(what, id=batch_id)
+    assert found == [("guard", "a guard has tripped: row_count: 150 rows, expected 175 to 700")]
     done = publish_anyway(world, batch_id)
+    assert world.rows(what, id=batch_id) == found, "what a guard had found is part of the decision"
     assert done == pointer.Publication(batch_id=batch_id, previous_batch_id=None, row_count=150)
     assert world.ask("SELECT count(*) FROM predictions.visits WHERE window_start = :w", w=FOURTH_WEEK) == 150
     override = "SELECT batch_id, run_id, actor, reason FROM ponte.guard_override"
@@ -373,6 +378,22 @@ def test_a_batch_that_its_checks_rejected_is_refused(known: World) -> None:
     with pytest.raises(PonteError, match="a batch that its checks rejected has no predictions") as caught:
         publish_anyway(world, batch.batch_id)
     assert "status rejected: expect_table_row_count_to_be_between" in str(caught.value)
+
+
+def test_who_comes_again_is_sent_to_the_person_only_when_a_guard_has_rejected_the_batch(known: World) -> None:
+    """Whatever the reason says: a check may be about guards."""
+    batch = known.run(run_id="r", week=FOURTH_WEEK, until="check")
+    known.execute(
+        "UPDATE ponte.batch SET status = 'rejected', rejected_by = 'check', why = 'a guard has tripped: so it says' "
+        "WHERE batch_id = :id",
+        id=batch.batch_id,
+    )
+    with pytest.raises(BatchRejected, match="so it says") as caught:
+        known.score(batch.batch_id)
+    assert "ponte__publish_batch" not in str(caught.value)
+    known.execute("UPDATE ponte.batch SET rejected_by = 'guard', why = 'x' WHERE batch_id = :id", id=batch.batch_id)
+    with pytest.raises(BatchRejected, match="trigger ponte__publish_batch"):
+        known.score(batch.batch_id)
 
 
 def test_one_of_two_people_at_once_publishes_and_the_other_finds_it_done(rejected: tuple[World, int]) -> None:

@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 import sqlalchemy as sa
 from tests.postgres.children import process_of
-from tests.sample_model import FEATURES_SQL, LATER, NEXT_WEEK, WEEK, World, load_visits
+from tests.postgres.test_quarantine import budget, check
+from tests.sample_model import EMPTY_WEEK, FEATURES_SQL, LATER, NEXT_WEEK, NOW, WEEK, World, load_visits
 from upath import UPath
 
 from ponte.decisions import approvals
+from ponte.errors import BatchRejected
 from ponte.model.spec import Retention
-from ponte.publishing import retention
-from ponte.schema import migrations
+from ponte.publishing import pointer, retention
+from ponte.schema import migrations, provision, roles, views
+from ponte.scoring import shards
+from ponte.scoring.window import stage_window
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.versions.loading import METRICS_FILE, REPORT, artifact_facts, read_files
 
+if TYPE_CHECKING:
+    from tests.conftest import Cluster
+
 CATALOG = (
-    "SELECT string_agg(format('%s %s %s %s', n.nspname, c.relname, c.oid, c.xmin), ',' ORDER BY c.oid) "
+    "SELECT string_agg(format('%s %s %s %s', n.nspname, c.relname, c.oid, c.xmin), ',' ORDER BY c.oid), "
+    "(SELECT max(xmin::text::bigint) FROM pg_rewrite), (SELECT max(xmin::text::bigint) FROM pg_description) "
     "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname !~ '^(pg_|information_schema)'"
 )
+#: All that a view of the schema `ponte` is.
+VIEWS = (
+    "SELECT c.relname, pg_get_viewdef(c.oid), c.relowner::regrole::text, c.reloptions, "
+    "(SELECT array_agg(a::text ORDER BY a::text) FROM unnest(c.relacl) AS a), "
+    "(SELECT array_agg(format('%s %s', a.attname, format_type(a.atttypid, a.atttypmod)) ORDER BY a.attnum) "
+    "FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0), "
+    "(SELECT array_agg(format('%s %s', d.objsubid, d.description) ORDER BY d.objsubid) FROM pg_description d "
+    "WHERE d.objoid = c.oid AND d.classoid = 'pg_class'::regclass) "
+    "FROM pg_class c WHERE c.relnamespace = 'ponte'::regnamespace AND c.relkind = 'v' ORDER BY 1"
+)
+VERSIONS = migrations.FOLDER / "versions"
 
 
 def _ask(db: Database, query: str) -> list[tuple[object, ...]]:
@@ -32,9 +54,18 @@ def _ask(db: Database, query: str) -> list[tuple[object, ...]]:
         return [tuple(row) for row in connection.execute(sa.text(query))]
 
 
-def test_an_upgrade_of_an_upgraded_database_changes_nothing(db: Database) -> None:
+def test_an_upgrade_of_an_upgraded_database_changes_nothing_and_locks_nothing(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make up` asks a database that people and runs are using."""
     before = _ask(db, CATALOG)
-    migrations.upgrade(str(db.url.render_as_string(hide_password=False)))
+    relations = "SELECT format('ponte.%I', relname) FROM pg_class WHERE relnamespace = 'ponte'::regnamespace "
+    names = [name for (name,) in _ask(db, f"{relations} AND relkind IN ('r', 'v') AND relname <> 'schema_version'")]
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "200ms")
+    with db.begin() as connection:
+        connection.exec_driver_sql(f"LOCK TABLE {', '.join(map(str, names))} IN ACCESS EXCLUSIVE MODE")
+        connection.exec_driver_sql("LOCK TABLE ponte.schema_version IN SHARE MODE")
+        migrations.upgrade(str(db.url.render_as_string(hide_password=False)))
 
     assert _ask(db, CATALOG) == before
     assert "ponte batch " in str(before)
@@ -47,7 +78,7 @@ def test_upgrades_at_once_all_succeed(empty_url: str) -> None:
         process.join()
 
     assert [process.exitcode for process in processes] == [0] * 4
-    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0004",)]
+    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0005",)]
 
 
 def test_every_table_view_function_and_column_for_people_has_a_comment(trained: World) -> None:
@@ -98,6 +129,93 @@ def test_history_refuses_changes_even_from_its_owner(trained: World, table: str,
             statement.format(table, {"approval": "verdict_id", "guard_override": "reason"}.get(table, "model"))
         )
     assert trained.ask(count) == before > 0
+
+
+# ---------------------------------------------------------------- views
+
+
+def test_every_view_has_a_file_and_every_file_is_a_view(db: Database) -> None:
+    made = "SELECT relname FROM pg_class WHERE relnamespace = 'ponte'::regnamespace AND relkind IN ('v', 'm')"
+    assert {name for (name,) in _ask(db, made)} == {file.stem for file in views.FOLDER.glob("*.sql")}
+    for file in views.FOLDER.glob("*.sql"):
+        made_here = re.findall(r"^CREATE .*VIEW .*$", file.read_text(encoding="utf-8"), re.MULTILINE)
+        assert made_here == [f"CREATE OR REPLACE VIEW ponte.{file.stem} AS"]
+
+
+def test_no_revision_since_0005_holds_the_text_of_a_view() -> None:
+    late = [file for file in VERSIONS.glob("r*.sql") if file.name > "r0005"]
+    assert late
+    assert not [file.name for file in late if re.search(r"\bCREATE\b.*\bVIEW\b", file.read_text(encoding="utf-8"))]
+
+
+def test_a_view_is_made_after_those_it_reads() -> None:
+    made = {"a": "TABLE ponte.c", "b": "TABLE ponte.version", "c": "TABLE ponte.b JOIN ponte.b ON ponte.is_bad()"}
+    assert views.in_order(made) == ["b", "c", "a"]
+
+
+def test_a_fresh_database_and_one_upgraded_from_revision_0004_have_the_same_views(
+    server: Cluster, empty_url: str
+) -> None:
+    """Text, columns, comments, owner, options and rights."""
+    old = Database(empty_url)
+    migrations.upgrade(empty_url, "0004")
+    roles.grant(old)
+    before = {row[0]: row[5] for row in _ask(old, VIEWS)}
+    migrations.upgrade(empty_url)
+    upgraded = _ask(old, VIEWS)
+    with server.database() as (_, url):
+        provision.upgrade(url)
+        fresh = _ask(Database(url), VIEWS)
+
+    assert upgraded == fresh, "before the grants are given anew: people go on reading"
+    assert [row[0] for row in fresh] == ["batch_overview", "champion", "gate_rule", "version_overview"]
+    assert all("ponte_analyst=r/ponte_owner" in str(row[4]) for row in fresh)
+    # What was there stays in its place, for the views that others have made of these.
+    for name, *_, columns, _ in fresh:
+        assert list(columns)[: len(before[name])] == before[name]
+
+
+def later_revision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add a revision that takes a column from a table and from the view that shows it, one view goes, another comes."""
+    for package in (migrations, views):
+        copy = folder / package.__name__
+        shutil.copytree(package.FOLDER, copy)
+        monkeypatch.setattr(package, "FOLDER", copy)
+    versions = migrations.FOLDER / "versions"
+    newest = max(versions.glob("r*.py"))
+    number = newest.name[1:5]
+    text = newest.read_text(encoding="utf-8").replace(f'revision = "{number}"', 'revision = "9999"', 1)
+    text = re.sub(r"^down_revision = .*$", f'down_revision = "{number}"', text, flags=re.MULTILINE)
+    (versions / "r9999_later.py").write_text(text, encoding="utf-8")
+    (versions / "r9999_later.sql").write_text(
+        "DROP VIEW IF EXISTS ponte.batch_overview, ponte.gate_rule; "
+        "ALTER TABLE ponte.batch DROP COLUMN version_reason;",
+        encoding="utf-8",
+    )
+    (views.FOLDER / "gate_rule.sql").unlink()
+    overview = views.FOLDER / "batch_overview.sql"
+    text = overview.read_text(encoding="utf-8").replace(" b.version_reason,", "")
+    text = re.sub(r"^COMMENT ON COLUMN ponte.batch_overview.version_reason .*\n", "", text, flags=re.MULTILINE)
+    overview.write_text(text, encoding="utf-8")
+    (views.FOLDER / "a_new_one.sql").write_text(
+        "CREATE OR REPLACE VIEW ponte.a_new_one AS SELECT batch_id FROM ponte.batch_overview WHERE published;",
+        encoding="utf-8",
+    )
+
+
+def test_a_later_revision_changes_views_of_a_fresh_database_and_of_one_that_is_there(
+    db: Database, empty_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a fresh one a view is, until the last revision has run, as an early revision made it."""
+    later_revision(tmp_path, monkeypatch)
+    databases = (db, Database(empty_url))
+    for database in databases:
+        migrations.upgrade(database.url.render_as_string(hide_password=False))
+        assert _ask(database, "SELECT version_num FROM ponte.schema_version") == [("9999",)]
+    there, fresh = ({row[0]: (row[1], row[5], row[6]) for row in _ask(database, VIEWS)} for database in databases)
+    assert there == fresh
+    assert list(there) == ["a_new_one", "batch_overview", "champion", "version_overview"]
+    assert "version_reason" not in str(there)
 
 
 # ---------------------------------------------------------------- from revision 0001
@@ -176,7 +294,7 @@ def test_a_database_of_revision_0001_keeps_all_it_has_and_its_champion_scores_on
         "snapshot": {"calibration_from": None},
         "version": {"classes": None, "threshold": None, "calibration_rows": 0, "purged_rows": 0},
         "metric": {"slice": "", "low": None, "high": None},
-        "batch": {"hindsight": False, "version_reason": None},
+        "batch": {"hindsight": False, "version_reason": None, "rejected_by": None},
     }
     assert rows() == {table: [{**row, **new.get(table, {})} for row in kept] for table, kept in before.items()}
     assert old.rows("SELECT * FROM predictions.visits") == shown
@@ -295,6 +413,7 @@ def test_a_database_of_revision_0002_keeps_what_people_see_and_its_run_goes_on(
     assert len(shown) == 350
     migrations.upgrade(empty_url)
 
+    before["batch"] = [({**row, "rejected_by": None},) for (row,) in before["batch"]]
     assert {t: old.rows(state.format(t)) for t in TABLES_OF_2} == before
     assert old.rows("SELECT * FROM predictions.visits ORDER BY visit_id") == shown
     assert old.rows("SELECT guards_tripped, published_anyway FROM ponte.batch_overview") == [(None, None)] * 2
@@ -340,3 +459,126 @@ def test_a_model_of_revision_0002_gets_all_that_is_new(trained: World, empty_url
     assert labels.rows(
         "SELECT count(*), count(score) FROM predictions.visits WHERE window_start = :w", w=NEXT_WEEK
     ) == [(350, 0)]
+
+
+# ---------------------------------------------------------------- from revision 0004
+
+
+def of_revision_4(world: World) -> None:
+    """Take back what revision 0005 has done, and what the code since then keeps."""
+    [overview] = re.findall(
+        r"^CREATE OR REPLACE VIEW ponte\.batch_overview AS.*?;",
+        (VERSIONS / "r0003_scoring_at_scale.sql").read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+    with world.db.begin() as connection:
+        connection.exec_driver_sql(
+            f"DROP VIEW ponte.batch_overview; ALTER TABLE ponte.batch DROP COLUMN rejected_by; {overview} "
+            "UPDATE ponte.batch SET why = NULL WHERE status = 'staged'; "
+            "UPDATE ponte.schema_version SET version_num = '0004'"
+        )
+
+
+#: Judged by them, a week that differs a little from the one before is rejected by three guards.
+NARROW = "[guard]\nminimum_batches = 1\nrow_count_minimum = 1.0\nmean_score_jump = 1e-9\nclass_share_jump = 1e-9\n"
+TRIPPED = ["row_count", "mean_score", "class_share"]
+STOPS = check("expect_table_row_count_to_be_between", "stop", min_value=1000)
+DEAR = check("expect_column_values_to_be_between", column="price", max_value=60)
+
+
+def rejected(world: World, run_id: str, said: str, **settings: Any) -> int:
+    """Run the next week; return the number of its batch, which is rejected."""
+    with pytest.raises(BatchRejected, match=said):
+        world.run(run_id=run_id, **{"week": NEXT_WEEK, **settings})
+    return int(world.ask("SELECT batch_id FROM ponte.batch WHERE run_id = :run", run=run_id))
+
+
+def every_kind_of_batch(trained: World) -> dict[str, int]:
+    """Make a batch of each kind that the code can make; return their numbers."""
+    found = {"published": trained.run(run_id="published").batch_id}
+    found["empty"] = rejected(trained, "empty", "the window is empty", week=EMPTY_WEEK)
+    found["check"] = rejected(trained.with_model(checks=STOPS), "check", "expect_table_row_count")
+    both = trained.with_model(checks=budget(0.0) + STOPS + DEAR)
+    found["check and budget"] = rejected(both, "check and budget", "expect_table_row_count.*would be set aside")
+    over = trained.with_model(checks=budget(0.0) + DEAR)
+    found["budget in check"] = rejected(over, "budget in check", "rows would be set aside")
+    trained = trained.with_model()
+    trained.execute("UPDATE shop.visit SET distance = 'Infinity' WHERE day >= :week", week=NEXT_WEEK)
+    found["budget in score"] = rejected(trained, "budget in score", "more rows cannot be scored")
+    batch = trained.run(run_id="budget in guard", week=NEXT_WEEK, until="check")
+    with patch.object(shards, "_budget", lambda *_: 1000):
+        trained.score(batch.batch_id)
+    found["budget in guard"] = rejected(trained, "budget in guard", "350 of 350 rows were set aside")
+    trained.execute("UPDATE shop.visit SET distance = 1 WHERE day >= :week", week=NEXT_WEEK)
+    trained.execute("DELETE FROM shop.visit WHERE day >= :week AND visit_id % 9 = 0", week=NEXT_WEEK)
+    narrow = trained.with_model(checks=NARROW)
+    found["guard"] = rejected(narrow, "guard", "a guard has tripped")
+    # A window that a rollback made is never rejected, and yet can be published for a reason.
+    back = stage_window(
+        narrow.db, narrow.store, narrow.folder, 1, NEXT_WEEK, run_id="back", now=NOW, allow_hindsight=False
+    )
+    found["of a rollback, asked for"] = back.batch_id
+    publish_anyway(narrow, back.batch_id)
+    found["of a rollback"] = stage_window(
+        narrow.db, narrow.store, narrow.folder, 1, NEXT_WEEK, run_id="again", now=NOW, allow_hindsight=False
+    ).batch_id
+    found["published anyway"] = rejected(narrow, "published anyway", "a guard has tripped")
+    publish_anyway(narrow, found["published anyway"])
+    found["superseded"] = trained.run(run_id="superseded", week=NEXT_WEEK, until="score").batch_id
+    found["under way"] = trained.run(run_id="under way", week=NEXT_WEEK, until="freeze").batch_id
+    return found
+
+
+def publish_anyway(world: World, batch_id: int) -> None:
+    pointer.prepare_publication(world.db, batch_id, model="visits")
+    pointer.publish_anyway(world.db, batch_id, model="visits", run_id="p", actor="a person", reason="a holiday")
+
+
+def test_a_database_of_revision_0004_knows_afterwards_what_rejected_each_batch_and_why(trained: World) -> None:
+    """The code writes down what the upgrade finds out; so both have to come to the same."""
+    numbers = every_kind_of_batch(trained)
+    state = "SELECT batch_id, to_jsonb(b) FROM ponte.batch b"
+    written = dict(trained.rows(state))
+    kinds = {kind: (written[number]["status"], written[number]["rejected_by"]) for kind, number in numbers.items()}
+    assert kinds == {
+        "published": ("staged", None),
+        "empty": ("rejected", "empty"),
+        "check": ("rejected", "check"),
+        "check and budget": ("rejected", "check"),
+        "budget in check": ("rejected", "budget"),
+        "budget in score": ("rejected", "budget"),
+        "budget in guard": ("rejected", "budget"),
+        "guard": ("rejected", "guard"),
+        "of a rollback, asked for": ("staged", None),
+        "of a rollback": ("failed", None),
+        "published anyway": ("staged", "guard"),
+        "superseded": ("failed", None),
+        "under way": ("frozen", None),
+    }
+    why = {kind: written[number]["why"] for kind, number in numbers.items()}
+    for kind in ("guard", "published anyway"):
+        named = [part.split(":")[0] for part in why[kind].removeprefix("a guard has tripped: ").split("; ")]
+        assert named == TRIPPED, "in the order in which they judge"
+    assert trained.ask("SELECT count(*) FROM ponte.guard_override") == 2
+
+    of_revision_4(trained)
+    assert trained.ask("SELECT why FROM ponte.batch WHERE batch_id = :id", id=numbers["published anyway"]) is None
+    provision.upgrade(trained.db.url)
+    assert dict(trained.rows(state)) == written
+    overview = trained.rows("SELECT batch_id, rejected_by, why FROM ponte.batch_overview ORDER BY 1")
+    assert overview == [(n, row["rejected_by"], row["why"]) for n, row in sorted(written.items())]
+
+
+@pytest.mark.parametrize(
+    ("change", "constraint"),
+    [
+        ("status = 'rejected', why = 'x'", "batch_rejected_by_something"),
+        ("rejected_by = 'guard', why = NULL", "batch_rejected_for_a_reason"),
+        ("status = 'rejected', why = 'x', rejected_by = 'somebody'", "batch_rejected_by_check"),
+    ],
+    ids=["rejected by nothing", "rejected without a reason", "rejected by something else"],
+)
+def test_a_batch_is_not_rejected_without_saying_by_what_and_why(trained: World, change: str, constraint: str) -> None:
+    trained.run(run_id="r", until="freeze")
+    with pytest.raises(sa.exc.IntegrityError, match=constraint):
+        trained.execute(f"UPDATE ponte.batch SET {change}")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import sqlalchemy as sa
 from tests.sample_model import NEXT_WEEK, WEEK, World, write_model
 
 from ponte.errors import RowsLost
+from ponte.model.spec import Task
+from ponte.storage.prediction_columns import RESERVED_COLUMNS
 
 
 @pytest.mark.parametrize("step", ["guard", "publish"])
@@ -69,6 +73,21 @@ def test_a_regression_that_is_no_number_is_refused(world: World, value: str) -> 
 
     with pytest.raises(sa.exc.IntegrityError, match=r"prediction_is_finite|not-null"):
         spend.execute(f"UPDATE ponte_data.{batch.prediction_table} SET prediction = {value} WHERE visit_id % 350 = 0")
+
+
+@pytest.mark.parametrize("task", get_args(Task))
+def test_every_column_of_the_predictions_that_is_no_key_is_a_reserved_name(world: World, task: str) -> None:
+    """A key of that name would meet it, in the first batch of a version that has been trained and promoted."""
+    folder = write_model(world.folder.path.parent, "shown", task=task, gate="beats_baseline = false")
+    shown = World(db=world.db, store=world.store, folder=folder)
+    shown.train(run_id="t")
+    shown.run(run_id="r", until="score")
+
+    columns = "SELECT attname FROM pg_attribute WHERE attrelid = CAST(:name AS regclass) AND attnum > 0"
+    for relation in ("predictions.shown", "predictions.shown_latest", "ponte_data.prediction_shown"):
+        found = {name for (name,) in shown.rows(columns, name=relation)}
+        assert {"window_start", "visit_id", "prediction", "batch_id"} <= found
+        assert found - RESERVED_COLUMNS == {"visit_id"}
 
 
 def test_a_reader_who_names_the_window_touches_one_partition(trained: World) -> None:

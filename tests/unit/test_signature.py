@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ponte.errors import SignatureMismatch
-from ponte.storage.columns import FAMILIES, KEY_FAMILIES, SQL_TYPES, Column, Family, describe, select_list
+from ponte.model.queries import describe
+from ponte.storage.columns import FAMILIES, KEY_FAMILIES, SQL_TYPES, Column, Family, select_list
 from ponte.versions.signature import Signature, Types, differences, require_same, to_frame
 
 columns = st.builds(Column, name=st.text(min_size=1, max_size=12), family=st.sampled_from(get_args(Family)))

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ponte.errors import ModelFolderError
-from ponte.model.spec import METRICS, RESERVED_COLUMNS, ModelSpec
+from ponte.model.spec import METRICS, ModelSpec
 from ponte.model.toml import expectation_names, parse_spec
+from ponte.storage.prediction_columns import RESERVED_COLUMNS
 
 
 def problems_of(text: str) -> list[str]:
@@ -498,7 +499,8 @@ def test_every_metric_is_accepted_with_the_bound_of_its_direction(model_toml: st
 
 
 ADDED = [
-    "batch_id", "label", "labelled_at", "model_version", "prediction", "score", "scored_at", "scores", "window_start"
+    "batch_id", "hindsight", "label", "labelled_at", "model_version", "prediction", "score", "scored_at", "scores",
+    "window_start",
 ]  # fmt: skip
 
 

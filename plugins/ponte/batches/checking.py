@@ -44,9 +44,9 @@ def check_batch(db: Database, folder: ModelFolder, batch_id: int) -> list[CheckR
                 frozen_for=FrozenFor(batch_id=batch_id),
                 budget=folder.spec.quarantine.budget,
             )
-            results, stopping = sort_out(connection, frozen, results, conditions)
-            if not stopping:
+            results, stop = sort_out(connection, frozen, results, conditions)
+            if stop is None:
                 batches.advance(connection, batch_id, "checked")
-    if stopping:
-        raise batches.reject(db, batch, stopping)
+    if stop is not None:
+        raise batches.reject(db, batch, stop.why, by=stop.by)
     return results

@@ -74,7 +74,7 @@ def freeze_batch(
         batch = batches.get_batch(db, batch.batch_id)
     batches.require(batch, "frozen")
     if batch.row_count == 0 and folder.spec.scoring.empty == "reject":
-        raise batches.reject(db, batch, "the window is empty: features.sql returned no row")
+        raise batches.reject(db, batch, "the window is empty: features.sql returned no row", by="empty")
     return batch
 
 

@@ -20,8 +20,8 @@ from ponte.storage.columns import Column
 from ponte.storage.database import DATA_SCHEMA, Database, insert_row, lock_decisions
 
 Status = Literal["freezing", "frozen", "checked", "scored", "staged", "rejected", "failed"]
-#: How the reason begins why a guard rejected a complete batch.
-TRIPPED = "a guard has tripped: "
+#: What rejects a batch: a guard a complete one, a check, too many rows to set aside, a window without rows.
+RejectedBy = Literal["guard", "check", "budget", "empty"]
 _ORDER: tuple[Status, ...] = ("freezing", "frozen", "checked", "scored", "staged")
 
 _TAKE_OVER = sa.text("""INSERT INTO ponte.claim AS c (model, window_start, epoch, run_id)
@@ -47,8 +47,9 @@ _NAME_TABLES = sa.text("""UPDATE ponte.batch SET frozen_table = :frozen, predict
 _LOCK = sa.text("SELECT FROM ponte.batch WHERE batch_id = :id FOR NO KEY UPDATE")
 
 _ADVANCE = sa.text("UPDATE ponte.batch SET status = :status WHERE batch_id = :id")
-_REJECT = sa.text("UPDATE ponte.batch SET status = 'rejected', why = :why WHERE batch_id = :id AND status = :at")
-_ACCEPT = sa.text("UPDATE ponte.batch SET status = 'staged', why = NULL WHERE batch_id = :id AND status = 'rejected'")
+_REJECT = sa.text("""UPDATE ponte.batch SET status = 'rejected', rejected_by = :by, why = :why
+    WHERE batch_id = :id AND status = :at""")
+_ACCEPT = sa.text("UPDATE ponte.batch SET status = 'staged' WHERE batch_id = :id AND status = 'rejected'")
 _STORE_COLUMNS = sa.text("UPDATE ponte.batch SET columns = :columns WHERE batch_id = :id")
 
 
@@ -67,6 +68,8 @@ class Batch:
     #: True when the version may have learned from what happened after as_of.
     hindsight: bool
     status: Status
+    #: Kept with `why` when a person publishes the batch all the same.
+    rejected_by: RejectedBy | None
     why: str | None
     columns: tuple[Column, ...] | None
     frozen_table: str | None
@@ -170,7 +173,7 @@ def require(batch: Batch, status: Status) -> None:
         raise Fenced("the batch is over", where=batch.place, got=batch.why or "", fix="look at the run that took over")
     if batch.status == "rejected":
         fix = "mend the source or the rule, then clear freeze_batch, or trigger a new run: both freeze the rows anew"
-        if (batch.why or "").startswith(TRIPPED):
+        if batch.rejected_by == "guard":
             fix = f"to publish it all the same, trigger ponte__publish_batch with a reason; otherwise {fix}"
         raise BatchRejected("the batch was rejected", where=batch.place, got=batch.why or "", fix=fix)
     if not batch.reached(status):
@@ -182,23 +185,23 @@ def advance(connection: sa.Connection, batch_id: int, status: Status) -> None:
     connection.execute(_ADVANCE, {"status": status, "id": batch_id})
 
 
-def mark_rejected(connection: sa.Connection, batch_id: int, why: str, *, at: Status) -> None:
+def mark_rejected(connection: sa.Connection, batch_id: int, why: str, *, by: RejectedBy, at: Status) -> None:
     """Mark the batch rejected if it still has the status `at`, in the caller's transaction."""
-    connection.execute(_REJECT, {"why": why, "id": batch_id, "at": at})
+    connection.execute(_REJECT, {"by": by, "why": why, "id": batch_id, "at": at})
 
 
 def accept(connection: sa.Connection, batch_id: int) -> None:
-    """Let a batch that a guard rejected be staged after all, in the caller's transaction."""
+    """Let a batch that a guard rejected be staged after all, in the caller's transaction; it keeps what and why."""
     connection.execute(_ACCEPT, {"id": batch_id})
 
 
-def reject(db: Database, batch: Batch, why: str, *, at: Status = "frozen") -> BatchRejected:
+def reject(db: Database, batch: Batch, why: str, *, by: RejectedBy, at: Status = "frozen") -> BatchRejected:
     """Mark the batch rejected and return the error to raise. What was published before stays published.
 
     at : the status in which the caller works; a batch that a twin has brought further is not rejected any more.
     """
     with db.begin() as connection:
-        mark_rejected(connection, batch.batch_id, why, at=at)
+        mark_rejected(connection, batch.batch_id, why, by=by, at=at)
     return BatchRejected(
         "the batch is rejected, nothing was published",
         where=batch.place,

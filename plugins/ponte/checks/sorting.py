@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import sqlalchemy as sa
 
@@ -45,13 +46,22 @@ class FrozenTable:
         return quarantine.allowed_rows(self.budget, self.row_count)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stop:
+    """What keeps a frozen table from going on."""
+
+    #: "check" also when the budget is exceeded beside it: the rows that a check stops at do not go away with a budget.
+    by: Literal["check", "budget"]
+    why: str
+
+
 def sort_out(
     connection: sa.Connection,
     frozen: FrozenTable,
     results: list[CheckResult],
     conditions: Sequence[Condition],
-) -> tuple[list[CheckResult], str]:
-    """Set the failing rows aside, check the key of the rest, keep all results; return them, and what stops ("": none).
+) -> tuple[list[CheckResult], Stop | None]:
+    """Set the failing rows aside, check the key of the rest, keep all results; return them, and what stops, if any.
 
     When anything stops, every row stays where it is: whoever looks for the reason finds the table as it was checked.
     In the caller's transaction, which has locked the batch or snapshot.
@@ -59,11 +69,13 @@ def sort_out(
     with connection.begin_nested() as moving:
         too_many = _set_aside(connection, frozen, results, conditions)
         results = [*_key_results(connection, frozen), *results]
-        stopping = "; ".join(filter(None, [_stopping(results), too_many]))
-        if stopping:
+        failed = _stopping(results)
+        if failed or too_many:
             moving.rollback()
     _keep(connection, frozen.frozen_for, results)
-    return results, stopping
+    if not (failed or too_many):
+        return results, None
+    return results, Stop(by="check" if failed else "budget", why="; ".join(filter(None, [failed, too_many])))
 
 
 def _set_aside(

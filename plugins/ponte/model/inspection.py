@@ -16,9 +16,10 @@ from ponte.model.estimator import ESTIMATOR_FILE, load_suitable
 from ponte.model.expectations import build_expectations, named_columns
 from ponte.model.folders import ModelFolder
 from ponte.model.queries import AuthorQuery, columns_of
-from ponte.model.spec import COLUMN_NAME, RESERVED_COLUMNS
+from ponte.model.spec import COLUMN_NAME
 from ponte.storage.columns import FAMILIES, KEY_FAMILIES, Column, Family
 from ponte.storage.database import Database, is_transient
+from ponte.storage.prediction_columns import RESERVED_COLUMNS
 
 #: PostgreSQL takes up to 1 600 columns; the key, and what Ponte adds, need a few.
 MAX_COLUMNS = 1_500

@@ -8,7 +8,7 @@ author's Python runs in the same task.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,9 +19,14 @@ from sqlparse.lexer import tokenize
 from sqlparse.tokens import Comment, Punctuation, String
 
 from ponte.errors import Problem, did_you_mean
-from ponte.storage.columns import Family, describe
+from ponte.storage.columns import FAMILIES, Family
 
 PARAMETERS = ("window_start", "window_end", "as_of")
+
+# Only a true array has a type that points back at it: not `name`, which is a text of fixed length.
+_TYPE_NAMES = sa.text("""SELECT t.oid, CASE WHEN e.oid IS NULL THEN t.typname ELSE e.typname || '[]' END
+    FROM pg_type t LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
+    WHERE t.oid = ANY(:oids)""")
 
 
 @dataclass(frozen=True)
@@ -110,3 +115,16 @@ def columns_of(
     result = connection.exec_driver_sql(statement, dict(parameters))
     assert result.cursor is not None
     return describe(result.cursor.description or (), connection)
+
+
+def describe(cursor_description: Sequence[Any], connection: sa.Connection) -> list[tuple[str, str, Family | None]]:
+    """Return (name, PostgreSQL type, family or None when Ponte cannot carry the type) per column of a query.
+
+    An array is called `float8[]`, and is carried by no family.
+    """
+    oids = [column[1] for column in cursor_description]
+    rows = connection.execute(_TYPE_NAMES, {"oids": oids})
+    names: dict[int, str] = dict(rows.all())
+    return [
+        (column[0], names.get(column[1], "?"), FAMILIES.get(names.get(column[1], "?"))) for column in cursor_description
+    ]

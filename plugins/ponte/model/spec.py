@@ -38,11 +38,6 @@ METRICS: dict[Task, dict[str, bool]] = {
 #: Metrics that look at the predicted labels and not at the scores: all there is without probabilities.
 OF_LABELS = frozenset({"accuracy", "balanced_accuracy", "precision", "recall", "f1"})
 
-#: Columns that Ponte itself adds to snapshots and prediction tables.
-RESERVED_COLUMNS = frozenset(
-    {"batch_id", "window_start", "label", "labelled_at", "prediction", "score", "scores", "scored_at", "model_version"}
-)
-
 
 class Table(BaseModel):
     """A table of `model.toml`: unknown keys are errors, values never change."""

@@ -15,7 +15,8 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from ponte.errors import ModelFolderError, Problem, did_you_mean
-from ponte.model.spec import COLUMN_NAME, METRICS, ON_DEMAND, RESERVED_COLUMNS, ModelSpec, Schedule
+from ponte.model.spec import COLUMN_NAME, METRICS, ON_DEMAND, ModelSpec, Schedule
+from ponte.storage.prediction_columns import RESERVED_COLUMNS
 
 CRON_FIELDS = 5
 

@@ -66,7 +66,7 @@ def prepare_publication(db: Database, batch_id: int, *, model: str) -> None:
     Does nothing to any other batch. Raises PonteError when there is no such batch of the model.
     """
     batch = _batch_of(db, batch_id, model)
-    if (batch.why or "").startswith(batches.TRIPPED):
+    if batch.status == "rejected" and batch.rejected_by == "guard":
         with db.begin() as connection:
             limit_lock_waits(connection, LOCK_TIMEOUT)
             attach_prediction_table(connection, batches.lock(connection, batch_id))

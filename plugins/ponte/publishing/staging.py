@@ -49,7 +49,7 @@ def guard_batch(db: Database, folder: ModelFolder, batch_id: int, *, enforce: bo
             if not over_budget and not batch.reached("scored"):
                 batches.advance(connection, batch_id, "scored")
         if over_budget:
-            raise batches.reject(db, batch, over_budget, at="checked")
+            raise batches.reject(db, batch, over_budget, by="budget", at="checked")
         tripped = _stage(db, folder, batch_id, enforce=enforce)
     if tripped:
         fix = "look at ponte.guard_result; to publish it all the same, trigger ponte__publish_batch with a reason"
@@ -84,7 +84,8 @@ def _stage(db: Database, folder: ModelFolder, batch_id: int, *, enforce: bool) -
         if tripped:
             log.log(logging.ERROR if enforce else logging.WARNING, "guards: %s", tripped)
         if tripped and enforce:
-            batches.mark_rejected(connection, batch_id, batches.TRIPPED + tripped, at="scored")
+            why = f"a guard has tripped: {tripped}"
+            batches.mark_rejected(connection, batch_id, why, by="guard", at="scored")
             return tripped
         # A statement plans the partitions it reads before it sees where the pointer leads. So a batch is a partition
         # before anybody may be sent to it, in a transaction of its own.

@@ -7,14 +7,15 @@ reader names the window.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import sqlalchemy as sa
 
 from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Batch
 from ponte.errors import PonteError
-from ponte.model.spec import Task
-from ponte.storage.columns import SQL_TYPES
 from ponte.storage.database import DATA_SCHEMA, Database, limit_lock_waits, quote, table_exists
+from ponte.storage.prediction_columns import COMMENTS, table_columns, view_columns
 from ponte.versions.registry import Version
 from ponte.versions.signature import Signature
 
@@ -38,53 +39,15 @@ def parent_name(model: str) -> str:
     return f"prediction_{model}"
 
 
-def _columns(signature: Signature, task: Task) -> dict[str, str]:
-    keys = {c.name: f"{SQL_TYPES[c.family]} NOT NULL" for c in signature.key}
-    label = "number" if task == "regression" else signature.label
-    # Constraints have names of their own, because a partition must bring its parent's by name. They refuse NaN, which
-    # PostgreSQL sorts above every number. All stand with the prediction: a score may be NULL, so it is its type alone.
-    constraints: dict[Task, str] = {
-        "binary": "score_is_probability CHECK (score BETWEEN 0 AND 1)",
-        "multiclass": "scores_are_probabilities CHECK (0 <= ALL (scores) AND 1 >= ALL (scores))",
-        "regression": "prediction_is_finite CHECK (prediction > '-Infinity' AND prediction < 'Infinity')",
-    }
-    scores: dict[Task, dict[str, str]] = {
-        "binary": {"score": "double precision"},
-        "multiclass": {"scores": "double precision[]"},
-        "regression": {},
-    }
-    return {
-        "batch_id": "bigint NOT NULL",
-        "window_start": "date NOT NULL",
-        **keys,
-        "prediction": f"{SQL_TYPES[label]} NOT NULL CONSTRAINT {constraints[task]}",
-        **scores[task],
-        "scored_at": "timestamp with time zone NOT NULL",
-    }
-
-
-_COMMENTS = {
-    "batch_id": "Batch that this prediction belongs to; leads to version, snapshot and code in ponte.batch.",
-    "window_start": "First day of the window, UTC.",
-    "prediction": "Predicted label.",
-    "score": "Probability of the positive class (the greater of the two labels), 0 to 1. "
-    "NULL: the estimator gives no probability.",
-    "scores": "Probability of each class, in the order of ponte.version.classes; they sum to 1. "
-    "NULL: the estimator gives no probability.",
-    "scored_at": "When it was computed.",
-    "model_version": "Version of the model that computed it.",
-    "hindsight": "True when that version may have learned from what happened after as_of.",
-}
-
-
 def create_prediction_table(db: Database, batch: Batch, version: Version) -> None:
     """Create the batch's own empty table, and once per model the partitioned table and its views.
 
     Raises PonteError when the model's key or label type is no longer that of its earlier predictions.
     """
     own = quote(*batches.prediction_name(batch))
-    columns = _columns(version.signature, version.task)
-    key = ", ".join(quote(name) for name in ("batch_id", *(c.name for c in version.signature.key)))
+    signature = version.signature
+    columns = table_columns(signature.key, version.task, signature.label)
+    key = ", ".join(quote(name) for name in ("batch_id", *(c.name for c in signature.key)))
     parent = quote(DATA_SCHEMA, parent_name(batch.model))
     with db.begin() as connection:
         _lock_model(connection, batch.model)
@@ -98,7 +61,7 @@ def create_prediction_table(db: Database, batch: Batch, version: Version) -> Non
         else:
             _require_ours(connection, batch, parent)
             _require_columns(connection, batch, columns)
-        _create_views(connection, batch.model, columns, version.signature)
+        _create_views(connection, batch.model, view_columns(signature.key, version.task))
     with db.begin() as connection:
         limit_lock_waits(connection, "10s")
         batches.require(batches.lock(connection, batch.batch_id), "checked")
@@ -152,17 +115,13 @@ def drop_prediction_table(db: Database, model: str, relation: str) -> bool:
         return there
 
 
-def _create_views(connection: sa.Connection, model: str, columns: dict[str, str], signature: Signature) -> None:
+def _create_views(connection: sa.Connection, model: str, columns: dict[str, tuple[str, str]]) -> None:
     view, latest = quote("predictions", model), quote("predictions", f"{model}_latest")
     if _has_column(connection, view, "hindsight"):
         return
-    keys = [c.name for c in signature.key]
-    rest = [name for name in columns if name not in ("batch_id", "window_start", *keys)]
-    shown = ", ".join(f"p.{quote(name)}" for name in ("window_start", *keys, *rest))
+    shown = ", ".join(f"{row}.{quote(column)} AS {quote(name)}" for name, (row, column) in columns.items())
     connection.exec_driver_sql(
-        # The views of before the column `hindsight` get it at their end, which is all that PostgreSQL allows.
-        f"CREATE OR REPLACE VIEW {view} AS SELECT {shown}, b.version AS model_version, p.batch_id, b.hindsight "
-        f"FROM {quote(DATA_SCHEMA, parent_name(model))} p "
+        f"CREATE OR REPLACE VIEW {view} AS SELECT {shown} FROM {quote(DATA_SCHEMA, parent_name(model))} p "
         f"JOIN ponte.published u ON u.batch_id = p.batch_id AND u.window_start = p.window_start "
         f"JOIN ponte.batch b ON b.batch_id = p.batch_id WHERE u.model = '{model}'"
     )
@@ -170,15 +129,16 @@ def _create_views(connection: sa.Connection, model: str, columns: dict[str, str]
         f"CREATE OR REPLACE VIEW {latest} AS SELECT * FROM {view} WHERE window_start = "
         f"(SELECT max(window_start) FROM ponte.published WHERE model = '{model}')"
     )
-    names = dict.fromkeys([*columns, "model_version", "hindsight"], "")
-    _comment(connection, "VIEW", view, names, f"Predictions of {model}, all windows: each window whole or not at all.")
-    _comment(connection, "VIEW", latest, names, f"Predictions of {model} for the newest window.")
+    _comment(
+        connection, "VIEW", view, columns, f"Predictions of {model}, all windows: each window whole or not at all."
+    )
+    _comment(connection, "VIEW", latest, columns, f"Predictions of {model} for the newest window.")
 
 
-def _comment(connection: sa.Connection, kind: str, relation: str, columns: dict[str, str], text: str) -> None:
+def _comment(connection: sa.Connection, kind: str, relation: str, columns: Iterable[str], text: str) -> None:
     connection.exec_driver_sql(f"COMMENT ON {kind} {relation} IS '{text}'")
     for name in columns:
-        about = _COMMENTS.get(name, "Key of the entity; see the model card.")
+        about = COMMENTS.get(name, "Key of the entity; see the model card.")
         connection.exec_driver_sql(f"COMMENT ON COLUMN {relation}.{quote(name)} IS '{about}'")
 
 

@@ -75,7 +75,8 @@ def score_shard(
         try:
             receipt.row_count = or_of_a_twin(lambda: stream.run(db), committed)
         except TooManyUnscored as error:
-            raise batches.reject(db, batch, _too_many(error, batch, folder), at="checked") from error
+            why = _too_many(error, batch, folder)
+            raise batches.reject(db, batch, why, by="budget", at="checked") from error
     return receipt.row_count
 
 

@@ -52,12 +52,12 @@ def check_snapshot(db: Database, folder: ModelFolder, snapshot_id: int) -> list[
                 frozen_for=FrozenFor(snapshot_id=snapshot_id),
                 budget=folder.spec.quarantine.budget,
             )
-            results, stopping = sort_out(connection, frozen, results, conditions)
-            if not stopping:
+            results, stop = sort_out(connection, frozen, results, conditions)
+            if stop is None:
                 recount(connection, snapshot)
                 connection.execute(_MARK_CHECKED, {"id": snapshot_id})
-    if stopping:
-        raise reject_snapshot(db, snapshot, stopping)
+    if stop is not None:
+        raise reject_snapshot(db, snapshot, stop.why)
     return results
 
 

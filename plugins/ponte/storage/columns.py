@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import sqlalchemy as sa
+from typing import Literal
 
 Family = Literal["integer", "number", "boolean", "text", "date", "timestamp"]
 #: PostgreSQL type → family. Types of one family are read as one type, so int4 → int8 is no change to an estimator.
@@ -28,11 +26,6 @@ SQL_TYPES: dict[Family, str] = {
 }
 KEY_FAMILIES: frozenset[Family] = frozenset({"integer", "text", "date", "timestamp"})
 
-# Only a true array has a type that points back at it: not `name`, which is a text of fixed length.
-_TYPE_NAMES = sa.text("""SELECT t.oid, CASE WHEN e.oid IS NULL THEN t.typname ELSE e.typname || '[]' END
-    FROM pg_type t LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
-    WHERE t.oid = ANY(:oids)""")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
@@ -43,19 +36,6 @@ class Column:
 
     def as_json(self) -> dict[str, str]:
         return {"name": self.name, "family": self.family}
-
-
-def describe(cursor_description: Sequence[Any], connection: sa.Connection) -> list[tuple[str, str, Family | None]]:
-    """Return (name, PostgreSQL type, family or None when Ponte cannot carry the type) per column of a query.
-
-    An array is called `float8[]`, and is carried by no family.
-    """
-    oids = [column[1] for column in cursor_description]
-    rows = connection.execute(_TYPE_NAMES, {"oids": oids})
-    names: dict[int, str] = dict(rows.all())
-    return [
-        (column[0], names.get(column[1], "?"), FAMILIES.get(names.get(column[1], "?"))) for column in cursor_description
-    ]
 
 
 def select_list(columns: Sequence[Column]) -> str:

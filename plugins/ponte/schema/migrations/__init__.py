@@ -1,6 +1,7 @@
 """Alembic revisions of the schema `ponte`.
 
-Each revision is a `.sql` file beside a short Python file, so that the tables can be read as SQL.
+Each revision is a `.sql` file beside a short Python file, so that the tables can be read as SQL. The views are in
+`ponte.schema.views`; they are made anew after the last revision.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from ponte.storage.database import Database, limit_lock_waits
 
 #: Readers queue behind a change that waits for a lock on what they read.
 LOCK_TIMEOUT = "5s"
+FOLDER = Path(__file__).parent
 
 
 def lock(connection: sa.Connection) -> None:
@@ -25,12 +27,16 @@ def lock(connection: sa.Connection) -> None:
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the database at `url` to `revision`; does nothing when it is there. Needs CREATE on the database."""
+    """Bring the database at `url` to `revision`; changes and locks nothing when it is there.
+
+    Needs CREATE on the database. The views become those of today with the newest revision only: until then they are
+    what the revisions of before `ponte.schema.views` made.
+    """
     from alembic import command
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.set_main_option("script_location", str(FOLDER))
     config.set_main_option("path_separator", "os")
     with Database(url).begin() as connection:
         config.attributes["connection"] = connection
