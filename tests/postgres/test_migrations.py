@@ -21,7 +21,7 @@ from ponte.decisions import approvals
 from ponte.errors import BatchRejected
 from ponte.model.spec import Retention
 from ponte.publishing import pointer, retention
-from ponte.schema import migrations, provision, roles, views
+from ponte.schema import migrations, provision, roles
 from ponte.scoring import shards
 from ponte.scoring.window import stage_window
 from ponte.storage.artifacts import ArtifactStore
@@ -136,8 +136,8 @@ def test_history_refuses_changes_even_from_its_owner(trained: World, table: str,
 
 def test_every_view_has_a_file_and_every_file_is_a_view(db: Database) -> None:
     made = "SELECT relname FROM pg_class WHERE relnamespace = 'ponte'::regnamespace AND relkind IN ('v', 'm')"
-    assert {name for (name,) in _ask(db, made)} == {file.stem for file in views.FOLDER.glob("*.sql")}
-    for file in views.FOLDER.glob("*.sql"):
+    assert {name for (name,) in _ask(db, made)} == {file.stem for file in migrations.VIEWS.glob("*.sql")}
+    for file in migrations.VIEWS.glob("*.sql"):
         made_here = re.findall(r"^CREATE .*VIEW .*$", file.read_text(encoding="utf-8"), re.MULTILINE)
         assert made_here == [f"CREATE OR REPLACE VIEW ponte.{file.stem} AS"]
 
@@ -150,7 +150,7 @@ def test_no_revision_since_0005_holds_the_text_of_a_view() -> None:
 
 def test_a_view_is_made_after_those_it_reads() -> None:
     made = {"a": "TABLE ponte.c", "b": "TABLE ponte.version", "c": "TABLE ponte.b JOIN ponte.b ON ponte.is_bad()"}
-    assert views.in_order(made) == ["b", "c", "a"]
+    assert migrations.in_order(made) == ["b", "c", "a"]
 
 
 def test_a_fresh_database_and_one_upgraded_from_revision_0004_have_the_same_views(
@@ -177,10 +177,10 @@ def test_a_fresh_database_and_one_upgraded_from_revision_0004_have_the_same_view
 
 def later_revision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Add a revision that takes a column from a table and from the view that shows it, one view goes, another comes."""
-    for package in (migrations, views):
-        copy = folder / package.__name__
-        shutil.copytree(package.FOLDER, copy)
-        monkeypatch.setattr(package, "FOLDER", copy)
+    for name in ("FOLDER", "VIEWS"):
+        copy = folder / name
+        shutil.copytree(getattr(migrations, name), copy)
+        monkeypatch.setattr(migrations, name, copy)
     versions = migrations.FOLDER / "versions"
     newest = max(versions.glob("r*.py"))
     number = newest.name[1:5]
@@ -192,12 +192,12 @@ def later_revision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "ALTER TABLE ponte.batch DROP COLUMN version_reason;",
         encoding="utf-8",
     )
-    (views.FOLDER / "gate_rule.sql").unlink()
-    overview = views.FOLDER / "batch_overview.sql"
+    (migrations.VIEWS / "gate_rule.sql").unlink()
+    overview = migrations.VIEWS / "batch_overview.sql"
     text = overview.read_text(encoding="utf-8").replace(" b.version_reason,", "")
     text = re.sub(r"^COMMENT ON COLUMN ponte.batch_overview.version_reason .*\n", "", text, flags=re.MULTILINE)
     overview.write_text(text, encoding="utf-8")
-    (views.FOLDER / "a_new_one.sql").write_text(
+    (migrations.VIEWS / "a_new_one.sql").write_text(
         "CREATE OR REPLACE VIEW ponte.a_new_one AS SELECT batch_id FROM ponte.batch_overview WHERE published;",
         encoding="utf-8",
     )

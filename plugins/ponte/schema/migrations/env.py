@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import text
 
-from ponte.schema import migrations, views
+from ponte.schema import migrations
 
 connection = context.config.attributes["connection"]
 # Before the schema, because CREATE SCHEMA IF NOT EXISTS fails when two sessions run it at once.
@@ -20,4 +20,4 @@ if after != before:
     )
     connection.execute(text("COMMENT ON COLUMN ponte.schema_version.version_num IS 'Revision.'"))
     if after == (context.get_head_revision(),):
-        views.make_views(connection)
+        migrations.make_views(connection)
