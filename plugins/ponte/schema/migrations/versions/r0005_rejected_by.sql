@@ -3,8 +3,8 @@
 ALTER TABLE ponte.batch
     ADD COLUMN rejected_by text CHECK (rejected_by IN ('guard', 'check', 'budget', 'empty'));
 
--- The words are those of the code until now. What stops in a check begins with the name of an expectation, and may go on
--- with the budget.
+-- The words are those of the code until now. What stops in a check begins with the name of an expectation, and may go
+-- on with the budget.
 UPDATE ponte.batch SET rejected_by = CASE
     WHEN why LIKE 'a guard has tripped: %' THEN 'guard'
     WHEN why LIKE 'the window is empty: %' THEN 'empty'
@@ -13,8 +13,8 @@ UPDATE ponte.batch SET rejected_by = CASE
     ELSE 'check' END
 WHERE status = 'rejected';
 
--- A batch that a person published all the same lost its reason. The guards are named in the order in which they judge. A
--- batch that a rollback had made was never rejected, whatever its guards said.
+-- A batch that a person published all the same lost its reason. The guards are named in the order in which they judge.
+-- A batch that a rollback had made was never rejected, whatever its guards said.
 UPDATE ponte.batch b SET rejected_by = 'guard', why = coalesce(b.why, r.why)
 FROM (
     SELECT batch_id, 'a guard has tripped: ' || string_agg(
