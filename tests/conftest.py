@@ -1,4 +1,8 @@
-"""Fixtures: one embedded PostgreSQL per session, a private database per test; a test pays only for what it asks."""
+"""Fixtures: one embedded PostgreSQL per process, a private database per test; a test pays only for what it asks.
+
+Besides, of pytest itself: how tests are shared out (workers.py), which are fast (fast.py), which cases have their turn
+(rotation.py).
+"""
 
 # ruff: noqa: E402 - the environment comes before the imports
 
@@ -22,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests import rotation
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 
     from ponte.artifacts import ArtifactStore
     from ponte.database import Database
+
+pytest_plugins = ["tests.fast", "tests.workers"]
 
 _SUPERUSER = "postgres"
 _PASSWORD = "sesame"  # noqa: S105 - of a server that listens on a private unix socket only
@@ -39,6 +46,14 @@ _OPTIONS = {
     "shared_buffers": "64MB",
     "scram_iterations": "1",  # a connection in 5 ms; with the default, most of a test would be logging in
 }
+#: Room that the data of a server need, in bytes, many times over.
+_ROOM = 4 * 1024**3
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the run its number, once: workers inherit it."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(rotation.Counter(config))
 
 
 class Cluster:
@@ -113,9 +128,29 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Cluster]:
-    """An embedded PostgreSQL in a short path (a socket's may have 107 bytes)."""
-    folder = Path(tempfile.mkdtemp(prefix="ponte-test-"))
+def postgres_programs() -> None:
+    """Asked for by whatever starts a PostgreSQL: its tests are not fast, see fast.py."""
+
+
+@pytest.fixture(scope="session")
+def airflow() -> None:
+    """Asked for by whatever imports or starts Airflow: its tests are not fast, see fast.py."""
+
+
+def _data_folder() -> Path:
+    """Return a new folder in shared memory, where there is one with room, in a short path (a socket's has 107 bytes).
+
+    A database per test is files that are written and removed at once: a disk would only be in the way.
+    """
+    memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a folder of our own in there
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM
+    return Path(tempfile.mkdtemp(prefix="ponte-test-", dir=memory if roomy else None))
+
+
+@pytest.fixture(scope="session")
+def server(postgres_programs: None) -> Iterator[Cluster]:
+    """An embedded PostgreSQL, one in each process that runs tests."""
+    folder = _data_folder()
     cluster = None
     try:
         cluster = Cluster(folder)

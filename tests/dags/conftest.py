@@ -38,8 +38,13 @@ os.environ |= {
 }
 
 
+@pytest.fixture(autouse=True)
+def _needs_airflow(airflow: None) -> None:
+    """Every test of this folder does."""
+
+
 @pytest.fixture(scope="session")
-def airflow_db() -> None:
+def airflow_db(airflow: None) -> None:
     """A migrated metadata database, made once per session by a process of its own."""
     command = [sys.executable, "-m", "airflow", "db", "migrate"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.conftest import Cluster
     from tests.postgres.stages import Stages
+    from tests.sample_model import World
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +23,50 @@ def stages(server: Cluster, migrated: str, tmp_path_factory: pytest.TempPathFact
 
     with prepare(server, migrated, tmp_path_factory.mktemp("stages")) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def crash_report() -> Iterator[dict[str, dict[str, str]]]:
+    """What came of each crash point, by way; written at the end when PONTE_CRASH_REPORT says where."""
+    from tests.postgres.crash_points import POINTS, WAYS
+
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    yield found
+    if path := os.environ.get("PONTE_CRASH_REPORT"):
+        lines = [f"| crash point | {' | '.join(WAYS)} |", "|---" * (len(WAYS) + 1) + "|"]
+        lines += [
+            f"| {point} | {' | '.join(found[point].get(way, '') for way in WAYS)} |"
+            for point in POINTS
+            if point in found
+        ]
+        Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.fixture
+def undisturbed(trained: World) -> tuple[World, dict[str, object]]:
+    """A world with small shards, and the state that a run without faults leaves."""
+    from tests.postgres.traces import SMALL, state
+
+    world = trained.with_model(**SMALL)
+    batch = world.run(run_id="undisturbed")
+    expected = state(world, batch.batch_id)
+    assert len(expected["shards"]) == 2
+    assert expected["pointer"] == [(batch.window_start, True)]
+    return world, expected
+
+
+@pytest.fixture
+def slow(trained: World) -> tuple[World, dict[str, object]]:
+    """As `undisturbed`, but now the visits sleep in the middle of the week as long as shop.slow has a row."""
+    from tests.postgres.traces import SMALL, state
+
+    world = trained.with_model(**SMALL)
+    world.execute("CREATE TABLE shop.slow (seconds integer)")
+    world.execute("ALTER TABLE shop.visit RENAME TO stored_visit")
+    world.execute(
+        "CREATE VIEW shop.visit AS SELECT * FROM shop.stored_visit WHERE CASE WHEN visit_id = 2300 "
+        "THEN pg_sleep(coalesce((SELECT max(seconds) FROM shop.slow), 0)) IS NOT NULL ELSE true END"
+    )
+    expected = state(world, world.run(run_id="undisturbed").batch_id)
+    world.execute("INSERT INTO shop.slow VALUES (30)")
+    return world, expected

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import os
-import random
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import psycopg2
+from tests import rotation
 from tests.conftest import Cluster, Trained
 from tests.postgres.children import wait_for
 from tests.postgres.test_fence import at_once
@@ -41,7 +41,7 @@ from ponte.errors import (
 from ponte.rollback import Plan, Rollback
 
 #: One in so many statements of a rollback is a point to be killed at; PONTE_CRASH_POINTS=all takes them all.
-STRIDE = 1 if os.environ.get("PONTE_CRASH_POINTS") == "all" else 3
+STRIDE = 1 if os.environ.get("PONTE_CRASH_POINTS") == "all" else 6
 
 THIRD_WEEK = dt.date(2024, 2, 26)
 FOURTH_WEEK = dt.date(2024, 3, 4)
@@ -958,7 +958,8 @@ def test_whoever_was_killed_anywhere_ends_as_undisturbed_by_trying_again(
     """Also when it was killed after the commit, while it cleaned up. A world of its own for each point."""
     monkeypatch.setattr("ponte.database.LOCK_TRIES", 1)
     moved = set()
-    for number in itertools.count(random.randint(1, 2 * STRIDE), 2 * STRIDE):  # noqa: S311
+    [first] = rotation.turn(range(1, STRIDE + 1), rotation.number())
+    for number in itertools.count(first, STRIDE):
         with planned_world() as world:
             before = tables(world)
             with at_statement(world.db, number, CRASHES[how]):
@@ -1002,10 +1003,11 @@ def test_a_session_that_ends_in_the_middle_heals_by_itself(
     planned_world: Callable[[], Any], planned: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ponte.database.time.sleep", lambda _: None)
-    with planned_world() as world:
-        with at_statement(world.db, random.randint(2, 40), end_session):  # noqa: S311
-            finish(world, planned.plan)
-        assert facts(world) == planned.undisturbed
+    for statement in rotation.turn(range(2, 41), rotation.number()):
+        with planned_world() as world:
+            with at_statement(world.db, statement, end_session):
+                finish(world, planned.plan)
+            assert facts(world) == planned.undisturbed
 
 
 def test_a_lock_that_is_held_for_too_long_moves_nothing(
