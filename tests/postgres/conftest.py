@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.conftest import Cluster
+    from tests.conftest import Cluster, Template
     from tests.postgres.stages import Stages
     from tests.sample_model import World
 
@@ -42,17 +42,35 @@ def crash_report() -> Iterator[dict[str, dict[str, str]]]:
         Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-@pytest.fixture
-def undisturbed(trained: World) -> tuple[World, dict[str, object]]:
-    """A world with small shards, and the state that a run without faults leaves."""
-    from tests.postgres.traces import SMALL, state
+@pytest.fixture(scope="session")
+def undisturbed_template(
+    server: Cluster, trained_template: Template, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Template]:
+    """A world with small shards that nobody has disturbed."""
+    from tests.postgres.traces import SMALL
 
-    world = trained.with_model(**SMALL)
-    batch = world.run(run_id="undisturbed")
-    expected = state(world, batch.batch_id)
-    assert len(expected["shards"]) == 2
-    assert expected["pointer"] == [(batch.window_start, True)]
-    return world, expected
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with trained_template.after(
+        server, folder, lambda world: world.with_model(**SMALL).run(run_id="undisturbed")
+    ) as found:
+        yield found
+
+
+@pytest.fixture
+def undisturbed(
+    server: Cluster, undisturbed_template: Template, tmp_path: Path
+) -> Iterator[tuple[World, dict[str, object]]]:
+    """A private copy of it, and the state that a run without faults leaves."""
+    from tests.postgres.traces import state
+
+    from ponte import batches
+
+    with undisturbed_template.copy(server, tmp_path) as world:
+        batch = batches.get_batch(world.db, 1)
+        expected = state(world, batch.batch_id)
+        assert len(expected["shards"]) == 2
+        assert expected["pointer"] == [(batch.window_start, True)]
+        yield world, expected
 
 
 @pytest.fixture

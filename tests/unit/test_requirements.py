@@ -41,6 +41,7 @@ def imported() -> Iterator[tuple[str, Path]]:
             yield from ((top, path) for name in names if (top := name.partition(".")[0]) not in sys.stdlib_module_names)
 
 
+DISTRIBUTIONS = packages_distributions()
 MODULES = {module: path for module, path in imported() if module != "ponte"}
 
 
@@ -50,7 +51,7 @@ def test_the_sources_are_where_this_looks() -> None:
 
 @pytest.mark.parametrize("module", sorted(MODULES))
 def test_every_package_that_is_imported_is_listed(module: str) -> None:
-    distributions = {normalised(name) for name in packages_distributions().get(module, ())}
+    distributions = {normalised(name) for name in DISTRIBUTIONS.get(module, ())}
     where = MODULES[module].relative_to(ROOT)
     assert distributions & listed().keys(), f"{where} imports {module}, of {distributions or 'no package'}"
 
