@@ -6,6 +6,8 @@ PYTHON ?= $(shell for candidate in python3.12 python3.13 python3.11 python3; do 
 	&& { echo "$$candidate"; break; }; done)
 
 VENV := .venv
+# Processes that run tests; each has a PostgreSQL of its own. 0 runs them in the one process, as --pdb needs it.
+TEST_WORKERS = $(or $(PONTE_TEST_WORKERS),2)
 RUN := PYTHONPATH=plugins $(VENV)/bin/python
 
 # Somebody may have removed .venv while the stack runs; stopping it needs the programs in there.
@@ -14,7 +16,7 @@ WITHOUT_VENV = if [ -e .ponte/run/settings.json ]; then \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up down status psql check-models password test compose-demo compose-test lint backup restore bench lock secrets clean
+.PHONY: help demo up down status psql check-models password test test-fast compose-demo compose-test lint backup restore bench lock secrets clean
 
 help: ## Show this list
 	@echo "Ponte: a scikit-learn model from a notebook to a table that anybody can query."
@@ -47,7 +49,10 @@ password: $(VENV)/.ready ## Print the password of the user admin of the Airflow 
 	@$(RUN) -m ponte.local password
 
 test: $(VENV)/.ready ## Run all tests (a selection: make test ARGS='-k publishing')
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest -n $(TEST_WORKERS) $(ARGS)
+
+test-fast: $(VENV)/.ready ## Run the tests that need neither Airflow nor a database (about a minute)
+	@$(RUN) -m pytest -n $(TEST_WORKERS) -m fast $(ARGS)
 
 compose-demo: ## Run the demo inside the stack of docker compose (start that first: docker compose up -d --build --wait)
 	@docker compose run --rm ops python -m ponte.demo

@@ -1,4 +1,8 @@
-"""Fixtures: one embedded PostgreSQL per session, a private database per test; a test pays only for what it asks."""
+"""Fixtures: one embedded PostgreSQL per process, a private database per test; a test pays only for what it asks.
+
+Besides, of pytest itself: how tests are shared out (workers.py), which are fast (fast.py), which cases have their turn
+(rotation.py).
+"""
 
 # ruff: noqa: E402 - the environment comes before the imports
 
@@ -15,13 +19,14 @@ os.environ["GX_ANALYTICS_ENABLED"] = "false"
 import itertools
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests import rotation
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 
     from ponte.storage.artifacts import ArtifactStore
     from ponte.storage.database import Database
+
+pytest_plugins = ["tests.fast", "tests.workers"]
 
 _SUPERUSER = "postgres"
 _PASSWORD = "sesame"  # noqa: S105 - of a server that listens on a private unix socket only
@@ -39,6 +46,14 @@ _OPTIONS = {
     "shared_buffers": "64MB",
     "scram_iterations": "1",  # a connection in 5 ms; with the default, most of a test would be logging in
 }
+#: Room that the data of a server need, in bytes, many times over.
+_ROOM = 4 * 1024**3
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the run its number, once: workers inherit it."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(rotation.Counter(config))
 
 
 class Cluster:
@@ -104,18 +119,70 @@ class Cluster:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A template: a database with a champion, and the artifacts that belong to it."""
+class Template:
+    """A world to copy: a database, and the artifacts and model folders that belong to it."""
 
     database: str
     artifacts: Path
     models: Path
 
+    @contextmanager
+    def copy(self, server: Cluster, folder: Path) -> Iterator[World]:
+        """Yield a private copy, its files below `folder`; its database is dropped at the end."""
+        from tests.sample_model import World
+        from upath import UPath
+
+        from ponte.model.folders import get_folder
+        from ponte.storage.artifacts import ArtifactStore
+        from ponte.storage.database import Database
+
+        for source, name in ((self.artifacts, "artifacts"), (self.models, "models")):
+            shutil.copytree(source, folder / name, dirs_exist_ok=True)
+        with server.database(self.database) as (_, url):
+            yield World(
+                db=Database(url),
+                store=ArtifactStore(UPath(folder / "artifacts")),
+                folder=get_folder(folder / "models", "visits"),
+            )
+
+    @contextmanager
+    def after(self, server: Cluster, folder: Path, change: Callable[[World], object]) -> Iterator[Template]:
+        """Yield the template that `change` makes of a copy: what many tests begin with is done once."""
+        with self.copy(server, folder) as world:
+            change(world)
+            name = str(world.db.url.database)
+            # Great Expectations keeps its connections, and only a database that nobody is connected to can be copied.
+            server.execute(
+                f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}' "
+                "AND backend_type = 'client backend'"
+            )
+            yield Template(name, folder / "artifacts", folder / "models")
+
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Cluster]:
-    """An embedded PostgreSQL in a short path (a socket's may have 107 bytes)."""
-    folder = Path(tempfile.mkdtemp(prefix="ponte-test-"))
+def postgres_programs() -> None:
+    """Asked for by whatever starts a PostgreSQL: its tests are not fast, see fast.py."""
+
+
+@pytest.fixture(scope="session")
+def airflow() -> None:
+    """Asked for by whatever imports or starts Airflow: its tests are not fast, see fast.py."""
+
+
+def _data_folder() -> Path:
+    """Return a new folder in shared memory, where there is one with room, in a short path (a socket's has 107 bytes).
+
+    A database per test is files that are written and removed at once: a disk would only be in the way.
+    """
+    memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a folder of our own in there
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM
+    return Path(tempfile.mkdtemp(prefix="ponte-test-", dir=memory if roomy else None))
+
+
+@pytest.fixture(scope="session")
+def server(postgres_programs: None) -> Iterator[Cluster]:
+    """An embedded PostgreSQL, one in each process that runs tests."""
+    folder = _data_folder()
     cluster = None
     try:
         cluster = Cluster(folder)
@@ -170,53 +237,62 @@ def store(tmp_path: Path) -> ArtifactStore:
 def models_root(tmp_path: Path) -> Path:
     """An empty folder for model folders."""
     root = tmp_path / "models"
-    root.mkdir()
+    root.mkdir(exist_ok=True)
     return root
 
 
-@pytest.fixture
-def world(db: Database, store: ArtifactStore, models_root: Path) -> World:
+@pytest.fixture(scope="session")
+def shop_template(server: Cluster, migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Template]:
     """The shop's visits and the model folder `visits`, nothing trained."""
-    from tests.sample_model import World, load_visits, write_model
+    from tests.sample_model import load_visits, write_model
 
-    load_visits(db)
-    return World(db=db, store=store, folder=write_model(models_root))
+    from ponte.storage.database import Database
+
+    folder = tmp_path_factory.mktemp("shop")
+    with server.database(migrated) as (name, url):
+        load_visits(Database(url))
+        (folder / "artifacts").mkdir()
+        (folder / "models").mkdir()
+        write_model(folder / "models")
+        yield Template(name, folder / "artifacts", folder / "models")
+
+
+@pytest.fixture
+def world(server: Cluster, shop_template: Template, tmp_path: Path) -> Iterator[World]:
+    """The shop's visits and the model folder `visits`, nothing trained."""
+    with shop_template.copy(server, tmp_path) as world:
+        yield world
 
 
 @pytest.fixture(scope="session")
-def trained_template(server: Cluster, migrated: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
-    """The shop's visits and a champion of `visits`, trained once per session."""
-    from tests.sample_model import World, load_visits, write_model
-    from upath import UPath
-
-    from ponte.storage.artifacts import ArtifactStore
-    from ponte.storage.database import Database
-
+def trained_template(
+    server: Cluster, shop_template: Template, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Template]:
+    """The same with a champion of `visits`."""
     folder = tmp_path_factory.mktemp("trained")
-    with server.database(migrated) as (name, url):
-        db = Database(url)
-        load_visits(db)
-        (folder / "models").mkdir()
-        world = World(db=db, store=ArtifactStore(UPath(folder / "artifacts")), folder=write_model(folder / "models"))
-        world.train(run_id="first")
-        yield Trained(name, folder / "artifacts", folder / "models")
+    with shop_template.after(server, folder, lambda world: world.train(run_id="first")) as found:
+        yield found
 
 
 @pytest.fixture
-def trained(server: Cluster, trained_template: Trained, tmp_path: Path) -> Iterator[World]:
+def trained(server: Cluster, trained_template: Template, tmp_path: Path) -> Iterator[World]:
     """A private copy of a world in which version 1 of `visits` is champion."""
-    from tests.sample_model import World
-    from upath import UPath
+    with trained_template.copy(server, tmp_path) as world:
+        yield world
 
-    from ponte.model.folders import get_folder
-    from ponte.storage.artifacts import ArtifactStore
-    from ponte.storage.database import Database
 
-    shutil.copytree(trained_template.artifacts, tmp_path / "artifacts")
-    shutil.copytree(trained_template.models, tmp_path / "models")
-    with server.database(trained_template.database) as (_, url):
-        yield World(
-            db=Database(url),
-            store=ArtifactStore(UPath(tmp_path / "artifacts")),
-            folder=get_folder(tmp_path / "models", "visits"),
-        )
+@pytest.fixture(scope="session")
+def scored_template(
+    server: Cluster, trained_template: Template, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Template]:
+    """The same, and the champion has scored and published WEEK."""
+    folder = tmp_path_factory.mktemp("scored")
+    with trained_template.after(server, folder, lambda world: world.run(run_id="before")) as found:
+        yield found
+
+
+@pytest.fixture
+def scored(server: Cluster, scored_template: Template, tmp_path: Path) -> Iterator[World]:
+    """A private copy of a world in which the run `before` has published WEEK, as batch 1 of version 1."""
+    with scored_template.copy(server, tmp_path) as world:
+        yield world

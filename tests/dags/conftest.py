@@ -38,8 +38,13 @@ os.environ |= {
 }
 
 
+@pytest.fixture(autouse=True)
+def _needs_airflow(airflow: None) -> None:
+    """Every test of this folder does."""
+
+
 @pytest.fixture(scope="session")
-def airflow_db() -> None:
+def airflow_db(airflow: None) -> None:
     """A migrated metadata database, made once per session by a process of its own."""
     command = [sys.executable, "-m", "airflow", "db", "migrate"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -64,11 +69,22 @@ def dags(models_root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., di
     return read
 
 
+#: The worlds that a test may ask for, each a database of its own.
+WORLDS = ("two_versions", "scored", "trained", "world")
+
+
 @pytest.fixture
 def run_dag(
-    airflow_db: None, dags: Callable[..., dict[str, DAG]], world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    airflow_db: None,
+    dags: Callable[..., dict[str, DAG]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., tuple[DagRun, dict[str, str]]]:
-    """Return a function that runs a DAG in this process and returns the run and the state of each of its tasks."""
+    """Return a function that runs a DAG in this process and returns the run and the state of each of its tasks.
+
+    The connections lead to the world that the test asks for, by default `world`.
+    """
+    world: World = request.getfixturevalue(next((n for n in WORLDS if n in request.fixturenames), "world"))
     set_connections(world.db, monkeypatch)
     monkeypatch.setenv("PONTE_ARTIFACTS", Path(world.store.root.path).as_uri())
     monkeypatch.setenv("PONTE_CODE_REVISION", "abc123")

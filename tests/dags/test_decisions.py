@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +16,33 @@ from ponte.errors import PonteError
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
     from airflow.sdk import DAG
+    from tests.conftest import Cluster, Template
 
 Run = Callable[..., tuple["DagRun", dict[str, str]]]
 WHY = "complaints"
 
 
-@pytest.fixture
-def two_versions(world: World) -> World:
+@pytest.fixture(scope="module")
+def two_versions_template(
+    server: Cluster, scored_template: Template, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Template]:
     """Version 2 is champion, and has published the week that version 1 published before."""
-    world.train(run_id="first")
-    world.run(run_id="by 1")
-    second = world.with_model(files={"features.sql": FEATURES_SQL + "-- again\n"})
-    second.train(run_id="second")
-    second.run(run_id="by 2")
-    assert shown(second) == [(WEEK, 2)]
-    return second
+
+    def succeed(world: World) -> None:
+        second = world.with_model(files={"features.sql": FEATURES_SQL + "-- again\n"})
+        second.train(run_id="second")
+        second.run(run_id="by 2")
+        assert shown(second) == [(WEEK, 2)]
+
+    with scored_template.after(server, tmp_path_factory.mktemp("two versions"), succeed) as found:
+        yield found
+
+
+@pytest.fixture
+def two_versions(server: Cluster, two_versions_template: Template, tmp_path: Path) -> Iterator[World]:
+    """A private copy of it."""
+    with two_versions_template.copy(server, tmp_path) as world:
+        yield world
 
 
 def shown(world: World) -> list[Any]:
@@ -124,35 +137,34 @@ def test_a_form_refuses_what_it_cannot_mean(
 
 
 def test_a_batch_that_a_guard_rejected_is_published_through_the_form(
-    run_dag: Run, world: World, capsys: pytest.CaptureFixture[str]
+    run_dag: Run, scored: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Found red in the UI, looked at, and decided: by whom and why is kept."""
-    world.train(run_id="first")
-    world.run(run_id="before")
-    world.execute("DELETE FROM shop.visit WHERE visit_id >= 2550")
-    world.with_model(checks="[guard]\nminimum_batches = 1")
+    scored.execute("DELETE FROM shop.visit WHERE visit_id >= 2550")
+    scored.with_model(checks="[guard]\nminimum_batches = 1")
     _, states = run_dag("visits__score", run_conf={"window_start": str(NEXT_WEEK)})
     assert (states["guard"], states["publish"], states["clean_up"]) == ("failed", "upstream_failed", "success")
     assert "trigger ponte__publish_batch with a reason" in capsys.readouterr().out
-    assert shown(world) == [(WEEK, 1)]
+    assert shown(scored) == [(WEEK, 1)]
 
     form = {"model": "visits", "batch_id": 2, "reason": WHY}
     run, states = run_dag("ponte__publish_batch", run_conf=form)
     assert states == dict.fromkeys(["prepare", "publish_batch", "clean_up"], "success")
-    assert shown(world) == [(WEEK, 1), (NEXT_WEEK, 1)]
-    [(batch_id, run_id, actor, reason)] = world.rows("SELECT batch_id, run_id, actor, reason FROM ponte.guard_override")
+    assert shown(scored) == [(WEEK, 1), (NEXT_WEEK, 1)]
+    [(batch_id, run_id, actor, reason)] = scored.rows(
+        "SELECT batch_id, run_id, actor, reason FROM ponte.guard_override"
+    )
     assert (batch_id, run_id, reason) == (2, run.run_id, WHY)
     assert actor
-    assert world.rows("SELECT guards_tripped, published_anyway FROM ponte.batch_overview WHERE batch_id = 2") == [
+    assert scored.rows("SELECT guards_tripped, published_anyway FROM ponte.batch_overview WHERE batch_id = 2") == [
         (["row_count"], WHY)
     ]
 
 
 def test_a_batch_that_no_guard_rejected_cannot_be_published_through_the_form(
-    run_dag: Run, world: World, capsys: pytest.CaptureFixture[str]
+    run_dag: Run, trained: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world.train(run_id="first")
-    world.run(run_id="r", until="score")
+    trained.run(run_id="r", until="score")
     for batch_id, task, said in (
         (1, "publish_batch", "no guard has rejected this batch"),
         (7, "prepare", "no such batch"),
@@ -162,7 +174,7 @@ def test_a_batch_that_no_guard_rejected_cannot_be_published_through_the_form(
         assert [name for name, state in states.items() if state == "failed"] == [task]
         assert states["clean_up"] == "upstream_failed"
         assert said in capsys.readouterr().out
-    assert world.ask("SELECT count(*) FROM ponte.published") == 0
+    assert trained.ask("SELECT count(*) FROM ponte.published") == 0
 
 
 def test_without_a_model_there_is_nothing_to_decide(dags: Callable[..., dict[str, DAG]]) -> None:
@@ -210,7 +222,7 @@ def test_nobody_is_asked_about_a_refused_version() -> None:
 def test_every_answer_is_kept_and_only_consent_promotes(  # noqa: PLR0917
     run_dag: Run,
     dags: Callable[..., dict[str, DAG]],
-    world: World,
+    trained: World,
     event: dict[str, Any],
     row: tuple[str, str, str],
     champion: int,
@@ -220,8 +232,7 @@ def test_every_answer_is_kept_and_only_consent_promotes(  # noqa: PLR0917
 
     from ponte.decisions import promotion
 
-    world.train(run_id="first")
-    second = world.with_model(files={"features.sql": FEATURES_SQL + "-- again\n"}, promotion="approval")
+    second = trained.with_model(files={"features.sql": FEATURES_SQL + "-- again\n"}, promotion="approval")
     run = second.train(run_id="second", promote=False)
     task = dags()["visits__train"].get_task("approve")
     task.verdict_id, task.timeout_hours = str(run.verdict_id), 1
@@ -238,13 +249,13 @@ def test_every_answer_is_kept_and_only_consent_promotes(  # noqa: PLR0917
             task.execute_complete(context, answered)
     else:
         assert task.execute_complete(context, answered)["decision"] == row[0]
-    assert world.rows("SELECT decision, actor, reason FROM ponte.approval") == [row]
-    approval_id = world.ask("SELECT approval_id FROM ponte.approval")
-    promotion.promote(world.db, run.verdict_id, actor="second", approval_id=approval_id, approval_required=True)
-    assert world.champion().version == champion
+    assert trained.rows("SELECT decision, actor, reason FROM ponte.approval") == [row]
+    approval_id = trained.ask("SELECT approval_id FROM ponte.approval")
+    promotion.promote(trained.db, run.verdict_id, actor="second", approval_id=approval_id, approval_required=True)
+    assert trained.champion().version == champion
     if champion == 2:
         event_row = "SELECT actor, reason FROM ponte.alias_event ORDER BY event_id DESC LIMIT 1"
-        assert world.rows(event_row) == [("Ada", WHY)]
+        assert trained.rows(event_row) == [("Ada", WHY)]
 
 
 def answer_of(run_id: str, choice: str, reason: str | None, minute: int = 0) -> tuple[Any, dict[str, Any]]:

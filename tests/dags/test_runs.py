@@ -42,13 +42,13 @@ def test_train_then_score_publishes_the_week_of_the_data_interval(run_dag: Run, 
     assert _events("ponte://champion/visits")[-1]["version"] == 1
 
 
-def test_what_the_last_task_says_and_what_the_shards_are_called(run_dag: Run, trained_world: World) -> None:
+def test_what_the_last_task_says_and_what_the_shards_are_called(run_dag: Run, trained: World) -> None:
     """A person reads both in the UI, without any SQL."""
-    trained_world.with_model(shard_rows=80, checks="[retention]\nreplaced_batches = 0")
-    trained_world.run(run_id="replaced", until="publish")
+    trained.with_model(shard_rows=80, checks="[retention]\nreplaced_batches = 0")
+    trained.run(run_id="replaced", until="publish")
     run, states = run_dag("visits__score", logical_date=TICK)
     assert set(states.values()) == {"success"}
-    shards = trained_world.ask("SELECT count(*) FROM ponte.shard WHERE batch_id = 2")
+    shards = trained.ask("SELECT count(*) FROM ponte.shard WHERE batch_id = 2")
     assert shards > 2
     called = sorted(ti.rendered_map_index for ti in run.get_task_instances() if ti.task_id == "score")
     assert called == [f"shard {n} of {shards}" for n in range(1, shards + 1)]
@@ -58,25 +58,25 @@ def test_what_the_last_task_says_and_what_the_shards_are_called(run_dag: Run, tr
 
 @pytest.mark.parametrize(("bad", "state"), [(2, "success"), (40, "failed")], ids=["within", "over"])
 def test_rows_that_fail_a_quarantine_check_make_the_run_red_only_over_the_budget(
-    run_dag: Run, trained_world: World, capsys: pytest.CaptureFixture[str], bad: int, state: str
+    run_dag: Run, trained: World, capsys: pytest.CaptureFixture[str], bad: int, state: str
 ) -> None:
     check = '[[checks]]\nexpectation = "expect_column_values_to_be_between"\ncolumn = "price"\nmax_value = 900\n'
-    trained_world.with_model(checks=f'{check}on_failure = "quarantine"')
-    trained_world.execute("UPDATE shop.visit SET price = 999 WHERE visit_id >= 2100 AND visit_id < 2100 + :n", n=bad)
+    trained.with_model(checks=f'{check}on_failure = "quarantine"')
+    trained.execute("UPDATE shop.visit SET price = 999 WHERE visit_id >= 2100 AND visit_id < 2100 + :n", n=bad)
     _, states = run_dag("visits__score", logical_date=TICK)
     assert (states["check"], states["publish"]) == (state, "success" if state == "success" else "upstream_failed")
     assert states["clean_up"] == "success"
     if state == "failed":
         assert "40 of 350 rows would be set aside, [quarantine] budget allows 7" in capsys.readouterr().out
     else:
-        assert trained_world.ask("SELECT count(*) FROM ponte.quarantine") == bad
+        assert trained.ask("SELECT count(*) FROM ponte.quarantine") == bad
         assert _events("ponte://predictions/visits")[-1]["rows"] == VISITS_PER_WEEK - bad
 
 
-def test_the_window_of_the_form_wins_over_the_data_interval(run_dag: Run, trained_world: World) -> None:
+def test_the_window_of_the_form_wins_over_the_data_interval(run_dag: Run, trained: World) -> None:
     _, states = run_dag("visits__score", logical_date=TICK, run_conf={"window_start": "2024-02-19"})
     assert set(states.values()) == {"success"}
-    assert trained_world.rows("SELECT window_start FROM ponte.published") == [(dt.date(2024, 2, 19),)]
+    assert trained.rows("SELECT window_start FROM ponte.published") == [(dt.date(2024, 2, 19),)]
 
 
 @pytest.mark.parametrize(
@@ -88,14 +88,14 @@ def test_the_window_of_the_form_wins_over_the_data_interval(run_dag: Run, traine
 )
 def test_a_run_of_a_time_that_is_still_to_come_is_refused(  # noqa: PLR0917
     run_dag: Run,
-    trained_world: World,
+    trained: World,
     capsys: pytest.CaptureFixture[str],
     pipeline: str,
     conf: dict[str, str],
     said: str,
 ) -> None:
     """Its features would be those of today, and the claim would keep the window from the run that knows more."""
-    before = trained_world.ask("SELECT count(*) FROM ponte.snapshot")
+    before = trained.ask("SELECT count(*) FROM ponte.snapshot")
     _, states = run_dag(f"visits__{pipeline}", run_conf=conf)
 
     first = {"score": "freeze_batch", "train": "freeze_windows"}[pipeline]
@@ -103,28 +103,28 @@ def test_a_run_of_a_time_that_is_still_to_come_is_refused(  # noqa: PLR0917
     printed = capsys.readouterr().out
     assert "nothing is known yet of that time" in printed
     assert said in printed
-    assert trained_world.ask("SELECT count(*) FROM ponte.claim") == 0
-    assert trained_world.ask("SELECT count(*) FROM ponte.snapshot") == before
+    assert trained.ask("SELECT count(*) FROM ponte.claim") == 0
+    assert trained.ask("SELECT count(*) FROM ponte.snapshot") == before
 
 
 @pytest.mark.parametrize(("covers", "window_start"), [("coming", dt.date(2024, 2, 12)), ("past", dt.date(2024, 2, 5))])
 def test_a_run_in_the_middle_of_a_week_means_the_week_it_is_in_or_the_one_before(
-    trained_world: World, covers: str, window_start: dt.date
+    trained: World, covers: str, window_start: dt.date
 ) -> None:
     """A run without a data interval: asked for on a Thursday, its tick is that moment."""
     from ponte.operators.base import runtime_of
     from ponte.operators.scoring import FreezeBatchOperator
 
-    folder = trained_world.with_model(checks=f'[window]\ncovers = "{covers}"').folder
+    folder = trained.with_model(checks=f'[window]\ncovers = "{covers}"').folder
     thursday = dt.datetime(2024, 2, 15, 12, tzinfo=dt.UTC)
     facts = {"run_id": "r", "clear_number": 0, "data_interval_end": None, "run_after": thursday}
     runtime = runtime_of("ponte_scorer", "visits")
-    runtime.__dict__.update(db=trained_world.db, folder=folder)
+    runtime.__dict__.update(db=trained.db, folder=folder)
     task = FreezeBatchOperator(task_id="freeze_batch", model="visits", window_start="")
 
     found = task.run(runtime, {"dag_run": SimpleNamespace(**facts), "params": {}})
     assert found["window_start"] == str(window_start)
-    as_of = trained_world.ask("SELECT as_of FROM ponte.batch")
+    as_of = trained.ask("SELECT as_of FROM ponte.batch")
     assert as_of == dt.datetime(2024, 2, 12, tzinfo=dt.UTC)
     assert as_of <= thursday
 
@@ -170,14 +170,14 @@ def test_the_dag_of_a_broken_model_toml_fails_with_every_problem(
     assert "did you mean 'description'?" in capsys.readouterr().out
 
 
-def test_an_empty_window_that_the_model_allows_is_published_empty(run_dag: Run, trained_world: World) -> None:
-    trained_world.with_model(empty="allow")
+def test_an_empty_window_that_the_model_allows_is_published_empty(run_dag: Run, trained: World) -> None:
+    trained.with_model(empty="allow")
     _, states = run_dag("visits__score", run_conf={"window_start": "2024-06-03"})
     assert set(states.values()) == {"success"}
-    assert trained_world.rows("SELECT row_count FROM ponte.publication_event") == [(0,)]
+    assert trained.rows("SELECT row_count FROM ponte.publication_event") == [(0,)]
 
 
-def test_clearing_a_run_freezes_anew_and_a_retry_does_not(trained_world: World) -> None:
+def test_clearing_a_run_freezes_anew_and_a_retry_does_not(trained: World) -> None:
     from ponte.operators.base import run_key
 
     def context(clear_number: int) -> Any:
@@ -185,10 +185,10 @@ def test_clearing_a_run_freezes_anew_and_a_retry_does_not(trained_world: World) 
 
     assert run_key(context(0)) == "scheduled__1"
     assert run_key(context(2)) == "scheduled__1#2"
-    first = trained_world.run(run_id=run_key(context(0)))
-    assert trained_world.run(run_id=run_key(context(0))).batch_id == first.batch_id
-    assert trained_world.run(run_id=run_key(context(1))).batch_id != first.batch_id
-    assert trained_world.rows("SELECT count(*) FROM predictions.visits") == [(VISITS_PER_WEEK,)]
+    first = trained.run(run_id=run_key(context(0)))
+    assert trained.run(run_id=run_key(context(0))).batch_id == first.batch_id
+    assert trained.run(run_id=run_key(context(1))).batch_id != first.batch_id
+    assert trained.rows("SELECT count(*) FROM predictions.visits") == [(VISITS_PER_WEEK,)]
 
 
 @pytest.mark.parametrize(
@@ -206,20 +206,13 @@ def test_only_passing_database_faults_are_retried(error: Exception, action: str)
     assert RETRY["retry_policy"].evaluate(error, 1, 4).action.value == action
 
 
-def test_a_lost_connection_is_a_passing_fault(trained_world: World) -> None:
+def test_a_lost_connection_is_a_passing_fault(trained: World) -> None:
     import sqlalchemy as sa
 
     from ponte.storage.database import transient_faults_marked
 
-    with pytest.raises(DatabaseUnavailable), transient_faults_marked(), trained_world.db.begin() as connection:
+    with pytest.raises(DatabaseUnavailable), transient_faults_marked(), trained.db.begin() as connection:
         connection.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
-
-
-@pytest.fixture
-def trained_world(world: World) -> World:
-    """The world of this test's Airflow connection, with a champion."""
-    world.train(run_id="first")
-    return world
 
 
 def _events(uri: str) -> list[dict[str, Any]]:

@@ -169,6 +169,7 @@ def test_nothing_reaches_the_image_by_accident() -> None:
     assert {rule[1:] for rule in rules if rule.startswith("!")} == set(copied)
 
 
+@pytest.mark.usefixtures("postgres_programs")
 def test_initdb_takes_what_the_compose_file_asks_for(tmp_path: Path) -> None:
     """The entrypoint of the public image hands the arguments to initdb; in its locale or none, that must work."""
     arguments = SERVICES["postgres"]["environment"]["POSTGRES_INITDB_ARGS"].split()

@@ -38,6 +38,7 @@ print(json.dumps({section: list(about["options"]) for section, about in conf.con
 """
 
 
+@pytest.mark.usefixtures("airflow")
 def test_airflow_knows_every_option(tmp_path: Path) -> None:
     """It ignores one that is misspelled. In a process of its own, which makes its home in a folder of the test."""
     files = [ROOT / "Dockerfile", *ROOT.glob("docker-compose*.yaml"), *ROOT.glob("docker/*")]

@@ -86,7 +86,7 @@ def free_ports(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Stack]:
+def running(airflow: None, postgres_programs: None) -> Iterator[Stack]:
     """A stack with the flights loaded, a small version of the model, and a broken folder beside it."""
     # Not below pytest's own folder, which every session closes to other users: as root, PostgreSQL runs as one.
     folder = Path(tempfile.mkdtemp(prefix="ponte-e2e-"))

@@ -16,6 +16,8 @@ from ponte.local import stack
 from ponte.local.secrets import Secrets, generate, write_private_json
 from ponte.local.stack import admin_database
 
+pytestmark = pytest.mark.usefixtures("postgres_programs")
+
 OPTIONS = {"fsync": "off", "shared_buffers": "32MB"}
 #: Of servers that one test starts; full of what URLs and shells treat specially.
 PASSWORD = "p@ss:/w#rd% $HOME'"  # noqa: S105

@@ -79,6 +79,7 @@ def heavy(modules: object) -> set[str]:
     return {"great_expectations", "sklearn", "pandas", "pyarrow", "adbc_driver_postgresql"} & set(modules)
 
 
+@pytest.mark.usefixtures("airflow")
 def test_a_scheduler_that_is_asked_to_loads_all_libraries_and_nothing_of_ponte(tmp_path: Path) -> None:
     found = started(tmp_path, "-m", "scheduler", code=START + WORK, PONTE_PRELOAD="1")
     modules = found["modules"]
@@ -88,6 +89,7 @@ def test_a_scheduler_that_is_asked_to_loads_all_libraries_and_nothing_of_ponte(t
     assert (found["threads"], found["task"]) == (1, 0)
 
 
+@pytest.mark.usefixtures("airflow")
 @pytest.mark.parametrize(
     ("argv", "environment"),
     [
@@ -101,6 +103,7 @@ def test_otherwise_airflow_loads_no_library(argv: tuple[str, ...], environment: 
     assert not heavy(found["modules"])
 
 
+@pytest.mark.usefixtures("airflow")
 def test_only_processes_whose_children_are_tasks_count(tmp_path: Path) -> None:
     """One process answers for all commands, because each start of Airflow takes seconds."""
     code = """

@@ -32,7 +32,7 @@ from ponte.storage.database import Database, is_transient
 from ponte.versions import loading, registry
 
 if TYPE_CHECKING:
-    from tests.conftest import Cluster
+    from tests.conftest import Cluster, Template
 
 THIRD_WEEK = NEXT_WEEK + dt.timedelta(days=7)
 #: A role that owns a table, may read others, and is named in rights and settings of the database.
@@ -123,13 +123,26 @@ class Pair:
         return World(db=db, store=ArtifactStore(UPath(self.root)), folder=old.folder)
 
 
-@pytest.fixture
-def world(trained: World) -> World:
+@pytest.fixture(scope="module")
+def two_weeks(
+    server: Cluster, trained_template: Template, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Template]:
     """A champion, two published weeks, and rows in quarantine."""
-    world = trained.with_model(checks=NO_ITEMS)
-    world.run(run_id="first week")
-    world.run(run_id="second week", week=NEXT_WEEK)
-    return world
+
+    def score(world: World) -> None:
+        world = world.with_model(checks=NO_ITEMS)
+        world.run(run_id="first week")
+        world.run(run_id="second week", week=NEXT_WEEK)
+
+    with trained_template.after(server, tmp_path_factory.mktemp("two weeks"), score) as found:
+        yield found
+
+
+@pytest.fixture
+def world(server: Cluster, two_weeks: Template, tmp_path: Path) -> Iterator[World]:
+    """A private copy of it."""
+    with two_weeks.copy(server, tmp_path) as world:
+        yield world
 
 
 @pytest.fixture

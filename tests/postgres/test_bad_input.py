@@ -51,14 +51,13 @@ def changed(old: str, new: str, text: str = FEATURES_SQL) -> str:
     ids=["dropped", "renamed", "retyped", "added", "all at once", "key retyped"],
 )
 def test_changed_columns_are_refused_by_name_before_the_window_is_claimed(
-    trained: World, features: str, differences: list[str]
+    scored: World, features: str, differences: list[str]
 ) -> None:
     """Left behind: nothing at all, so the window stays free for the run that comes after the repair."""
-    trained.run(run_id="before")
-    seen = trained.published_checksum()
+    seen = scored.published_checksum()
     # The key has to agree between both files; that is another error.
     labels = LABELS.replace("visit_id,", "visit_id::text,") if "visit_id::text" in features else LABELS
-    broken = trained.with_model(files={"features.sql": features, "labels.sql": labels})
+    broken = scored.with_model(files={"features.sql": features, "labels.sql": labels})
 
     with pytest.raises(SignatureMismatch) as caught:
         broken.run(run_id="r")
@@ -66,30 +65,29 @@ def test_changed_columns_are_refused_by_name_before_the_window_is_claimed(
     assert str(caught.value).partition("got: ")[2].partition("\n")[0].count(";") == len(differences) - 1 + str(
         differences
     ).count("; ")
-    assert trained.ask(NUMBER_OF_BATCHES) == 1
-    assert trained.rows("SELECT epoch FROM ponte.claim") == [(1,)]
-    assert trained.published_checksum() == seen
+    assert scored.ask(NUMBER_OF_BATCHES) == 1
+    assert scored.rows("SELECT epoch FROM ponte.claim") == [(1,)]
+    assert scored.published_checksum() == seen
 
 
-def test_reordered_columns_and_wider_types_change_nothing(trained: World) -> None:
+def test_reordered_columns_and_wider_types_change_nothing(scored: World) -> None:
     """Of the source, and of a folder that was edited meanwhile."""
-    trained.run(run_id="before")
-    seen = trained.published_checksum()
+    seen = scored.published_checksum()
     reordered = FEATURES_SQL.replace(
         "v.visit_id, v.shop, v.items, v.price, v.distance, v.member, r.rate AS shop_rate",
         "r.rate::numeric AS shop_rate, v.member, v.price::float8, v.items::bigint, v.shop::varchar, v.visit_id, "
         "v.distance",
     )
     assert reordered != FEATURES_SQL
-    trained.with_model(files={"features.sql": reordered}).run(run_id="folder")
-    assert trained.published_checksum() == seen
-    trained.execute(
+    scored.with_model(files={"features.sql": reordered}).run(run_id="folder")
+    assert scored.published_checksum() == seen
+    scored.execute(
         "ALTER TABLE shop.visit ALTER items TYPE bigint, ALTER price TYPE float8, ALTER shop TYPE varchar(9)"
     )
-    source = trained.with_model().run(run_id="source")
+    source = scored.with_model().run(run_id="source")
 
-    assert trained.ask("SELECT batch_id FROM ponte.published") == source.batch_id
-    assert trained.published_checksum() == seen
+    assert scored.ask("SELECT batch_id FROM ponte.published") == source.batch_id
+    assert scored.published_checksum() == seen
 
 
 # ---------------------------------------------------------------- rows
@@ -109,25 +107,23 @@ def assert_rejected(world: World, run_id: str, week: object, said: str) -> str:
     return why
 
 
-def test_an_empty_window_is_rejected_and_what_was_published_stays(trained: World) -> None:
-    trained.run(run_id="before")
-    seen = trained.published_checksum()
-    trained.execute("DELETE FROM shop.visit WHERE day >= :week", week=WEEK)
+def test_an_empty_window_is_rejected_and_what_was_published_stays(scored: World) -> None:
+    seen = scored.published_checksum()
+    scored.execute("DELETE FROM shop.visit WHERE day >= :week", week=WEEK)
 
-    assert_rejected(trained, "r", WEEK, "features.sql returned no row")
-    assert_rejected(trained, "far", EMPTY_WEEK, "features.sql returned no row")
-    assert trained.published_checksum() == seen
+    assert_rejected(scored, "r", WEEK, "features.sql returned no row")
+    assert_rejected(scored, "far", EMPTY_WEEK, "features.sql returned no row")
+    assert scored.published_checksum() == seen
 
 
-def test_an_empty_window_is_published_when_the_model_allows_it(trained: World) -> None:
-    trained.run(run_id="before")
-    trained.execute("DELETE FROM shop.visit WHERE day >= :week", week=WEEK)
-    batch = trained.with_model(empty="allow").run(run_id="r")
+def test_an_empty_window_is_published_when_the_model_allows_it(scored: World) -> None:
+    scored.execute("DELETE FROM shop.visit WHERE day >= :week", week=WEEK)
+    batch = scored.with_model(empty="allow").run(run_id="r")
 
     assert (batch.status, batch.row_count) == ("staged", 0)
-    assert trained.ask("SELECT count(*) FROM predictions.visits") == 0
-    assert trained.rows("SELECT batch_id FROM ponte.published") == [(batch.batch_id,)]
-    assert trained.ask("SELECT row_count FROM ponte.publication_event ORDER BY event_id DESC LIMIT 1") == 0
+    assert scored.ask("SELECT count(*) FROM predictions.visits") == 0
+    assert scored.rows("SELECT batch_id FROM ponte.published") == [(batch.batch_id,)]
+    assert scored.ask("SELECT row_count FROM ponte.publication_event ORDER BY event_id DESC LIMIT 1") == 0
 
 
 SECRET = 987654321
@@ -524,12 +520,11 @@ def test_a_value_that_nobody_expects_is_scored_or_set_aside_and_nothing_is_lost(
 
 
 @pytest.mark.parametrize(("column", "value"), [("distance", "'Infinity'"), ("distance", "'-Infinity'")])
-def test_infinity_in_every_row_rejects_the_batch(trained: World, column: str, value: str) -> None:
-    trained.run(run_id="before")
-    trained.execute(f"UPDATE shop.visit SET {column} = {value} WHERE day >= :week", week=WEEK)
-    why = assert_rejected(trained, "r", WEEK, "more rows cannot be scored")
+def test_infinity_in_every_row_rejects_the_batch(scored: World, column: str, value: str) -> None:
+    scored.execute(f"UPDATE shop.visit SET {column} = {value} WHERE day >= :week", week=WEEK)
+    why = assert_rejected(scored, "r", WEEK, "more rows cannot be scored")
     assert "infinity" in why.lower()
-    assert trained.ask("SELECT count(*) FROM ponte.quarantine") == 0
+    assert scored.ask("SELECT count(*) FROM ponte.quarantine") == 0
 
 
 def test_rows_without_any_difference_are_refused_by_a_guard_and_not_shown(trained: World) -> None:

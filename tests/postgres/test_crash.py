@@ -1,6 +1,6 @@
 """Kill in the middle of a statement, run the step again, and the tables are those of a run that nobody disturbed.
 
-Between two statements: test_crash_points.py.
+Between two statements: test_crash_points.py. Kills of the whole server: test_server_crash.py.
 """
 
 from __future__ import annotations
@@ -10,66 +10,12 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from tests.conftest import Cluster
-from tests.postgres.children import (
-    DieAtShardCommit,
-    LookForTheClientOften,
-    StopInChunk,
-    in_child,
-    wait_for,
-)
+from tests.postgres.children import DieAtShardCommit, LookForTheClientOften, StopInChunk, in_child, wait_for
+from tests.postgres.traces import FREEZING, assert_as_undisturbed, copying
 from tests.sample_model import World
 
 from ponte.errors import DatabaseUnavailable
 from ponte.storage.database import is_transient, transient_faults_marked
-
-#: Two shards in chunks of 40 rows, so that there is a middle to be killed in.
-SMALL = {"shard_rows": 200, "chunk_rows": 40}
-
-
-def state(world: World, batch_id: int) -> dict[str, object]:
-    """Return all that a run leaves behind and that does not depend on time or on its number."""
-    return {
-        "published": world.published_checksum(),
-        "batch": world.rows(
-            "SELECT status, why, row_count, page_count, frozen_table, version, columns "
-            "FROM ponte.batch WHERE batch_id = :id",
-            id=batch_id,
-        ),
-        "shards": world.rows(
-            "SELECT shard, first_page, end_page, row_count FROM ponte.shard WHERE batch_id = :id ORDER BY 1",
-            id=batch_id,
-        ),
-        "partition": world.rows(
-            "SELECT count(*), count(DISTINCT visit_id) FROM ponte_data.prediction_visits WHERE batch_id = :id",
-            id=batch_id,
-        ),
-        "pointer": world.rows("SELECT window_start, batch_id = :id FROM ponte.published", id=batch_id),
-        "events": world.rows(
-            "SELECT window_start, row_count, actor FROM ponte.publication_event WHERE batch_id = :id", id=batch_id
-        ),
-        "checks": world.rows(
-            "SELECT position, outcome, unexpected_count FROM ponte.check_result WHERE batch_id = :id ORDER BY 1",
-            id=batch_id,
-        ),
-    }
-
-
-@pytest.fixture
-def undisturbed(trained: World) -> tuple[World, dict[str, object]]:
-    """A world with small shards, and the state that a run without faults leaves."""
-    world = trained.with_model(**SMALL)
-    batch = world.run(run_id="undisturbed")
-    expected = state(world, batch.batch_id)
-    assert len(expected["shards"]) == 2
-    assert expected["pointer"] == [(batch.window_start, True)]
-    return world, expected
-
-
-def assert_as_undisturbed(world: World, batch_id: int, expected: dict[str, object]) -> None:
-    assert state(world, batch_id) == expected
-    left = {name for name in world.data_tables() if name.endswith(f"_{batch_id}")}
-    assert left == {f"visits__prediction_{batch_id}"}
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 4, 8])
@@ -83,10 +29,10 @@ def test_killed_in_the_middle_of_a_copy(
     child = in_child(world, "score", batch.batch_id, mischief=StopInChunk(chunk, sign))
     wait_for(sign.exists)
     # COPY begins with the first predictions of a shard.
-    wait_for(lambda: _copying(world) == (chunk > 1))
+    wait_for(lambda: copying(world) == (chunk > 1))
     child.kill()
 
-    wait_for(lambda: not _copying(world))
+    wait_for(lambda: not copying(world))
     committed = world.ask("SELECT coalesce(sum(row_count), 0) FROM ponte.shard WHERE batch_id = :id", id=batch.batch_id)
     assert world.ask(f"SELECT count(*) FROM ponte_data.{batch.prediction_table}") == committed < 350
     assert world.published_checksum() == expected["published"]
@@ -111,7 +57,7 @@ def test_the_database_ends_the_session_of_a_copy(undisturbed: tuple[World, dict[
     batch = world.run(run_id="r", until="check")
     sign = tmp_path / "sign"
     child = in_child(world, "score", batch.batch_id, mischief=StopInChunk(2, sign))
-    wait_for(lambda: sign.exists() and _copying(world))
+    wait_for(lambda: sign.exists() and copying(world))
     ended = world.rows(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE query LIKE 'COPY%FROM STDIN%' AND state = 'active'"
@@ -122,24 +68,6 @@ def test_the_database_ends_the_session_of_a_copy(undisturbed: tuple[World, dict[
     assert child.ending() not in ("done", "killed")
     world.run(run_id="r")
     assert_as_undisturbed(world, batch.batch_id, expected)
-
-
-@pytest.fixture
-def slow(trained: World) -> tuple[World, dict[str, object]]:
-    """As `undisturbed`, but now the visits sleep in the middle of the week as long as shop.slow has a row."""
-    world = trained.with_model(**SMALL)
-    world.execute("CREATE TABLE shop.slow (seconds integer)")
-    world.execute("ALTER TABLE shop.visit RENAME TO stored_visit")
-    world.execute(
-        "CREATE VIEW shop.visit AS SELECT * FROM shop.stored_visit WHERE CASE WHEN visit_id = 2300 "
-        "THEN pg_sleep(coalesce((SELECT max(seconds) FROM shop.slow), 0)) IS NOT NULL ELSE true END"
-    )
-    expected = state(world, world.run(run_id="undisturbed").batch_id)
-    world.execute("INSERT INTO shop.slow VALUES (30)")
-    return world, expected
-
-
-FREEZING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND query LIKE 'INSERT%'"
 
 
 def test_killed_while_the_frozen_rows_are_inserted(slow: tuple[World, dict[str, object]]) -> None:
@@ -199,48 +127,6 @@ def test_the_database_ends_the_session_of_a_freeze(slow: tuple[World, dict[str, 
     assert_as_undisturbed(world, batch.batch_id, expected)
 
 
-def test_a_power_cut_of_the_database_in_the_middle_of_a_copy(
-    undisturbed: tuple[World, dict[str, object]], tmp_path: Path, server: Cluster
-) -> None:
-    """The frozen rows are logged: they survive, and the retry scores the same ones."""
-    world, expected = undisturbed
-    batch = world.run(run_id="r", until="check")
-    sign = tmp_path / "sign"
-    child = in_child(world, "score", batch.batch_id, mischief=StopInChunk(2, sign))
-    wait_for(lambda: sign.exists() and _copying(world))
-    server.execute("CHECKPOINT")
-    server.crash_and_restart()
-    sign.with_suffix(".go").touch()
-
-    assert child.ending() not in ("done", "killed")
-    world.execute("DELETE FROM shop.visit WHERE visit_id % 3 = 0")
-    world.run(run_id="r")
-    assert_as_undisturbed(world, batch.batch_id, expected)
-
-
-def test_a_power_cut_of_the_database_in_the_middle_of_a_freeze(
-    slow: tuple[World, dict[str, object]], server: Cluster
-) -> None:
-    world, expected = slow
-    child = in_child(world, "freeze", run_id="r")
-    wait_for(lambda: world.ask(FREEZING))
-    server.execute("CHECKPOINT")
-    server.crash_and_restart()
-    assert child.ending() in {"OperationalError", "DatabaseError"}
-    world.execute("DELETE FROM shop.slow")
-    batch = world.run(run_id="r")
-    assert_as_undisturbed(world, batch.batch_id, expected)
-    assert files_of_no_table(world, server) == {}
-
-
-def files_of_no_table(world: World, server: Cluster) -> dict[str, int]:
-    """Return the files of the database with rows that no catalog knows, and their sizes."""
-    oid = world.ask("SELECT oid FROM pg_database WHERE datname = current_database()")
-    known = {str(row[0]) for row in world.rows("SELECT pg_relation_filenode(oid) FROM pg_class")}
-    files = {path.name: path.stat().st_size for path in (server._data / "base" / str(oid)).iterdir()}
-    return {name: size for name, size in files.items() if name.isdigit() and size and name not in known}
-
-
 def test_a_cut_connection_of_the_data_plane_is_a_passing_fault(trained: World) -> None:
     """Whatever ADBC raises when its server session ends in the middle must be worth a retry."""
     from adbc_driver_manager import dbapi
@@ -262,12 +148,6 @@ def test_a_cut_connection_of_the_data_plane_is_a_passing_fault(trained: World) -
     thread.join()
     assert len(errors) == 1
     assert is_transient(errors[0]), repr(errors[0])
-
-
-def _copying(world: World) -> int:
-    return world.ask(
-        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%FROM STDIN%' AND pid <> pg_backend_pid()"
-    )
 
 
 def test_a_later_run_drops_the_tables_of_a_dead_one(trained: World) -> None:

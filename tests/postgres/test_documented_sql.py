@@ -17,7 +17,7 @@ from ponte.decisions import approvals, promotion
 from ponte.model.windows import midnight
 
 if TYPE_CHECKING:
-    from tests.conftest import Cluster, Trained
+    from tests.conftest import Cluster, Template
     from tests.sample_model import TrainingRun, World
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -69,7 +69,7 @@ def lineage() -> str:
 
 
 @pytest.fixture(scope="module")
-def decided(server: Cluster, trained_template: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Decided]:
+def decided(server: Cluster, trained_template: Template, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Decided]:
     """Two versions, an approval, two scored weeks, a rollback of both, a mark. Made once: the tests only read."""
     from tests.sample_model import NEXT_WEEK, WEEK, World
     from upath import UPath

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.conftest import Cluster, Template
 from tests.postgres.test_quarantine import PICKY, bad_prices
 from tests.sample_model import FEATURES_SQL, NEXT_WEEK, NOW, WEEK, World, write_model
 
@@ -39,11 +41,21 @@ def run(world: World, *weeks: dt.date) -> None:
         world.run(run_id="before", week=week)
 
 
-@pytest.fixture
-def known(trained: World) -> World:
+@pytest.fixture(scope="module")
+def three_weeks(
+    server: Cluster, trained_template: Template, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Template]:
     """Three weeks have been published."""
-    run(trained, *BEFORE)
-    return trained
+    folder = tmp_path_factory.mktemp("three weeks")
+    with trained_template.after(server, folder, lambda world: run(world, *BEFORE)) as found:
+        yield found
+
+
+@pytest.fixture
+def known(server: Cluster, three_weeks: Template, tmp_path: Path) -> Iterator[World]:
+    """A private copy of it."""
+    with three_weeks.copy(server, tmp_path) as world:
+        yield world
 
 
 #: guard → (settings of the model, what happens to the source before the fourth week, what is told)

@@ -259,49 +259,46 @@ def test_newest_is_what_people_saw_last_in_each_window_for_itself(trained: World
 
 @pytest.mark.parametrize(("weeks", "left"), [(None, WEEKS), (1, WEEKS[2:]), (2, WEEKS[1:]), (3, WEEKS), (50, WEEKS)])
 def test_windows_past_their_time_are_dropped_whole_and_shown_no_more(
-    trained: World, weeks: int | None, left: tuple[dt.date, ...]
+    scored: World, weeks: int | None, left: tuple[dt.date, ...]
 ) -> None:
-    trained.run(run_id="replaced")
     for week in WEEKS:
-        trained.run(run_id="r", week=week)
+        scored.run(run_id="r", week=week)
     sizes = dict(
-        trained.rows(
+        scored.rows(
             "SELECT prediction_table, pg_total_relation_size('ponte_data.' || prediction_table) FROM ponte.batch"
         )
     )
     gone = [n for n, week in ((1, WEEK), *enumerate(WEEKS, 2)) if week not in left]
 
-    assert retire(trained, weeks=weeks) == len(gone)
+    assert retire(scored, weeks=weeks) == len(gone)
     windows = "SELECT window_start, count(*) FROM predictions.visits GROUP BY 1 ORDER BY 1"
-    assert trained.rows(windows) == [(week, 350) for week in left]
-    assert [w for (w,) in trained.rows("SELECT window_start FROM ponte.published ORDER BY 1")] == list(left)
-    assert partitions(trained) == [n for n in range(1, 6) if n not in gone]
+    assert scored.rows(windows) == [(week, 350) for week in left]
+    assert [w for (w,) in scored.rows("SELECT window_start FROM ponte.published ORDER BY 1")] == list(left)
+    assert partitions(scored) == [n for n in range(1, 6) if n not in gone]
     week_of = {1: WEEK, **dict(enumerate(WEEKS, 2))}
-    assert trained.rows(EVENTS) == [(n, week_of[n], n != 1, f"weeks = {weeks}", 350) for n in gone]
-    recorded = dict(trained.rows("SELECT relation, byte_count FROM ponte.retention_event"))
+    assert scored.rows(EVENTS) == [(n, week_of[n], n != 1, f"weeks = {weeks}", 350) for n in gone]
+    recorded = dict(scored.rows("SELECT relation, byte_count FROM ponte.retention_event"))
     assert recorded == {t: size for t, size in sizes.items() if int(t.rpartition("_")[2]) in gone}
     assert all(size > 0 for size in recorded.values())
-    assert trained.ask("SELECT count(*) FROM predictions.visits_latest") == 350
-    assert retire(trained, weeks=weeks) == 0
+    assert scored.ask("SELECT count(*) FROM predictions.visits_latest") == 350
+    assert retire(scored, weeks=weeks) == 0
 
 
 @pytest.mark.parametrize("rules", [{"weeks": 1}, {"replaced_batches": 0}, {"weeks": 1, "replaced_batches": 0}])
-def test_what_people_see_for_the_newest_window_is_never_dropped(trained: World, rules: dict[str, int]) -> None:
-    trained.run(run_id="a")
-    trained.run(run_id="b")
-    trained.run(run_id="unseen", week=NEXT_WEEK, until="guard")
+def test_what_people_see_for_the_newest_window_is_never_dropped(scored: World, rules: dict[str, int]) -> None:
+    scored.run(run_id="b")
+    scored.run(run_id="unseen", week=NEXT_WEEK, until="guard")
     for _ in range(2):
-        retire(trained, **rules)
-    assert trained.rows("SELECT DISTINCT batch_id FROM predictions.visits") == [(2,)]
-    assert 3 in partitions(trained), "what nobody has seen yet is no business of the retention"
+        retire(scored, **rules)
+    assert scored.rows("SELECT DISTINCT batch_id FROM predictions.visits") == [(2,)]
+    assert 3 in partitions(scored), "what nobody has seen yet is no business of the retention"
 
 
-def test_a_batch_that_two_rules_give_up_is_retired_once(trained: World) -> None:
-    trained.run(run_id="replaced")
+def test_a_batch_that_two_rules_give_up_is_retired_once(scored: World) -> None:
     for week in WEEKS:
-        trained.run(run_id="r", week=week)
-    assert retire(trained, replaced_batches=0, weeks=2) == 2
-    assert trained.rows(EVENTS) == [
+        scored.run(run_id="r", week=week)
+    assert retire(scored, replaced_batches=0, weeks=2) == 2
+    assert scored.rows(EVENTS) == [
         (1, WEEK, False, "replaced_batches = 0", 350),
         (2, WEEK, True, "weeks = 2", 350),
     ]
@@ -332,13 +329,12 @@ def test_a_run_retires_what_its_own_publication_has_replaced(trained: World) -> 
     assert janitor.tidy(world.db, world.folder) == {"dropped_tables": 1, "retired_batches": 1}
 
 
-def test_what_people_saw_then_is_still_told_after_its_rows_are_gone(trained: World) -> None:
-    trained.run(run_id="a")
-    then = trained.ask("SELECT clock_timestamp()")
-    trained.run(run_id="b")
-    retire(trained, replaced_batches=0)
-    assert trained.rows("SELECT batch_id FROM ponte.published_at('visits', :then)", then=then) == [(1,)]
-    [(status, published, rows)] = trained.rows(
+def test_what_people_saw_then_is_still_told_after_its_rows_are_gone(scored: World) -> None:
+    then = scored.ask("SELECT clock_timestamp()")
+    scored.run(run_id="b")
+    retire(scored, replaced_batches=0)
+    assert scored.rows("SELECT batch_id FROM ponte.published_at('visits', :then)", then=then) == [(1,)]
+    [(status, published, rows)] = scored.rows(
         "SELECT status, published, rows_scored FROM ponte.batch_overview WHERE batch_id = 1"
     )
     assert (status, published, rows) == ("staged", False, 350)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from unittest.mock import patch
 
 import pytest
 import sqlalchemy as sa
+from tests.conftest import Cluster, Template
 from tests.postgres.children import process_of
 from tests.postgres.test_quarantine import budget, check
 from tests.sample_model import EMPTY_WEEK, FEATURES_SQL, LATER, NEXT_WEEK, NOW, WEEK, World, load_visits
@@ -81,9 +83,8 @@ def test_upgrades_at_once_all_succeed(empty_url: str) -> None:
     assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0005",)]
 
 
-def test_every_table_view_function_and_column_for_people_has_a_comment(trained: World) -> None:
+def test_every_table_view_function_and_column_for_people_has_a_comment(scored: World) -> None:
     """Alembic's own table too; a model's table and views are made by its first run."""
-    trained.run(run_id="r")
     relations = (
         "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
         "WHERE n.nspname IN ('ponte', 'predictions') AND c.relkind IN ('r', 'p', 'v')"
@@ -98,10 +99,36 @@ def test_every_table_view_function_and_column_for_people_has_a_comment(trained: 
         "SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'ponte'::regnamespace "
         "AND obj_description(p.oid, 'pg_proc') IS NULL"
     )
-    assert trained.ask(f"SELECT count(*) {relations}") > 15
-    assert trained.rows(bare) == []
-    assert trained.rows(bare_columns) == []
-    assert trained.rows(bare_functions) == []
+    assert scored.ask(f"SELECT count(*) {relations}") > 15
+    assert scored.rows(bare) == []
+    assert scored.rows(bare_columns) == []
+    assert scored.rows(bare_functions) == []
+
+
+@pytest.fixture(scope="module")
+def eventful_template(
+    server: Cluster, scored_template: Template, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Template]:
+    """Every append-only table has a row."""
+
+    def happen(world: World) -> None:
+        world.mark(1, "not bad", run_id="m")
+        approvals.record_approval(
+            world.db, 1, "approved", run_id="a", actor="a person", reason="test", answered_at=LATER
+        )
+        world.run(run_id="again")
+        retention.retire(world.db, "visits", Retention(replaced_batches=0))
+        world.execute("INSERT INTO ponte.guard_override (batch_id, run_id, actor, reason) VALUES (2, 'r', 'a', 'why')")
+
+    with scored_template.after(server, tmp_path_factory.mktemp("eventful"), happen) as found:
+        yield found
+
+
+@pytest.fixture
+def eventful(server: Cluster, eventful_template: Template, tmp_path: Path) -> Iterator[World]:
+    """A private copy of it."""
+    with eventful_template.copy(server, tmp_path) as world:
+        yield world
 
 
 @pytest.mark.parametrize(
@@ -114,21 +141,15 @@ def test_every_table_view_function_and_column_for_people_has_a_comment(trained: 
 @pytest.mark.parametrize(
     "statement", ["UPDATE ponte.{0} SET {1} = {1}", "DELETE FROM ponte.{0}", "TRUNCATE ponte.{0} CASCADE"]
 )
-def test_history_refuses_changes_even_from_its_owner(trained: World, table: str, statement: str) -> None:
-    trained.run(run_id="r")
-    trained.mark(1, "not bad", run_id="m")
-    approvals.record_approval(trained.db, 1, "approved", run_id="a", actor="a person", reason="test", answered_at=LATER)
-    trained.run(run_id="again")
-    retention.retire(trained.db, "visits", Retention(replaced_batches=0))
-    trained.execute("INSERT INTO ponte.guard_override (batch_id, run_id, actor, reason) VALUES (2, 'r', 'a', 'why')")
+def test_history_refuses_changes_even_from_its_owner(eventful: World, table: str, statement: str) -> None:
     count = f"SELECT count(*) FROM ponte.{table}"
-    before = trained.ask(count)
+    before = eventful.ask(count)
 
     with pytest.raises(sa.exc.DBAPIError, match=f"ponte.{table} is append-only"):
-        trained.execute(
+        eventful.execute(
             statement.format(table, {"approval": "verdict_id", "guard_override": "reason"}.get(table, "model"))
         )
-    assert trained.ask(count) == before > 0
+    assert eventful.ask(count) == before > 0
 
 
 # ---------------------------------------------------------------- views

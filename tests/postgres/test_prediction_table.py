@@ -25,17 +25,16 @@ from ponte.storage.prediction_columns import RESERVED_COLUMNS
     ],
     ids=["a prediction", "a shard", "a row of a shard", "a frozen row", "a row both scored and quarantined"],
 )
-def test_a_batch_whose_rows_do_not_add_up_is_not_published(trained: World, step: str, loss: str) -> None:
-    trained.run(run_id="before")
-    seen = trained.published_checksum()
-    batch = trained.run(run_id="r", until={"guard": "score", "publish": "guard"}[step])
-    changed = trained.execute(loss.format(batch.prediction_table), **({"id": batch.batch_id} if ":id" in loss else {}))
+def test_a_batch_whose_rows_do_not_add_up_is_not_published(scored: World, step: str, loss: str) -> None:
+    seen = scored.published_checksum()
+    batch = scored.run(run_id="r", until={"guard": "score", "publish": "guard"}[step])
+    changed = scored.execute(loss.format(batch.prediction_table), **({"id": batch.batch_id} if ":id" in loss else {}))
 
     assert changed == 1
     with pytest.raises(RowsLost, match=r"expected: 35[01] rows frozen"):
-        getattr(trained, step)(batch.batch_id)
-    assert trained.published_checksum() == seen
-    assert trained.ask("SELECT count(*) FROM ponte.publication_event") == 1
+        getattr(scored, step)(batch.batch_id)
+    assert scored.published_checksum() == seen
+    assert scored.ask("SELECT count(*) FROM ponte.publication_event") == 1
 
 
 def test_quarantined_rows_count_as_not_lost(trained: World) -> None:
@@ -90,21 +89,20 @@ def test_every_column_of_the_predictions_that_is_no_key_is_a_reserved_name(world
         assert found - RESERVED_COLUMNS == {"visit_id"}
 
 
-def test_a_reader_who_names_the_window_touches_one_partition(trained: World) -> None:
+def test_a_reader_who_names_the_window_touches_one_partition(scored: World) -> None:
     """Of three partitions, one of them of a batch that is published no more."""
-    trained.run(run_id="old")
-    batch = trained.run(run_id="new")
-    trained.run(run_id="new", week=NEXT_WEEK)
+    batch = scored.run(run_id="new")
+    scored.run(run_id="new", week=NEXT_WEEK)
     query = "EXPLAIN SELECT * FROM predictions.visits WHERE window_start = DATE '{}'"
 
-    plan = "\n".join(row[0] for row in trained.rows(query.format(WEEK)))
+    plan = "\n".join(row[0] for row in scored.rows(query.format(WEEK)))
     assert "visits__prediction_" in plan
     scanned = {word for word in plan.replace("_pkey", "").split() if word.startswith("visits__prediction_")}
-    others = trained.rows("SELECT prediction_table FROM ponte.batch WHERE window_start <> :week", week=WEEK)
+    others = scored.rows("SELECT prediction_table FROM ponte.batch WHERE window_start <> :week", week=WEEK)
     assert batch.prediction_table in scanned
     assert not scanned & {name for (name,) in others}
     bare = f"EXPLAIN SELECT * FROM ponte_data.prediction_visits WHERE window_start = '{NEXT_WEEK}'"
-    assert "".join(r[0] for r in trained.rows(bare)).count("Scan on") == 1
+    assert "".join(r[0] for r in scored.rows(bare)).count("Scan on") == 1
 
 
 def test_a_model_name_of_40_characters_works_end_to_end(world: World) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import json
 import random
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 import sqlalchemy as sa
+from tests.conftest import Cluster, Template
 from tests.sample_model import ESTIMATOR, FEATURES_SQL, LABELS_SQL, NEXT_WEEK, NOW, VISITS_PER_WEEK, WEEK, World
 
 from ponte.checks.quarantine import Condition
@@ -438,11 +441,30 @@ def bad_prices(world: World, *visits: int) -> None:
     world.execute("UPDATE shop.visit SET price = 66.66 WHERE visit_id = ANY(:ids)", ids=list(visits))
 
 
+@pytest.fixture(scope="module")
+def picky_template(
+    server: Cluster, shop_template: Template, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Template]:
+    """A champion that raises for an odd price."""
+
+    def train(world: World) -> None:
+        world.with_model(files={"estimator.py": PICKY.format(kind="LogisticRegression")}).train(run_id="train")
+
+    with shop_template.after(server, tmp_path_factory.mktemp("picky"), train) as found:
+        yield found
+
+
 @pytest.fixture
-def picky(world: World) -> World:
-    """A champion that raises for an odd price, with many shards; at most 7 of 350 rows may be set aside."""
-    picky = world.with_model(files={"estimator.py": PICKY.format(kind="LogisticRegression")})
-    picky.train(run_id="train")
+def trained_picky(server: Cluster, picky_template: Template, tmp_path: Path) -> Iterator[World]:
+    """A private copy of it."""
+    with picky_template.copy(server, tmp_path) as world:
+        yield world
+
+
+@pytest.fixture
+def picky(trained_picky: World) -> World:
+    """The same with many shards; at most 7 of 350 rows may be set aside."""
+    picky = trained_picky
     changes = {"files": {"estimator.py": PICKY.format(kind="LogisticRegression")}, "chunk_rows": 40, "shard_rows": 100}
     text = "[guard]\nunscored_maximum = 1.0\n" + check("expect_column_values_to_not_be_null", column="items")
     picky.execute("UPDATE shop.visit SET items = 3 WHERE items IS NULL AND day >= :week", week=WEEK)

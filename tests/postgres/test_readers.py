@@ -110,15 +110,14 @@ def test_readers_wait_for_nothing_while_batches_come_and_go(trained: World, caps
     assert max(sampler.waits) < LIMIT
 
 
-def test_a_reader_that_is_planned_before_a_publication_and_runs_after_it_sees_a_whole_batch(trained: World) -> None:
+def test_a_reader_that_is_planned_before_a_publication_and_runs_after_it_sees_a_whole_batch(scored: World) -> None:
     """PostgreSQL lists the partitions when it plans a query, and decides later which rows it sees.
 
     A batch that becomes a partition in between would be seen by nobody: the pointer names it, the plan does not.
     The planner asks shop.gate() for its estimates, so a lock holds the reader there.
     """
-    trained.run(run_id="first")
-    batch = trained.run(run_id="second", until="guard")
-    trained.execute(
+    batch = scored.run(run_id="second", until="guard")
+    scored.execute(
         "CREATE FUNCTION shop.gate() RETURNS bigint LANGUAGE sql STABLE AS "
         "$$SELECT pg_advisory_xact_lock_shared(4711); SELECT -1::bigint$$"
     )
@@ -126,9 +125,9 @@ def test_a_reader_that_is_planned_before_a_publication_and_runs_after_it_sees_a_
         "SELECT count(*), min(batch_id) FROM predictions.visits WHERE window_start = :week AND visit_id > shop.gate()"
     )
     with ThreadPoolExecutor() as pool:
-        with trained.db.begin() as gatekeeper:
+        with scored.db.begin() as gatekeeper:
             gatekeeper.exec_driver_sql("SELECT pg_advisory_xact_lock(4711)")
-            reading = pool.submit(trained.rows, query, week=WEEK)
-            wait_for(lambda: trained.ask("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'"))
-            trained.publish(batch.batch_id)
+            reading = pool.submit(scored.rows, query, week=WEEK)
+            wait_for(lambda: scored.ask("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'"))
+            scored.publish(batch.batch_id)
         assert reading.result(PATIENCE) == [(VISITS_PER_WEEK, batch.batch_id)]

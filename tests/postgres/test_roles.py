@@ -36,12 +36,14 @@ from ponte.storage.database import Database
 from ponte.versions import registry
 
 if TYPE_CHECKING:
-    from tests.conftest import Cluster
+    from tests.conftest import Cluster, Template
+
+#: Some tests start servers of their own.
+pytestmark = pytest.mark.usefixtures("postgres_programs")
 
 
-@pytest.fixture
-def sources(world: World) -> World:
-    """A database as a platform has it: the source belongs to somebody else and is open to those who may read it."""
+def opened(world: World) -> World:
+    """Return the world as a platform has it: the source is somebody else's, and open to those who may read it."""
     world.execute("ALTER SCHEMA shop OWNER TO ponte_owner")
     with world.db.begin() as connection:
         roles.open_source(connection, "shop")
@@ -49,14 +51,20 @@ def sources(world: World) -> World:
     return world
 
 
+@pytest.fixture
+def sources(world: World) -> World:
+    """A database as a platform has it."""
+    return opened(world)
+
+
 def as_role(world: World, role: str) -> World:
     """Return the world as a role sees it."""
     return replace(world, db=Database(world.db.url.set(username=role)))
 
 
-@pytest.fixture
-def worked(sources: World) -> World:
-    """Everything that Ponte does, each step as the role that its operator connects as."""
+def work(world: World) -> None:
+    """Do everything that Ponte does, each step as the role that its operator connects as."""
+    sources = opened(world)
     trainer, scorer, promoter = (as_role(sources, r) for r in (roles.TRAINER, roles.SCORER, roles.PROMOTER))
     for run_id in ("first", "second"):
         edited = ESTIMATOR.format(kind="LogisticRegression") + f"# {run_id}\n"  # else it would be the same version
@@ -104,7 +112,23 @@ def worked(sources: World) -> World:
     pointer.prepare_publication(scorer.db, batch_id, model="visits")
     pointer.publish_anyway(promoter.db, batch_id, model="visits", run_id="p", actor="a", reason="a holiday")
     janitor.tidy(scorer.db, scorer.folder)
-    return sources
+
+
+@pytest.fixture(scope="module")
+def worked_template(
+    server: Cluster, shop_template: Template, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Template]:
+    """A world in which everything was done, once."""
+    with shop_template.after(server, tmp_path_factory.mktemp("worked"), work) as found:
+        yield found
+
+
+@pytest.fixture
+def worked(server: Cluster, worked_template: Template, tmp_path: Path) -> Iterator[World]:
+    """A private copy of it."""
+    with worked_template.copy(server, tmp_path) as world:
+        roles.grant(world.db)
+        yield world
 
 
 def test_the_whole_work_is_done_without_the_owner(worked: World) -> None:
@@ -410,25 +434,24 @@ def test_a_view_of_somebody_else_among_the_predictions_disturbs_no_upgrade(worke
     provision.upgrade(worked.db.url)
 
 
-def test_an_upgrade_lets_readers_pass_and_is_tried_again(trained: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_upgrade_lets_readers_pass_and_is_tried_again(scored: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever comes while it waits for a long query queues behind it, so it lets go, and begins anew."""
-    trained.run(run_id="published")
-    of_revision_3(trained)
+    of_revision_3(scored)
     monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "200ms")
     revisions = []
-    with trained.db.engine.connect() as reader:
+    with scored.db.engine.connect() as reader:
 
         def read_meanwhile(_: float) -> None:
-            revisions.append(trained.ask("SELECT version_num FROM ponte.schema_version"))
-            assert trained.ask("SELECT count(*) FROM predictions.visits") == 350
+            revisions.append(scored.ask("SELECT version_num FROM ponte.schema_version"))
+            assert scored.ask("SELECT count(*) FROM predictions.visits") == 350
             reader.rollback()
 
         monkeypatch.setattr("ponte.storage.database.time.sleep", read_meanwhile)
         reader.exec_driver_sql("SELECT count(*) FROM predictions.visits")  # in the way of the migration
-        provision.upgrade(trained.db.url)
-        trained.execute("ALTER VIEW predictions.visits OWNER TO ponte_owner")
+        provision.upgrade(scored.db.url)
+        scored.execute("ALTER VIEW predictions.visits OWNER TO ponte_owner")
         reader.exec_driver_sql("SELECT count(*) FROM predictions.visits")  # in the way of the grants
-        provision.upgrade(trained.db.url)
+        provision.upgrade(scored.db.url)
     assert revisions == ["0003", "0005"]
 
 
@@ -676,26 +699,25 @@ def of_revision_3(world: World) -> None:
 
 @pytest.mark.parametrize("under_way", ["freeze", "check", "score", "guard"])
 def test_a_database_of_revision_0003_is_split_between_the_roles_in_the_middle_of_a_run(
-    trained: World, under_way: str
+    scored: World, under_way: str
 ) -> None:
-    trained.run(run_id="published", week=WEEK)
-    batch = trained.run(run_id="under way", week=NEXT_WEEK, until=under_way)
-    unfinished = freeze_snapshot(trained.db, trained.folder, trained.windows(), as_of=AS_OF, run_id="t")
-    seen = trained.published_checksum()
+    batch = scored.run(run_id="under way", week=NEXT_WEEK, until=under_way)
+    unfinished = freeze_snapshot(scored.db, scored.folder, scored.windows(), as_of=AS_OF, run_id="t")
+    seen = scored.published_checksum()
     defaults = "SELECT defaclnamespace, defaclacl FROM pg_default_acl WHERE defaclrole = 'ponte_scorer'::regrole"
-    given = trained.rows(defaults)
+    given = scored.rows(defaults)
     assert given
-    of_revision_3(trained)
-    assert trained.rows(defaults) == []
+    of_revision_3(scored)
+    assert scored.rows(defaults) == []
     with pytest.raises(sa.exc.DBAPIError, match="permission denied"):
-        as_role(trained, roles.SCORER).ask("SELECT count(*) FROM predictions.visits")
-    with trained.db.begin() as connection:
+        as_role(scored, roles.SCORER).ask("SELECT count(*) FROM predictions.visits")
+    with scored.db.begin() as connection:
         roles.open_source(connection, "shop")
 
-    provision.upgrade(trained.db.url)
-    assert trained.rows(defaults) == given
+    provision.upgrade(scored.db.url)
+    assert scored.rows(defaults) == given
     trainer, scorer, promoter, analyst = (
-        as_role(trained, role) for role in (roles.TRAINER, roles.SCORER, roles.PROMOTER, roles.ANALYST)
+        as_role(scored, role) for role in (roles.TRAINER, roles.SCORER, roles.PROMOTER, roles.ANALYST)
     )
     for step in STEPS[STEPS.index(under_way) + 1 :]:
         getattr(scorer, step)(batch.batch_id)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import os
-import random
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +15,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import psycopg2
-from tests.conftest import Cluster, Trained
+from tests import rotation
+from tests.conftest import Cluster, Template
 from tests.postgres.children import wait_for
 from tests.postgres.test_fence import at_once
 from tests.sample_model import EMPTY_WEEK, LATER, NEXT_WEEK, NOW, STEPS, WEEK, World, midnight
@@ -45,7 +44,7 @@ from ponte.storage.database import Database, is_transient
 from ponte.versions import aliases, marks, registry
 
 #: One in so many statements of a rollback is a point to be killed at; PONTE_CRASH_POINTS=all takes them all.
-STRIDE = 1 if os.environ.get("PONTE_CRASH_POINTS") == "all" else 3
+STRIDE = 1 if os.environ.get("PONTE_CRASH_POINTS") == "all" else 6
 
 THIRD_WEEK = dt.date(2024, 2, 26)
 FOURTH_WEEK = dt.date(2024, 3, 4)
@@ -58,22 +57,22 @@ WEEKS = (WEEK, NEXT_WEEK, THIRD_WEEK, FOURTH_WEEK)
 class Served:
     """A template: version 2 is champion, and what readers saw of each week from each version."""
 
-    trained: Trained
+    template: Template
     #: (week, version) → checksum.
     seen: dict[tuple[dt.date, int], str]
 
 
 @pytest.fixture(scope="module")
 def served_template(
-    server: Cluster, trained_template: Trained, tmp_path_factory: pytest.TempPathFactory
+    server: Cluster, trained_template: Template, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
     """Version 1 scored two weeks; version 2 followed, scored the first of them again, and a third.
 
     Version 3 was trained three weeks later and never was champion. Nobody has scored the fourth week.
     """
-    folder = tmp_path_factory.mktemp("served")
-    with server.database(trained_template.database) as (name, url):
-        world, seen = _copy(url, trained_template, folder), {}
+    seen: dict[tuple[dt.date, int], str] = {}
+
+    def serve(world: World) -> None:
         for version, weeks in ((1, (WEEK, NEXT_WEEK)), (2, (WEEK, THIRD_WEEK))):
             if version == 2:
                 milder = world.folder.text("estimator.py").replace("LogisticRegression()", "LogisticRegression(C=0.01)")
@@ -84,29 +83,21 @@ def served_template(
                 world.run(run_id=f"score {version}", week=week)
                 seen[week, version] = world.published_checksum(week)
         _fit(world, "third", as_of=midnight(FOURTH_WEEK))
+
+    with trained_template.after(server, tmp_path_factory.mktemp("served"), serve) as template:
         assert len(set(seen.values())) == 4
-        yield Served(Trained(name, folder / "artifacts", folder / "models"), seen)
+        yield Served(template, seen)
 
 
 def _fit(world: World, run_id: str, **changes: Any) -> None:
     world.fit(world.snapshot(run_id=run_id, **changes).snapshot_id, run_id=run_id)
 
 
-def _copy(url: str, template: Trained, folder: Path) -> World:
-    shutil.copytree(template.artifacts, folder / "artifacts")
-    shutil.copytree(template.models, folder / "models")
-    return World(
-        db=Database(url),
-        store=ArtifactStore(UPath(folder / "artifacts")),
-        folder=get_folder(folder / "models", "visits"),
-    )
-
-
 @pytest.fixture
 def served(server: Cluster, served_template: Served, tmp_path: Path) -> Iterator[World]:
     """A private copy of the world of `served_template`."""
-    with server.database(served_template.trained.database) as (_, url):
-        yield _copy(url, served_template.trained, tmp_path)
+    with served_template.template.copy(server, tmp_path) as world:
+        yield world
 
 
 @pytest.fixture
@@ -897,9 +888,8 @@ class Planned:
 
 @pytest.fixture(scope="module")
 def planned(server: Cluster, served_template: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planned]:
-    folder = tmp_path_factory.mktemp("planned")
-    with server.database(served_template.trained.database) as (name, url):
-        world = _copy(url, served_template.trained, folder)
+    with served_template.template.copy(server, tmp_path_factory.mktemp("planned")) as world:
+        name = str(world.db.url.database)
         plan = plan_of(world, 1, WEEK, NEXT_WEEK, THIRD_WEEK)
         stage(world, plan, run_id="back")
         assert (len(plan.kept), len(plan.rescore)) == (2, 1)
@@ -916,7 +906,7 @@ def planned_world(server: Cluster, served_template: Served, planned: Planned) ->
 
     @contextmanager
     def fresh() -> Iterator[World]:
-        template = served_template.trained
+        template = served_template.template
         with server.database(planned.database) as (_, url):
             store, folder = ArtifactStore(UPath(template.artifacts)), get_folder(template.models, "visits")
             yield World(db=Database(url), store=store, folder=folder)
@@ -960,7 +950,8 @@ def test_whoever_was_killed_anywhere_ends_as_undisturbed_by_trying_again(
     """Also when it was killed after the commit, while it cleaned up. A world of its own for each point."""
     monkeypatch.setattr("ponte.storage.database.LOCK_TRIES", 1)
     moved = set()
-    for number in itertools.count(random.randint(1, 2 * STRIDE), 2 * STRIDE):  # noqa: S311
+    [first] = rotation.turn(range(1, STRIDE + 1), rotation.number())
+    for number in itertools.count(first, STRIDE):
         with planned_world() as world:
             before = tables(world)
             with at_statement(world.db, number, CRASHES[how]):
@@ -1004,10 +995,11 @@ def test_a_session_that_ends_in_the_middle_heals_by_itself(
     planned_world: Callable[[], Any], planned: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ponte.storage.database.time.sleep", lambda _: None)
-    with planned_world() as world:
-        with at_statement(world.db, random.randint(2, 40), end_session):  # noqa: S311
-            finish(world, planned.plan)
-        assert facts(world) == planned.undisturbed
+    for statement in rotation.turn(range(2, 41), rotation.number()):
+        with planned_world() as world:
+            with at_statement(world.db, statement, end_session):
+                finish(world, planned.plan)
+            assert facts(world) == planned.undisturbed
 
 
 def test_a_lock_that_is_held_for_too_long_moves_nothing(

@@ -233,10 +233,9 @@ def test_an_edit_of_features_takes_effect_with_the_version_trained_on_it(
     assert len(caplog.messages) == 1
 
 
-def test_going_back_to_a_version_goes_back_to_its_text(trained: World) -> None:
-    trained.run(run_id="before")
-    seen = trained.published_checksum()
-    edited = trained.with_model(files=OTHER_SCALE)
+def test_going_back_to_a_version_goes_back_to_its_text(scored: World) -> None:
+    seen = scored.published_checksum()
+    edited = scored.with_model(files=OTHER_SCALE)
     edited.train(run_id="next")
     move(edited, 1, aliases.current_alias(edited.db, "visits"), "a person")
     batch = edited.run(run_id="back")
@@ -307,11 +306,10 @@ FIRST_TRIES: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("first_try", FIRST_TRIES)
-def test_a_promotion_between_two_tries_of_a_freeze_changes_nothing(trained: World, first_try: str) -> None:
-    trained.run(run_id="undisturbed")
-    expected = trained.published_checksum()
-    FIRST_TRIES[first_try](trained)
-    edited = trained.with_model(files=OTHER_SCALE)
+def test_a_promotion_between_two_tries_of_a_freeze_changes_nothing(scored: World, first_try: str) -> None:
+    expected = scored.published_checksum()
+    FIRST_TRIES[first_try](scored)
+    edited = scored.with_model(files=OTHER_SCALE)
     assert edited.train(run_id="next", as_of=AS_OF).alias.version == 2
     batch = edited.run(run_id="r")
 
@@ -321,12 +319,11 @@ def test_a_promotion_between_two_tries_of_a_freeze_changes_nothing(trained: Worl
 
 
 def test_a_promotion_between_two_copies_of_a_freeze_changes_nothing(
-    trained: World, monkeypatch: pytest.MonkeyPatch
+    scored: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second copy read another champion than the first, which claimed: the batch keeps the version of the claim."""
-    trained.run(run_id="undisturbed")
-    expected = trained.published_checksum()
-    edited = trained.with_model(files=OTHER_SCALE)
+    expected = scored.published_checksum()
+    edited = scored.with_model(files=OTHER_SCALE)
     claim = freezing.batches.claim
 
     def after_a_twin(*arguments: object, choose: Callable[[], Pin], **named: object) -> object:

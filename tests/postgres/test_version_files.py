@@ -14,7 +14,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
-from tests.conftest import Cluster, Trained
+from tests.conftest import Cluster, Template
 from tests.sample_model import FEATURES_SQL, World
 
 from ponte.errors import ArtifactRefused
@@ -67,7 +67,7 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def two_versions(server: Cluster, trained_template: Trained, tmp_path_factory: Any) -> Iterator[Pair]:
+def two_versions(server: Cluster, trained_template: Template, tmp_path_factory: Any) -> Iterator[Pair]:
     """Versions 1 and 2 of `visits`, trained once."""
     from tests.sample_model import write_model
     from upath import UPath
@@ -221,24 +221,23 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "current_libraries", lambda: upgraded)
 
 
-def test_a_person_can_allow_other_libraries_and_take_it_back(trained: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained.run(run_id="before")
-    seen = trained.published_checksum()
+def test_a_person_can_allow_other_libraries_and_take_it_back(scored: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = scored.published_checksum()
     upgrade(monkeypatch)
-    refused = r"trained with other libraries\n.*\n  got: scikit-learn 99\.1 \(trained with [\d.]+\)\n.*ponte__mark_vers"
+    refused = r"scored with other libraries\n.*\n  got: scikit-learn 99\.1 \(scored with [\d.]+\)\n.*ponte__mark_vers"
     with pytest.raises(ArtifactRefused, match=refused):
-        trained.run(run_id="r")
-    trained.mark(1, "other libraries allowed", run_id="m")
-    batch = trained.run(run_id="r")
-    assert trained.ask("SELECT batch_id FROM ponte.published") == batch.batch_id
-    assert trained.published_checksum() == seen
+        scored.run(run_id="r")
+    scored.mark(1, "other libraries allowed", run_id="m")
+    batch = scored.run(run_id="r")
+    assert scored.ask("SELECT batch_id FROM ponte.published") == batch.batch_id
+    assert scored.published_checksum() == seen
 
-    trained.mark(1, "bad", run_id="other")
-    trained.mark(1, "not bad", run_id="other")
-    assert marks.allows_other_libraries(trained.db, trained.champion()), "marks of another kind change nothing"
-    trained.mark(1, "other libraries refused", run_id="m")
+    scored.mark(1, "bad", run_id="other")
+    scored.mark(1, "not bad", run_id="other")
+    assert marks.allows_other_libraries(scored.db, scored.champion()), "marks of another kind change nothing"
+    scored.mark(1, "other libraries refused", run_id="m")
     with pytest.raises(ArtifactRefused, match=refused):
-        trained.run(run_id="again")
+        scored.run(run_id="again")
 
 
 def test_other_libraries_that_predict_in_the_last_bit_otherwise_are_refused(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,15 +11,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.postgres.children import FLOW, PATIENCE, At, in_child, run_flow, wait_for
+from tests import rotation
+from tests.postgres.children import PATIENCE, At, in_child, run_flow, wait_for
+from tests.postgres.crash_points import POINTS, some_of_each_step
 from tests.postgres.stages import RUN, Stages, tables
-from tests.postgres.test_crash_points import POINTS
 from tests.sample_model import NEXT_WEEK, World
 
 from ponte.errors import DatabaseUnavailable
 
-#: One point in so many, from a random one on, and each step at least once; PONTE_CRASH_POINTS=all takes them all.
-STRIDE = 60
 #: A resumed zombie must have ended after so many seconds. On a quiet machine 5 are enough for all steps that are left.
 SOON = 15.0
 NEWER = "newer"
@@ -35,15 +33,13 @@ BLOCKED = (
 )
 
 
-def chosen() -> list[str]:
-    """Return the points to stand still at."""
+def chosen_now() -> list[str]:
+    """Return the points of this run, or those that PONTE_CRASH_POINTS asks for."""
     points = POINTS[CLAIM:]
     wanted = os.environ.get("PONTE_CRASH_POINTS", "")
     if wanted:
         return [p for p in points if wanted == "all" or wanted in p]
-    sample = set(points[random.randrange(STRIDE) :: STRIDE])  # noqa: S311
-    sample |= {random.choice([p for p in points if p.startswith(f"{step} ")]) for step in FLOW}  # noqa: S311
-    return [p for p in points if p in sample]
+    return some_of_each_step(points, rotation.number())
 
 
 def comparable(found: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -69,7 +65,7 @@ def alone(stages: Stages) -> tuple[dict[str, list[str]], set[str]]:
         return comparable(tables(world, {NEWER})), left(world)
 
 
-@pytest.mark.parametrize("point", chosen())
+@pytest.mark.parametrize("point", chosen_now())
 def test_a_zombie_ends_as_fenced_and_leaves_what_the_newer_run_made(
     stages: Stages, alone: tuple[dict[str, list[str]], set[str]], tmp_path: Path, point: str
 ) -> None:

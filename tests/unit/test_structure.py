@@ -248,6 +248,7 @@ def test_airflow_executes_one_file_as_plugin_and_not_the_library() -> None:
     assert [p for p in found if p.name != "__pycache__"] == [PLUGINS / "ponte_plugin.py"]
 
 
+@pytest.mark.usefixtures("airflow")
 def test_the_plugin_loads_nothing_before_somebody_looks_into_it(tmp_path: Path) -> None:
     """Every task executes it. A process of its own, because this one has loaded the library already."""
     program = (
