@@ -427,3 +427,14 @@ def test_training_and_scoring_do_not_import_each_other() -> None:
     }
     assert {("training", "snapshots"), ("scoring", "batches")} <= known
     assert {(a, b) for a, b in known if (a in TRAINING and b in SCORING) or (a in SCORING and b in TRAINING)} == set()
+
+
+# ---------------------------------------------------------------- tests
+
+
+@pytest.mark.parametrize("folder", ["unit", "postgres"])
+def test_folders_of_tests_are_named_after_the_packages(folder: str) -> None:
+    """Whoever changes a package finds its tests by its name; what is about several packages lies beside the folders."""
+    folders = {p.parent.name for p in (ROOT / "tests" / folder).glob("*/test_*.py")}
+    assert len(folders) > 8
+    assert folders <= PACKAGES.keys()

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from tests.postgres.batches.test_fence import at_once
 from tests.postgres.children import DieWhileWriting, in_child
-from tests.postgres.test_fence import at_once
 from tests.sample_model import FEATURES_SQL, World, write_model
 
 from ponte.decisions import promotion

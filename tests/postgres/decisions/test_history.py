@@ -18,9 +18,9 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from tests.postgres.history_model import Event, History, Outcome, Planned
-from tests.postgres.test_fence import at_once
-from tests.postgres.test_rollback import Crash, at_statement, crash
+from tests.postgres.batches.test_fence import at_once
+from tests.postgres.decisions.history_model import Event, History, Outcome, Planned
+from tests.postgres.decisions.test_rollback import Crash, at_statement, crash
 from tests.sample_model import AS_OF, LATER, NEXT_WEEK, WEEK, write_model
 
 from ponte.batches import lifecycle as batches

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from tests.postgres.test_quarantine import NO_ITEMS
+from tests.postgres.checks.test_quarantine import NO_ITEMS
 from tests.sample_model import AS_OF, NEXT_WEEK, WEEK, World
 from upath import UPath
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import sqlalchemy as sa
 from tests.postgres.children import process_of
-from tests.postgres.test_migrations import of_revision_4
+from tests.postgres.schema.test_migrations import of_revision_4
 from tests.sample_model import AS_OF, ESTIMATOR, LATER, NEXT_WEEK, NOW, STEPS, WEEK, World
 
 from ponte.batches import lifecycle as batches
@@ -616,7 +616,7 @@ def test_no_password_and_nothing_made_of_one_is_printed_when_the_server_refuses(
 
 
 def test_the_documented_statements_close_a_database_as_provisioning_does(server: Cluster, empty_url: str) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "reference" / "roles.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "reference" / "roles.md").read_text(encoding="utf-8")
     [statements] = re.findall(r"```sql\n(REVOKE USAGE ON LANGUAGE.*?)```", text, flags=re.DOTALL)
     rights = "SELECT array_agg(lanname || lanacl::text ORDER BY lanname) FROM pg_language UNION ALL "
     rights += (

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.postgres.test_fence import at_once
+from tests.postgres.batches.test_fence import at_once
 from tests.sample_model import AS_OF, WEEK, World, write_model
 
 from ponte.decisions import promotion, verdicts

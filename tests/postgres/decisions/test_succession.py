@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from tests.postgres.test_registry import another, move
+from tests.postgres.versions.test_registry import another, move
 from tests.sample_model import AS_OF, FEATURES_SQL, WEEK, Change, World
 
 from ponte.batches import freezing

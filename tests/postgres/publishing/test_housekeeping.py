@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 import sqlalchemy as sa
-from tests.postgres.test_fence import at_once
+from tests.postgres.batches.test_fence import at_once
 from tests.sample_model import AS_OF, FEATURES_SQL, LATER, NEXT_WEEK, WEEK, World, midnight, write_model
 
 from ponte.decisions import rollback

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import psycopg2
 from tests import rotation
 from tests.conftest import Cluster, Template
+from tests.postgres.batches.test_fence import at_once
 from tests.postgres.children import wait_for
-from tests.postgres.test_fence import at_once
 from tests.sample_model import EMPTY_WEEK, LATER, NEXT_WEEK, NOW, STEPS, WEEK, World, midnight
 from upath import UPath
 

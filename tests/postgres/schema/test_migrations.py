@@ -14,8 +14,8 @@ from unittest.mock import patch
 import pytest
 import sqlalchemy as sa
 from tests.conftest import Cluster, Template
+from tests.postgres.checks.test_quarantine import budget, check
 from tests.postgres.children import process_of
-from tests.postgres.test_quarantine import budget, check
 from tests.sample_model import EMPTY_WEEK, FEATURES_SQL, LATER, NEXT_WEEK, NOW, WEEK, World, load_visits
 from upath import UPath
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import Cluster, Template
-from tests.postgres.test_quarantine import PICKY, bad_prices
+from tests.postgres.checks.test_quarantine import PICKY, bad_prices
 from tests.sample_model import FEATURES_SQL, NEXT_WEEK, NOW, WEEK, World, write_model
 
 from ponte.errors import BatchRejected, Fenced, PonteError, VersionMarkedBad
@@ -409,7 +409,7 @@ def test_who_comes_again_is_sent_to_the_person_only_when_a_guard_has_rejected_th
 
 
 def test_one_of_two_people_at_once_publishes_and_the_other_finds_it_done(rejected: tuple[World, int]) -> None:
-    from tests.postgres.test_fence import at_once
+    from tests.postgres.batches.test_fence import at_once
 
     world, batch_id = rejected
     done = at_once([lambda n=n: publish_anyway(world, batch_id, run_id=f"p{n}") for n in range(3)])
