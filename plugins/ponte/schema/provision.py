@@ -22,6 +22,8 @@ AIRFLOW = "airflow"
 PONTE = "ponte"
 _ADMIN = "PONTE_ADMIN_URL"
 
+_LOCK = sa.text("SELECT pg_advisory_lock(hashtext('ponte.provision'))")  # until the session ends
+
 
 def prepare_server(admin_url: str | sa.URL, passwords: Mapping[str, str]) -> None:
     """Create both databases and every role with its password; what exists keeps its content.
@@ -34,7 +36,7 @@ def prepare_server(admin_url: str | sa.URL, passwords: Mapping[str, str]) -> Non
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     inside = sa.create_engine(url.set(database=PONTE), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with engine.connect() as admin:
-        admin.exec_driver_sql("SELECT pg_advisory_lock(hashtext('ponte.provision'))")  # until the session ends
+        admin.execute(_LOCK)
         roles.ensure_logins(admin, passwords)
         roles.ensure_memberships(admin)
         for database, owner in ((AIRFLOW, AIRFLOW), (PONTE, roles.OWNER)):

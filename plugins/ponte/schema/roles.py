@@ -37,6 +37,23 @@ LOGINS = (OWNER, TRAINER, SCORER, PROMOTER, VIEWER, ANALYST)
 #: Name of the owner, and of everything's only role, before there were others; its database is called the same.
 _FORMER_OWNER = "ponte"
 
+_EXISTS = sa.text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :role)")
+_IS_SUPERUSER = sa.text("SELECT current_setting('is_superuser') = 'on'")
+
+_OWNS_DATABASE = sa.text("""SELECT EXISTS (
+    SELECT FROM pg_database WHERE datname = :name AND datdba = to_regrole(:name))""")
+
+_OWNER_AND_OPEN = sa.text("""SELECT datdba::regrole::text AS owner, EXISTS (
+        SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) AS acl WHERE acl.grantee = 0
+    ) AS open
+    FROM pg_database WHERE datname = :name""")
+
+_TRUSTED_LANGUAGES = sa.text("""SELECT string_agg(quote_ident(lanname), ', ' ORDER BY lanname)
+    FROM pg_language WHERE lanpltrusted""")
+
+_MAKE_NO_LARGE_OBJECTS = sa.text("""REVOKE EXECUTE
+    ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) FROM PUBLIC""")
+
 
 def ensure_logins(admin: sa.Connection, passwords: Mapping[str, str]) -> None:
     """Give each role of `passwords` (role -> password) a login with just that password; create those that lack.
@@ -79,12 +96,7 @@ def ensure_database(admin: sa.Connection, name: str, owner: str) -> None:
 
     Raises PonteError when it belongs to another role.
     """
-    query = sa.text(
-        "SELECT datdba::regrole::text AS owner, EXISTS (SELECT FROM "
-        "aclexplode(coalesce(datacl, acldefault('d', datdba))) AS acl WHERE acl.grantee = 0) AS open "
-        "FROM pg_database WHERE datname = :name"
-    )
-    found = admin.execute(query, {"name": name}).one_or_none()
+    found = admin.execute(_OWNER_AND_OPEN, {"name": name}).one_or_none()
     if found is None:
         # Sorted the same way on every machine: an index outlives the C library of the image that built it.
         locale = "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'"
@@ -98,7 +110,7 @@ def ensure_database(admin: sa.Connection, name: str, owner: str) -> None:
 
 def is_superuser(connection: sa.Connection) -> bool:
     """Say whether the role that is connected may do everything."""
-    return bool(connection.exec_driver_sql("SELECT current_setting('is_superuser') = 'on'").scalar_one())
+    return bool(connection.execute(_IS_SUPERUSER).scalar_one())
 
 
 def close_to_public(admin: sa.Connection) -> None:
@@ -108,12 +120,10 @@ def close_to_public(admin: sa.Connection) -> None:
     objects: they belong to no schema, so no right on one keeps anybody from filling the disk with them.
     admin : of a superuser; nobody else may.
     """
-    trusted = "SELECT string_agg(quote_ident(lanname), ', ' ORDER BY lanname) FROM pg_language WHERE lanpltrusted"
-    languages = admin.exec_driver_sql(trusted).scalar_one()
+    languages = admin.execute(_TRUSTED_LANGUAGES).scalar_one()
     admin.exec_driver_sql(f"REVOKE USAGE ON LANGUAGE {languages} FROM PUBLIC")
     admin.exec_driver_sql(f"GRANT USAGE ON LANGUAGE {languages} TO {OWNER}")
-    makers = "lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea)"
-    admin.exec_driver_sql(f"REVOKE EXECUTE ON FUNCTION {makers} FROM PUBLIC")
+    admin.execute(_MAKE_NO_LARGE_OBJECTS)
 
 
 def grant(db: Database) -> None:
@@ -140,13 +150,11 @@ def open_source(admin: sa.Connection, schema: str) -> None:
 
 
 def _owns_database(admin: sa.Connection, role: str) -> bool:
-    query = sa.text("SELECT EXISTS (SELECT FROM pg_database WHERE datname = :name AND datdba = to_regrole(:name))")
-    return bool(admin.execute(query, {"name": role}).scalar_one())
+    return bool(admin.execute(_OWNS_DATABASE, {"name": role}).scalar_one())
 
 
 def _exists(connection: sa.Connection, role: str) -> bool:
-    query = sa.text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :role)")
-    return bool(connection.execute(query, {"role": role}).scalar_one())
+    return bool(connection.execute(_EXISTS, {"role": role}).scalar_one())
 
 
 def _require_no_strangers(admin: sa.Connection, passwords: Mapping[str, str]) -> None:
