@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from functools import cache
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
@@ -15,10 +16,12 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
+from ponte import pages
 from ponte.errors import PonteError
 from ponte.model.spec import METRICS, ModelSpec, Task
 from ponte.pages.plots import CLOUD_POINTS, CURVE_POINTS
 from ponte.pages.report import DECISIONS, Plot, ReportFacts, compared, draw, number, render, with_decisions
+from ponte.pages.svg import VARIABLES
 from ponte.quality.figures import CANDIDATE, Figure, Measured
 from ponte.quality.measurement import measure
 from ponte.snapshots.parts import Part, Parts
@@ -137,6 +140,18 @@ def test_nothing_is_loaded_and_nothing_runs(case: Case) -> None:
         assert (attributes.get("xlink:href") or "#").startswith("#")
     assert "@import" not in case.page
     assert set(re.findall(r"url\((.)", case.page)) <= {"#"}
+
+
+def test_one_stylesheet_gives_every_page_its_looks_and_every_drawing_its_colours(case: Case) -> None:
+    templates = Path(pages.__file__).parent / "templates"
+    style = (templates / "style.css").read_text(encoding="utf-8")
+    assert f"<style>\n{style}</style>" in case.page
+    for template in templates.glob("*.j2"):
+        text = template.read_text(encoding="utf-8").replace('<style>\n{% include "style.css" +%}\n</style>', "")
+        assert "style" not in text, template.name
+    used = set(re.findall(r"var\(--(\w+)\)", case.page))
+    assert set(VARIABLES.values()) & used
+    assert used <= set(re.findall(r"--(\w+):", style))
 
 
 def test_hostile_names_are_shown_and_not_obeyed(case: Case) -> None:
