@@ -23,6 +23,11 @@ MODULES = sorted(LIBRARY.rglob("*.py"))
 MAXIMUM_LINES = 350
 UNPICKLERS = {"load", "loads", "Unpickler", "read_pickle"}
 PICKLES = {"pickle", "_pickle", "cPickle", "joblib", "cloudpickle", "dill", "pandas", "shelve", "marshal"}
+#: What takes SQL, as a name or as an attribute: `sa.text`, `connection.exec_driver_sql`.
+TAKES_SQL = {"text", "exec_driver_sql"}
+#: No part of the library: the demo, the pages of the web server, migrations that run once.
+SQL_IN_PLACE = ("demo/", "web/", "schema/migrations/")
+FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
 def shown(path: Path) -> str:
@@ -57,6 +62,66 @@ def unpickles(tree: ast.AST) -> bool:
         and aliases.get(node.value.id) in PICKLES
         for node in ast.walk(tree)
     )
+
+
+def static_text(node: ast.AST, local: dict[str, list[ast.expr]]) -> str | None:
+    """Return a text that is the same at every call, constants of the module as `?` in it; None for any other."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.FormattedValue):
+        node = node.value
+    if isinstance(node, ast.Name) and node.id in local:
+        found = [static_text(value, {}) for value in local[node.id]]
+        return next(filter(None, found), None)
+    if isinstance(node, ast.Name) and node.id.isupper():
+        return "?"
+    parts = node.values if isinstance(node, ast.JoinedStr) else []
+    if isinstance(node, ast.BinOp):
+        parts = [node.left, node.right]
+    texts = [static_text(part, local) for part in parts]
+    return "".join(filter(None, texts)) if texts and None not in texts else None
+
+
+def static_sql(tree: ast.AST) -> list[tuple[int, str]]:
+    """Return (line, text) of every static statement about a table that stands inside a function."""
+    found = set()
+    for function in (node for node in ast.walk(tree) if isinstance(node, FUNCTION)):
+        local: dict[str, list[ast.expr]] = {}
+        for node in ast.walk(function):
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                local.setdefault(node.targets[0].id, []).append(node.value)
+        for call in (node for node in ast.walk(function) if isinstance(node, ast.Call) and node.args):
+            if getattr(call.func, "attr", getattr(call.func, "id", "")) in TAKES_SQL:
+                text = static_text(call.args[0], local) or ""
+                if re.search(r"\b(FROM|INSERT|UPDATE|DELETE)\b", text):
+                    found.add((call.lineno, " ".join(text.split())))
+    return sorted(found)
+
+
+def strangers_private_names(tree: ast.AST) -> list[tuple[int, str]]:
+    """Return (line, name) of every private name of another module of ours that is imported or reached for."""
+    ours: set[str] = set()
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.split(".")[0] == "ponte"]
+            ours |= {alias.asname or "ponte" for alias in node.names if alias.name in names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ponte":
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            ours |= {alias.asname or alias.name for alias in node.names}
+        else:
+            continue
+        found += [(node.lineno, name) for name in names if any(private(part) for part in name.split("."))]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and private(node.attr):
+            name = ast.unparse(node)
+            if name.split(".")[0] in ours:
+                found.append((node.lineno, name))
+    return sorted(found)
+
+
+def private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
 
 
 @cache
@@ -115,6 +180,64 @@ def test_imports_are_absolute() -> None:
         if isinstance(node, ast.ImportFrom) and node.level
     ]
     assert relative == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("def f(c): c.execute(sa.text('SELECT a FROM b'))", True),
+        ("def f(c): c.exec_driver_sql('DELETE ' + 'FROM b')", True),
+        ("def f(c):\n    query = text('UPDATE b SET a = 1')\n    c.execute(query)", True),
+        ("def f(c):\n    query = 'SELECT FROM b'\n    c.exec_driver_sql(query)", True),
+        ("def f(c): c.exec_driver_sql(f'SELECT a FROM {_TABLE}')", True),
+        ("async def f(c): await c.run(lambda: c.exec_driver_sql('INSERT INTO b'))", True),
+        ("A = sa.text('SELECT a FROM b')\ndef f(c): c.execute(A)", False),
+        ("def f(c, name): c.exec_driver_sql(f'SELECT a FROM {quote(name)}')", False),
+        ("def f(c, query): c.execute(sa.text(query))", False),
+        ("def f(c): c.exec_driver_sql('SHOW server_version')", False),
+        ("def f(folder): folder.text('features.sql')", False),
+    ],
+)
+def test_static_sql_inside_a_function_is_recognised(text: str, expected: bool) -> None:
+    assert bool(static_sql(ast.parse(text))) is expected
+
+
+def test_static_sql_is_a_constant_at_the_top_of_its_module() -> None:
+    """There it can be read as SQL, and the function says what it does. What names its tables at each call stays."""
+    found = [
+        f"{shown(path)}:{line}: {text[:60]}"
+        for path in MODULES
+        if not shown(path).startswith(SQL_IN_PLACE)
+        for line, text in static_sql(parsed(path))
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("from ponte.model.spec import _parse", True),
+        ("from ponte.model._toml import parse", True),
+        ("from ponte.model import spec\nspec._parse()", True),
+        ("from ponte.model import spec as s\ns.Guard._rules", True),
+        ("import ponte.model.spec\nponte.model.spec._parse()", True),
+        ("import ponte.model.spec as s\nf(s._parse)", True),
+        ("from ponte.model.spec import Guard\nGuard.__dataclass_fields__", False),
+        ("from ponte.model import spec\nspec.parse()", False),
+        ("class A:\n    def f(self): self._g()", False),
+        ("from __future__ import annotations\nimport _thread\n_thread._count()", False),
+    ],
+)
+def test_private_names_of_other_modules_are_recognised(text: str, expected: bool) -> None:
+    assert bool(strangers_private_names(ast.parse(text))) is expected
+
+
+def test_no_module_uses_a_private_name_of_another() -> None:
+    """An underscore promises that whoever changes the name has to look at one file only."""
+    found = [
+        f"{shown(path)}:{line}: {name}" for path in MODULES for line, name in strangers_private_names(parsed(path))
+    ]
+    assert not found, "\n".join(found)
 
 
 def test_airflow_executes_one_file_as_plugin_and_not_the_library() -> None:
