@@ -9,8 +9,9 @@ import pytest
 
 from ponte.checks.quarantine import find_rows
 from ponte.checks.validation import validate
-from ponte.model.folders import get_folder, models_root
+from ponte.model.folders import get_folder
 from ponte.model.queries import AuthorQuery
+from ponte.runtime import models_root
 from ponte.storage.database import DATA_SCHEMA, make_empty_table, quote
 
 if TYPE_CHECKING:
