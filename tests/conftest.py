@@ -44,10 +44,11 @@ _OPTIONS = {
     "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "64MB",
+    "max_wal_size": "512MB",  # the data may lie in memory
     "scram_iterations": "1",  # a connection in 5 ms; with the default, most of a test would be logging in
 }
-#: Room that the data of a server need, in bytes, many times over.
-_ROOM = 4 * 1024**3
+#: Bytes that have to be free where a server's data shall lie: four times what they have been seen to take, and WAL.
+_ROOM = 1024**3
 
 
 def pytest_configure(config: pytest.Config) -> None:

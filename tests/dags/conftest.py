@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,7 +92,11 @@ def run_dag(
 
     def run(dag_id: str, **options: Any) -> tuple[DagRun, dict[str, str]]:
         roles.grant(world.db)  # what a test has made as the owner becomes the scorer's
-        finished = dags(by_hand=dag_id.startswith("ponte__"))[dag_id].test(**options)
+        with monkeypatch.context() as patch:
+            # While no task can run, dag.test() waits for somebody else to change that, a second for each that follows
+            # one that has failed. Here is nobody else.
+            patch.setattr(time, "sleep", lambda seconds, sleep=time.sleep: sleep(min(seconds, 0.05)))
+            finished = dags(by_hand=dag_id.startswith("ponte__"))[dag_id].test(**options)
         return finished, {ti.task_id: str(ti.state) for ti in finished.get_task_instances()}
 
     return run

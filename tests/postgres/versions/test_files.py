@@ -224,7 +224,7 @@ def upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_person_can_allow_other_libraries_and_take_it_back(scored: World, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = scored.published_checksum()
     upgrade(monkeypatch)
-    refused = r"scored with other libraries\n.*\n  got: scikit-learn 99\.1 \(scored with [\d.]+\)\n.*ponte__mark_vers"
+    refused = r"trained with other libraries\n.*\n  got: scikit-learn 99\.1 \(trained with [\d.]+\)\n.*ponte__mark_vers"
     with pytest.raises(ArtifactRefused, match=refused):
         scored.run(run_id="r")
     scored.mark(1, "other libraries allowed", run_id="m")
