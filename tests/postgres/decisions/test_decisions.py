@@ -159,16 +159,16 @@ def test_only_a_person_who_approves_makes_a_version_champion_where_one_is_asked(
 def test_an_approval_speaks_for_its_own_verdict_only_and_never_for_one_that_did_not_pass(trained: World) -> None:
     refused = challenge(trained)
     [first] = [v for (v,) in trained.rows("SELECT verdict_id FROM ponte.gate_verdict WHERE version = 1")]
-    approvals = [
+    numbers = [
         approvals.record_approval(
             trained.db, verdict, "approved", run_id="r", actor="a person", reason="test", answered_at=LATER
         )
         for verdict in (first, refused.verdict_id)
     ]
 
-    with pytest.raises(PonteError, match=f"no such answer to this verdict[^$]*got: {approvals[0]}"):
-        promotion.promote(trained.db, refused.verdict_id, actor="r", approval_id=approvals[0])
-    assert promotion.promote(trained.db, refused.verdict_id, actor="r", approval_id=approvals[1]) is None
+    with pytest.raises(PonteError, match=f"no such answer to this verdict[^$]*got: {numbers[0]}"):
+        promotion.promote(trained.db, refused.verdict_id, actor="r", approval_id=numbers[0])
+    assert promotion.promote(trained.db, refused.verdict_id, actor="r", approval_id=numbers[1]) is None
     assert trained.champion().version == 1
 
 

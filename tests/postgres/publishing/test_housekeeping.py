@@ -20,6 +20,7 @@ from ponte.publishing import guards, janitor, retention
 from ponte.publishing.guards import GuardResult
 from ponte.snapshots.checking import check_snapshot
 from ponte.snapshots.freezing import freeze_snapshot
+from ponte.storage.database import lock_decisions
 
 THIRD_WEEK, FOURTH_WEEK = dt.date(2024, 2, 26), dt.date(2024, 3, 4)
 WEEKS = (WEEK, NEXT_WEEK, THIRD_WEEK, FOURTH_WEEK)
@@ -346,7 +347,7 @@ def test_what_people_saw_then_is_still_told_after_its_rows_are_gone(scored: Worl
 def test_what_was_decided_and_not_dropped_is_dropped_by_the_next_call(trained: World) -> None:
     for week in WEEKS[:3]:
         trained.run(run_id="r", week=week)
-    with patch.object(janitor, "drop_prediction_table", side_effect=RuntimeError), pytest.raises(RuntimeError):
+    with patch.object(retention, "drop_prediction_table", side_effect=RuntimeError), pytest.raises(RuntimeError):
         retire(trained, weeks=1)
     assert partitions(trained) == [1, 2, 3]
     assert trained.rows("SELECT DISTINCT batch_id FROM predictions.visits ORDER BY 1") == [(2,), (3,)]
@@ -474,7 +475,7 @@ def test_retention_decides_nothing_while_somebody_else_decides(trained: World) -
     for run_id in "ab":
         trained.run(run_id=run_id)
     with session(trained) as deciding:
-        janitor.lock_decisions(deciding, "visits")
+        lock_decisions(deciding, "visits")
         with session(trained) as waiting, patch.object(type(trained.db), "begin", lambda _: _given(waiting)):
             waiting.exec_driver_sql("SET LOCAL lock_timeout = '200ms'")
             with pytest.raises(sa.exc.OperationalError, match="lock timeout"):

@@ -166,7 +166,7 @@ def test_every_damage_is_refused_with_a_text_of_its_own_before_anything_runs(
     load_version(pair.store, pair.one)
     damage(pair)
     monkeypatch.setattr(joblib, "load", lambda *_: pytest.fail("unpickled"))
-    monkeypatch.setattr(loading.estimators, "run_module", lambda *_, **__: pytest.fail("ran"))
+    monkeypatch.setattr(loading, "run_module", lambda *_, **__: pytest.fail("ran"))
 
     with pytest.raises(ArtifactRefused, match=said):
         load_version(pair.store, pair.one)
