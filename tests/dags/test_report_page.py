@@ -143,16 +143,16 @@ def test_the_newest_verdict_counts_and_leaving_is_told(client: Client, trained: 
     with trained.db.begin() as connection:
         connection.execute(
             sa.text(
-                "INSERT INTO ponte.gate_verdict (model, version, snapshot_id, run_id, passed, rules) "
-                "SELECT model, version, snapshot_id, 'again', false, :rules FROM ponte.gate_verdict"
+                "INSERT INTO ponte.gate_verdict (model, version, snapshot_id, run_id, run_key, passed, rules) "
+                "SELECT model, version, snapshot_id, 'again', 'again', false, :rules FROM ponte.gate_verdict"
             ),
             {"rules": json.dumps([{"rule": "a <new> rule", "got": None, "expected": "1", "passed": False}])},
         )
         verdict = connection.execute(sa.text("SELECT max(verdict_id) FROM ponte.gate_verdict")).scalar_one()
         connection.execute(
             sa.text(
-                "INSERT INTO ponte.approval (verdict_id, run_id, decision, actor, reason, answered_at) "
-                "VALUES (:verdict, 'again', 'rejected', 'eve', '<script>', now())"
+                "INSERT INTO ponte.approval (verdict_id, run_id, run_key, decision, actor, reason, answered_at) "
+                "VALUES (:verdict, 'again', 'again', 'rejected', 'eve', '<script>', now())"
             ),
             {"verdict": verdict},
         )

@@ -5,6 +5,7 @@ One stack for the module, driven in the order of the tests; each test says which
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import re
 import shutil
@@ -202,6 +203,52 @@ def test_a_published_week_is_announced_with_its_version_and_rows(running: Stack)
     assert (extra["version"], extra["rows"]) == (1, rows)
 
 
+def test_a_backfill_made_again_after_its_run_was_deleted_publishes_the_corrected_source(running: Stack) -> None:
+    """The new run has the id of the deleted one, because ids of backfills follow from the date."""
+    dag_id, week = f"{MODEL}__score", "2013-10-07"
+    told = f"SELECT count(*), md5(string_agg(score::text, ',' ORDER BY departure_id)) FROM predictions.{MODEL}"
+    told += f" WHERE window_start = '{week}'"
+    batches = f"SELECT run_id, run_key FROM ponte.batch WHERE window_start = '{week}' ORDER BY batch_id"
+    [run] = [r for r in running.api.runs(dag_id, run_type="backfill") if r["data_interval_end"].startswith(week)]
+    path = f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}"
+    [(rows, before)] = running.rows(told)
+
+    running.api.call("DELETE", path)
+    [(one,)] = running.rows(f"SELECT min(departure_id) FROM predictions.{MODEL} WHERE window_start = '{week}'")
+    change = (
+        f"UPDATE flights.departure SET distance = distance {{}} WHERE flight_date BETWEEN '{week}' AND '2013-10-13'"
+    )
+    move = f"UPDATE flights.departure SET flight_date = DATE '{{}}' WHERE departure_id = {one}"
+    with running.db.begin() as connection:
+        [day] = connection.exec_driver_sql(
+            f"SELECT flight_date FROM flights.departure WHERE departure_id = {one}"
+        ).one()
+        connection.exec_driver_sql(f"{change.format('* 2')}; {move.format('2014-06-02')}")
+    try:
+        deadline = time.monotonic() + MINUTES_10
+        while "detail" in running.api.call("GET", path, accept=frozenset({404})):
+            assert time.monotonic() < deadline, "the first backfill has no end"
+            running.api.backfill(dag_id, first="2013-09-30T00:00:00Z", last="2013-10-01T00:00:00Z", max_active_runs=1)
+            time.sleep(1)
+        state, tasks = running.finish(dag_id, run["dag_run_id"])
+    finally:
+        with running.db.begin() as connection:
+            connection.exec_driver_sql(f"{move.format(day)}; {change.format('/ 2')}")
+    assert state == "success", tasks
+    [(rows_now, after)] = running.rows(told)
+    assert (rows_now, after != before) == (rows - 1, True)
+    again = running.api.call("GET", path)
+    assert running.rows(batches) == [(run["dag_run_id"], key_of(run)), (run["dag_run_id"], key_of(again))]
+    actors = f"SELECT actor FROM ponte.publication_event WHERE window_start = '{week}' ORDER BY event_id"
+    assert running.rows(actors) == [(run["dag_run_id"],)] * 2
+
+
+def key_of(run: dict[str, Any]) -> str:
+    """Return the key that the tables have of a run, by what REST says of it."""
+    started = dt.datetime.fromisoformat(run["start_date"]).astimezone(dt.UTC)
+    return f"{run['dag_run_id']}@{started.isoformat(timespec='microseconds')}#0"
+
+
 def test_scoring_a_week_again_replaces_what_readers_see(running: Stack) -> None:
     before = running.rows(f"SELECT batch_id FROM predictions.{MODEL} WHERE window_start = '2013-10-07'")
     state, _ = running.finish(f"{MODEL}__score", "again", {"window_start": "2013-10-07"})
@@ -319,6 +366,11 @@ def test_a_person_is_asked_and_name_and_reason_are_kept(running: Stack) -> None:
         ("rejected", "admin", "one was enough")
     ]
     assert running.rows("SELECT version FROM ponte.champion") == [(2,)]
+
+    for run_id in ("second", "third"):  # who is resumed by an answer is the run that asked
+        run = running.api.call("GET", f"/dags/{MODEL}__train/dagRuns/{run_id}")
+        for table in ("snapshot", "gate_verdict", "approval"):
+            assert running.rows(f"SELECT run_key FROM ponte.{table} WHERE run_id = '{run_id}'") == [(key_of(run),)]
 
 
 def answered(running: Stack, run_id: str, choice: str, reason: str) -> tuple[str, dict[str, str]]:

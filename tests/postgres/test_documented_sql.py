@@ -71,7 +71,7 @@ def lineage() -> str:
 @pytest.fixture(scope="module")
 def decided(server: Cluster, trained_template: Template, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Decided]:
     """Two versions, an approval, two scored weeks, a rollback of both, a mark. Made once: the tests only read."""
-    from tests.sample_model import NEXT_WEEK, WEEK, World
+    from tests.sample_model import NEXT_WEEK, WEEK, World, run_named
     from upath import UPath
 
     from ponte.model.folders import get_folder
@@ -90,7 +90,7 @@ def decided(server: Cluster, trained_template: Template, tmp_path_factory: pytes
             world.db,
             second.verdict_id,
             "approved",
-            run_id="second",
+            run=run_named("second"),
             actor="a person",
             reason="better",
             answered_at=midnight(dt.date(2024, 2, 19)),

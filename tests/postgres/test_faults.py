@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from tests.postgres.children import wait_for
-from tests.sample_model import AS_OF, VISITS_PER_WEEK, WEEK, World
+from tests.sample_model import AS_OF, VISITS_PER_WEEK, WEEK, World, run_named
 
 from ponte.batches import checking
 from ponte.batches import lifecycle as batches
@@ -185,7 +185,7 @@ def test_a_late_copy_of_the_check_cannot_reject_what_its_twin_let_go_on(
 def test_a_late_copy_of_the_check_of_a_training_set_cannot_reject_it(
     world: World, monkeypatch: pytest.MonkeyPatch, late: str
 ) -> None:
-    frozen = freeze_snapshot(world.db, world.folder, world.windows(), as_of=AS_OF, run_id="t")
+    frozen = freeze_snapshot(world.db, world.folder, world.windows(), as_of=AS_OF, run=run_named("t"))
     validate = checking.validate
 
     def after_the_twin(db: Database, folder: Any, table: str) -> tuple[list[CheckResult], list[Any]]:

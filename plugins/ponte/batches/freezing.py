@@ -21,6 +21,7 @@ from ponte.model.windows import Window
 from ponte.storage.columns import Column
 from ponte.storage.database import Database, make_empty_table, quote
 from ponte.storage.receipts import Receipt, recorded
+from ponte.storage.runs import Run
 from ponte.versions import registry
 from ponte.versions.choice import choose, choose_named
 from ponte.versions.registry import Version
@@ -38,7 +39,7 @@ def freeze_batch(
     folder: ModelFolder,
     window: Window,
     *,
-    run_id: str,
+    run: Run,
     now: dt.datetime,
     allow_hindsight: bool = False,
     named: Version | None = None,
@@ -65,7 +66,7 @@ def freeze_batch(
         log.info("window %s is scored by version %d: %s", window, choice.version.version, choice.reason)
         return Pin(version=choice.version.version, reason=choice.reason, hindsight=choice.hindsight)
 
-    batch = batches.claim(db, folder.name, window, run_id=run_id, choose=choose_version)
+    batch = batches.claim(db, folder.name, window, run=run, choose=choose_version)
     version = registry.get_version(db, folder.name, batch.version)
     text = registry.trained_sql(db, version)
     if batch.status == "freezing":

@@ -15,6 +15,7 @@ from ponte.scoring.plan import plan_shards, threads_for
 from ponte.scoring.shards import score_shard
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
+from ponte.storage.runs import Run
 from ponte.versions import registry
 
 
@@ -25,7 +26,7 @@ def stage_window(
     version: int,
     window_start: dt.date,
     *,
-    run_id: str,
+    run: Run,
     now: dt.datetime,
     allow_hindsight: bool,
 ) -> Batch:
@@ -35,7 +36,7 @@ def stage_window(
     """
     window = window_starting(folder.spec.window, window_start)
     named = registry.get_version(db, folder.name, version)
-    batch = freeze_batch(db, folder, window, run_id=run_id, now=now, allow_hindsight=allow_hindsight, named=named)
+    batch = freeze_batch(db, folder, window, run=run, now=now, allow_hindsight=allow_hindsight, named=named)
     check_batch(db, folder, batch.batch_id)
     for shard in plan_shards(db, folder, batch.batch_id):
         threads = threads_for(shard, slots=1)

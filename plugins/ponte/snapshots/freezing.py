@@ -17,6 +17,7 @@ from ponte.model.windows import Window
 from ponte.snapshots.lifecycle import Snapshot, claim_snapshot, lock_snapshot, require_unedited
 from ponte.storage.database import DATA_SCHEMA, Database, make_empty_table, quote
 from ponte.storage.receipts import Receipt, recorded
+from ponte.storage.runs import Run
 from ponte.versions.signature import Signature, Types
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ _MARK_FROZEN = sa.text("""UPDATE ponte.snapshot
     WHERE snapshot_id = :id""")
 
 
-def freeze_snapshot(db: Database, folder: ModelFolder, windows: list[Window], *, as_of: Any, run_id: str) -> Snapshot:
+def freeze_snapshot(db: Database, folder: ModelFolder, windows: list[Window], *, as_of: Any, run: Run) -> Snapshot:
     """Return the labelled rows of `windows`, each with the features of its own as_of, frozen in one table.
 
     A label counts only when it was known at `as_of`, the moment of the training run. Does nothing when this run froze
@@ -46,7 +47,7 @@ def freeze_snapshot(db: Database, folder: ModelFolder, windows: list[Window], *,
             else None
         ),
         holdout_from=windows[-training.holdout_windows].start,
-        run_id=run_id,
+        run=run,
     )
     if snapshot.status == "freezing":
         require_unedited(folder, snapshot)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from ponte.errors import PonteError, TrainingRefused
 from ponte.model.folders import ModelFolder
 from ponte.storage.database import DATA_SCHEMA, Database, insert_row, quote
+from ponte.storage.runs import Run
 from ponte.versions.signature import Signature
 
 if TYPE_CHECKING:
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 Status = Literal["freezing", "frozen", "checked", "written", "rejected", "failed"]
 
 _NAME_TABLE = sa.text("""UPDATE ponte.snapshot SET frozen_table = model || '__training_' || snapshot_id
-    WHERE model = :model AND run_id = :run_id AND status = 'freezing'
+    WHERE model = :model AND run_key = :run_key AND status = 'freezing'
     RETURNING snapshot_id""")
 
-_ID_OF_RUN = sa.text("SELECT snapshot_id FROM ponte.snapshot WHERE model = :model AND run_id = :run_id")
+_ID_OF_RUN = sa.text("SELECT snapshot_id FROM ponte.snapshot WHERE model = :model AND run_key = :run_key")
 _RECOUNT = sa.text("UPDATE ponte.snapshot SET row_count = :rows, windows = :windows WHERE snapshot_id = :id")
 
 _REJECT = sa.text("""UPDATE ponte.snapshot SET status = 'rejected', why = :why
@@ -82,12 +83,12 @@ def claim_snapshot(
     as_of: dt.datetime,
     calibration_from: dt.date | None,
     holdout_from: dt.date,
-    run_id: str,
+    run: Run,
 ) -> Snapshot:
     """Return the snapshot of this run, made on the first call."""
     values = {
         "model": folder.name,
-        "run_id": run_id,
+        **run.row(),
         "as_of": as_of,
         "calibration_from": calibration_from,
         "holdout_from": holdout_from,
@@ -97,7 +98,7 @@ def claim_snapshot(
         "spec_digest": folder.digest(),
     }
     with db.begin() as connection:
-        insert_row(connection, "ponte.snapshot", values, unless="model, run_id")
+        insert_row(connection, "ponte.snapshot", values, unless="model, run_key")
         snapshot_id = connection.execute(_NAME_TABLE, values).scalar_one_or_none()
         if snapshot_id is None:
             snapshot_id = connection.execute(_ID_OF_RUN, values).scalar_one()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from tests.postgres.versions.test_registry import another, move
-from tests.sample_model import AS_OF, FEATURES_SQL, WEEK, Change, World
+from tests.sample_model import AS_OF, FEATURES_SQL, WEEK, Change, World, run_named
 
 from ponte.batches import freezing
 from ponte.batches.lifecycle import Pin
@@ -150,7 +150,7 @@ def test_a_champion_that_was_promoted_after_the_evaluation_has_to_be_measured_fi
     move(trained, third, aliases.current_alias(trained.db, "visits"), "a person")
 
     with pytest.raises(AliasMoved, match=f"champion is version {third}, which was not measured") as caught:
-        verdicts.judge(run.db, run.folder, version, written.snapshot_id, run_id="next")
+        verdicts.judge(run.db, run.folder, version, written.snapshot_id, run=run_named("next"))
     assert "clear the task evaluate" in str(caught.value)
     assert trained.ask("SELECT count(*) FROM ponte.gate_verdict WHERE run_id = 'next'") == 0
     verdict_id, _ = run.judge(version, written.snapshot_id, run_id="next")
@@ -424,7 +424,7 @@ def test_a_folder_that_was_edited_before_a_retry_of_the_freeze_is_refused(
         as_of=AS_OF,
         calibration_from=None,
         holdout_from=world.windows()[-2].start,
-        run_id="t",
+        run=run_named("t"),
     )
     with pytest.raises(PonteError, match="edited since this run began"):
         world.with_model(files=OTHER_SCALE).snapshot(run_id="t")

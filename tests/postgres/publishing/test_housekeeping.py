@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 import sqlalchemy as sa
 from tests.postgres.batches.test_fence import at_once
-from tests.sample_model import AS_OF, FEATURES_SQL, LATER, NEXT_WEEK, WEEK, World, midnight, write_model
+from tests.sample_model import AS_OF, FEATURES_SQL, LATER, NEXT_WEEK, WEEK, World, midnight, run_named, write_model
 
 from ponte.decisions import rollback
 from ponte.errors import BatchRejected, PonteError
@@ -164,7 +164,7 @@ def test_other_models_are_swept_by_their_own_runs(trained: World) -> None:
 
 
 def freeze_training(world: World, run_id: str) -> int:
-    frozen = freeze_snapshot(world.db, world.folder, world.windows(), as_of=AS_OF, run_id=run_id)
+    frozen = freeze_snapshot(world.db, world.folder, world.windows(), as_of=AS_OF, run=run_named(run_id))
     return frozen.snapshot_id
 
 
