@@ -108,12 +108,20 @@ class Pin:
     hindsight: bool
 
 
-def claim(db: Database, model: str, window: Window, *, run: Run, choose: Callable[[], Pin]) -> Batch:
+def find_batch(db: Database, model: str, window: Window, *, run: Run) -> Batch | None:
+    """Return the batch of this run and window, None before it has claimed the window."""
+    with db.begin() as connection:
+        return _select(connection, _BY_RUN, {**window.parameters(), "model": model, **run.row()})
+
+
+def claim(db: Database, model: str, window: Window, *, run: Run, choose: Callable[[], Pin | None]) -> Batch | None:
     """Return the batch of this run and window; a new one gets the next epoch and pins the version of `choose`.
 
     The claim fences off every older run of the window: their unfinished batches become `failed`, and none of them can
     publish any more. A retry of the same run finds its batch and claims nothing. `choose` is called while the window is
-    held, so no rollback can come between the choice and the claim; when it raises, nothing was claimed.
+    held, so no rollback can come between the choice and the claim; when it raises, or returns None, nothing was claimed
+    (and None is returned). All decisions about the model wait for it: it must wait for nothing itself, so it touches
+    no table but Ponte's.
     """
     values: dict[str, object] = {**window.parameters(), "model": model, **run.row()}
     with db.begin() as connection:
@@ -125,6 +133,9 @@ def claim(db: Database, model: str, window: Window, *, run: Run, choose: Callabl
             connection.rollback()
             return known
         pin = choose()
+        if pin is None:
+            connection.rollback()
+            return None
         pinned = {"version": pin.version, "version_reason": pin.reason, "hindsight": pin.hindsight}
         batch_id = insert_row(connection, "ponte.batch", {**values, **pinned, "epoch": epoch}, returning="batch_id")
         names = {

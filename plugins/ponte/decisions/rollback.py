@@ -18,8 +18,8 @@ from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Batch
 from ponte.errors import AliasMoved, Fenced, NoChampion
 from ponte.model.folders import ModelFolder
-from ponte.model.windows import Window, require_past, window_starting
-from ponte.publishing.pointer import LOCK_TIMEOUT, show
+from ponte.model.windows import Window, require_past
+from ponte.publishing.pointer import LOCK_TIMEOUT, show, shown_window
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database, insert_row, limit_lock_waits, with_lock_retries
 from ponte.storage.runs import Run
@@ -102,7 +102,8 @@ def plan_rollback(
     """Return what going back to `version` means; refuse early what could not be done.
 
     windows : first days; with `every_window` also all windows that people now see from the present champion. A window
-    whose as_of is still to come at `now` is refused. Raises PonteError for an unknown version, VersionMarkedBad,
+    whose as_of is still to come at `now` is refused. What people see keeps the bounds that it was published with, an
+    edit of `[window]` notwithstanding. Raises PonteError for an unknown version, VersionMarkedBad,
     ArtifactRefused when its files are damaged, NoChampion, WindowError, HindsightRefused.
     """
     target = registry.get_version(db, folder.name, version)
@@ -113,10 +114,8 @@ def plan_rollback(
     with db.begin() as connection:
         if not allow_bad:
             require_not_bad(connection, folder.name, version)
-        wanted = {window_starting(folder.spec.window, day) for day in windows}
-        if every_window:
-            shown = _shown_windows(connection, folder.name, alias.version)
-            wanted |= {window_starting(folder.spec.window, day) for day in shown}
+        days = {*windows, *(_shown_windows(connection, folder.name, alias.version) if every_window else ())}
+        wanted = {shown_window(connection, folder.spec.window, folder.name, day) for day in days}
         kept = {w: _kept_batch(connection, folder.name, version, w, allow_hindsight) for w in sorted(wanted)}
     for window in kept:
         require_past(window.as_of, now, f"window {window}")

@@ -29,6 +29,9 @@ SESSION = {"options": "-c TimeZone=UTC -c client_connection_check_interval=10s",
 #: How often something is tried that lets go when it has waited too long for a lock.
 LOCK_TRIES = 5
 
+#: SQLSTATE of a row that was changed after the moment of a REPEATABLE READ transaction.
+_CONFLICT = "40001"
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -66,6 +69,17 @@ class Database:
         """Yield a connection in one READ ONLY transaction, for author SQL that must not write."""
         with self.engine.connect() as connection:
             connection.execution_options(postgresql_readonly=True)
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def one_moment(self) -> Iterator[sa.Connection]:
+        """Yield a connection in one REPEATABLE READ transaction: it reads all as it was at its first statement.
+
+        Whoever locks a row first has to expect that somebody changed it meanwhile: see `retry_conflicts`.
+        """
+        with self.engine.connect() as connection:
+            connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
                 yield connection
 
@@ -228,6 +242,21 @@ def with_lock_retries(action: Callable[[], T]) -> T:
                 raise
             log.info("waits for a lock, try %d of %d", attempt, LOCK_TRIES)
             time.sleep(random.uniform(0.2, 1.0) * attempt)  # noqa: S311 - jitter, not a secret
+    raise AssertionError("unreachable")
+
+
+def retry_conflicts(action: Callable[[], T]) -> T:
+    """Return what `action`, a transaction of one moment, returns; tried again when somebody changed what it locks.
+
+    A row that was changed since is refused to it (SQLSTATE 40001); another moment sees the row as it is now.
+    """
+    for attempt in range(1, LOCK_TRIES + 1):
+        try:
+            return action()
+        except sa.exc.DBAPIError as error:
+            if attempt == LOCK_TRIES or getattr(error.orig, "pgcode", None) != _CONFLICT:
+                raise
+            log.info("somebody changed what it locks, try %d of %d", attempt, LOCK_TRIES)
     raise AssertionError("unreachable")
 
 

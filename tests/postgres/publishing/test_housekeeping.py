@@ -497,3 +497,25 @@ def test_the_newest_window_is_that_of_the_model_and_not_the_run(trained: World) 
     world.run(run_id="r", week=WEEK)
     assert [w for (w,) in world.rows("SELECT window_start FROM ponte.published ORDER BY 1")] == [NEXT_WEEK, FOURTH_WEEK]
     assert midnight(FOURTH_WEEK) > midnight(NEXT_WEEK)
+
+
+# ---------------------------------------------------------------- what people saw, and see no more
+
+
+def test_a_window_that_retention_has_dropped_is_not_published_any_more_from_then_on(trained: World) -> None:
+    """`published_at` of now says what `ponte.published` says; of a moment before, what people saw then."""
+    third = WEEK + dt.timedelta(days=14)
+    for week in (WEEK, third):
+        trained.run(run_id=str(week), week=week)
+    then = trained.ask("SELECT clock_timestamp()")
+    assert retire(trained, weeks=1) == 1
+    at = "SELECT window_start, batch_id FROM ponte.published_at('visits', :moment)"
+    now = trained.ask("SELECT clock_timestamp()")
+    assert trained.rows(at, moment=then) == [(WEEK, 1), (third, 2)]
+    assert trained.rows(at, moment=now) == trained.rows("SELECT window_start, batch_id FROM ponte.published")
+    assert trained.rows(at, moment=now) == [(third, 2)]
+
+    trained.run(run_id="backfill", week=WEEK, until="publish")
+    later = trained.ask("SELECT clock_timestamp()")
+    assert trained.rows(at, moment=later) == [(WEEK, 3), (third, 2)]
+    assert trained.rows(at, moment=now) == [(third, 2)]
