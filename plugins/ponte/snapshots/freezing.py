@@ -14,6 +14,7 @@ from ponte.model.folders import ModelFolder
 from ponte.model.inspection import FolderColumns, inspect_folder
 from ponte.model.queries import AuthorQuery, prefixed
 from ponte.model.windows import Window
+from ponte.snapshots.champion import load_beside, make_beside, plan_beside
 from ponte.snapshots.lifecycle import Snapshot, claim_snapshot, lock_snapshot, require_unedited
 from ponte.storage.database import DATA_SCHEMA, Database, make_empty_table, quote
 from ponte.storage.receipts import Receipt, recorded
@@ -93,10 +94,12 @@ def _freeze_windows(
     queries = [_labelled_window(folder, found, window, snapshot.as_of) for window in windows]
     types: Types = 3 if folder.spec.training.nullable_integers else 2
     signature = Signature(key=found.key, features=found.features, label=found.label, types=types)
+    beside = plan_beside(db, snapshot, windows, found.key)
     with db.begin() as connection:
         if lock_snapshot(connection, snapshot.snapshot_id).status != "freezing":
             return snapshot.row_count or 0
         make_empty_table(connection, table, queries[0].sql, queries[0].parameters)
+        make_beside(connection, beside)
     with db.begin() as connection:
         if lock_snapshot(connection, snapshot.snapshot_id).status != "freezing":
             return snapshot.row_count or 0
@@ -104,6 +107,7 @@ def _freeze_windows(
         for window, query in zip(windows, queries, strict=True):
             counts.append(connection.exec_driver_sql(f"INSERT INTO {table} {query.sql}", query.parameters).rowcount)
             log.info("window %s: %d labelled rows, features as of %s", window, counts[-1], window.as_of.isoformat())
+        load_beside(connection, beside)
         described = [
             {"window_start": str(w.start), "window_end": str(w.end), "as_of": w.as_of.isoformat(), "rows": rows}
             for w, rows in zip(windows, counts, strict=True)

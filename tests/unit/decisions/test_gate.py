@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ponte.decisions.gate import Champion, RuleResult, Verdict, decide, outcome_of
+from ponte.decisions.gate import Champion, decide, outcome_of
+from ponte.decisions.rules import RuleResult, Verdict
 from ponte.model.spec import ModelSpec
 from ponte.model.toml import parse_spec
 from ponte.quality.figures import Figure, Measured
