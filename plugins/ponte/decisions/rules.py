@@ -41,15 +41,14 @@ class RuleResult:
 
     def as_json(self) -> dict[str, Any]:
         """Return JSON-ready data. Law: `RuleResult.from_json(r.as_json()) == r`."""
-        return asdict(self)
+        return {**asdict(self), "passed": self.passed}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RuleResult:
         """Return the rule that `as_json` wrote, or that was kept when there was only passed or not."""
         values = dict(data)
-        if "passed" in values:
-            values["outcome"] = "passed" if values.pop("passed") else "refused"
-        return cls(**values)
+        passed = values.pop("passed")
+        return cls(**{"outcome": "passed" if passed else "refused", **values})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,6 @@
 CREATE OR REPLACE VIEW ponte.gate_rule AS
     SELECT g.verdict_id, g.model, g.version, r.position::integer - 1 AS position, r.rule->>'rule' AS rule,
-           r.rule->>'got' AS got, r.rule->>'expected' AS expected,
-           coalesce((r.rule->>'passed')::boolean, r.rule->>'outcome' IN ('passed', 'warning')) AS passed,
+           r.rule->>'got' AS got, r.rule->>'expected' AS expected, (r.rule->>'passed')::boolean AS passed,
            r.rule->'evidence' AS evidence, g.at,
            coalesce(r.rule->>'outcome', CASE WHEN (r.rule->>'passed')::boolean THEN 'passed' ELSE 'refused' END) AS outcome
     FROM ponte.gate_verdict g CROSS JOIN LATERAL jsonb_array_elements(g.rules) WITH ORDINALITY AS r (rule, position);

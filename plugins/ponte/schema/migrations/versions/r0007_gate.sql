@@ -35,7 +35,7 @@ ALTER TABLE ponte.gate_verdict
     ADD CHECK (passed = (outcome = 'passed'));
 COMMENT ON COLUMN ponte.gate_verdict.passed IS 'True when the outcome is passed.';
 COMMENT ON COLUMN ponte.gate_verdict.outcome IS 'passed: every rule did; refused: one did not; undecided: none refused, but the champion could not be compared. What is undecided is for a person to decide.';
-COMMENT ON COLUMN ponte.gate_verdict.rules IS 'List of {rule, got, expected, outcome, evidence}; before there were outcomes, passed in its place.';
+COMMENT ON COLUMN ponte.gate_verdict.rules IS 'List of {rule, got, expected, passed, outcome, evidence}; without outcome in verdicts of before there was one.';
 
 COMMENT ON COLUMN ponte.metric.subject IS 'candidate; champion:<version>; baseline:constant; baseline:<column>; difference:<subject> (candidate minus subject, paired); feature:<column> (what it reaches alone); filled:<column> and missing:<column> (how far it is filled in, or missing, only where the outcome is the one that slice names); importance:<column> (what the candidate loses when it is shuffled).';
 COMMENT ON COLUMN ponte.metric.slice IS 'Part of the holdout, <column>=<value>; empty for the whole. Of filled and missing: label=<outcome>.';
