@@ -43,7 +43,7 @@ def train_dag(folder: ModelFolder) -> DAG:
         version = "{{ ti.xcom_pull(task_ids='train') }}"
         verdict = {
             key: f"{{{{ ti.xcom_pull(task_ids='gate', key='{key}') }}}}"
-            for key in ("verdict_id", "reason", "passed", "table")
+            for key in ("verdict_id", "reason", "outcome", "table")
         }
         check = CheckSnapshotOperator(task_id="check", model=model, snapshot_id=snapshot_id)
         snapshot = SnapshotOperator(task_id="snapshot", model=model, snapshot_id=snapshot_id)
@@ -59,9 +59,10 @@ def train_dag(folder: ModelFolder) -> DAG:
                 model=model,
                 params=why(),
                 subject=f"Make version {version} of {model} the champion?",
-                body=f"{verdict['table']}\n\n[Report of version {version}]({report_url(model, version)})",
+                body=f"{verdict['reason']}\n\n{verdict['table']}\n\n"
+                f"[Report of version {version}]({report_url(model, version)})",
                 verdict_id=verdict["verdict_id"],
-                passed=verdict["passed"],
+                outcome=verdict["outcome"],
                 timeout_hours=folder.spec.approval.timeout_hours,
                 approvers=folder.spec.approval.approvers,
             )

@@ -20,8 +20,8 @@ from ponte.batches.checking import check_batch
 from ponte.batches.freezing import freeze_batch
 from ponte.batches.lifecycle import Batch
 from ponte.decisions import promotion, rollback, verdicts
-from ponte.decisions.gate import Verdict
 from ponte.decisions.rollback import Rollback
+from ponte.decisions.rules import Verdict
 from ponte.model.folders import ModelFolder, get_folder
 from ponte.model.windows import Window, matured_windows, midnight, window_starting
 from ponte.publishing import janitor, pointer

@@ -207,7 +207,7 @@ def test_nobody_is_asked_about_a_refused_version() -> None:
     from airflow.sdk.exceptions import AirflowSkipException
 
     with pytest.raises(AirflowSkipException, match="the gate refused: see verdict 5"):
-        approve_task(verdict_id="5", passed="False").execute({})
+        approve_task(verdict_id="5", outcome="refused").execute({})
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ _RELATIONS = sa.text("""SELECT n.nspname, c.relname FROM pg_class c JOIN pg_name
     ORDER BY 1, 2""")
 
 _ARTIFACTS = """SELECT path || '/manifest.json', manifest_sha256 FROM ponte.version
-    UNION SELECT path, sha256 FROM ponte.snapshot WHERE status = 'written' ORDER BY 1"""
+    UNION SELECT path, sha256 FROM ponte.snapshot WHERE status = 'written'
+    UNION SELECT champion_path, champion_sha256 FROM ponte.snapshot WHERE champion_path IS NOT NULL ORDER BY 1"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,25 +8,22 @@ or worse, for good (tests/bench/gate_noise.py measures both).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from tabulate import tabulate
-
-from ponte.model.spec import METRICS, OF_LABELS, ModelSpec
+from ponte.decisions.leakage import leakage_rules
+from ponte.decisions.rules import GateFigures, RuleResult, Verdict, evidence_of, shown, told_as
+from ponte.model.spec import OF_LABELS, ModelSpec
 from ponte.quality.figures import (
     BASELINE,
     CANDIDATE,
     CONSTANT,
-    FEATURE,
     Figure,
     Measured,
     champion_subject,
     difference_subject,
 )
-from ponte.quality.measurement import ALONE
 
 Outcome = Literal["better", "indistinguishable", "worse"]
 #: What is known of the champion at the moment of the verdict.
@@ -36,49 +33,22 @@ MARGIN_SHARE = 0.002
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RuleResult:
-    """What one rule found."""
-
-    rule: str
-    got: str
-    expected: str
-    passed: bool
-    #: The figures behind it.
-    evidence: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
-    """What the gate says of a version."""
-
-    model: str
-    version: int
-    rules: tuple[RuleResult, ...]
-
-    @property
-    def passed(self) -> bool:
-        """True when every rule passed."""
-        return all(rule.passed for rule in self.rules)
-
-    @property
-    def reason(self) -> str:
-        """One line for the log and for the alias event."""
-        failed = [f"{r.rule}: {r.got}, expected {r.expected}" for r in self.rules if not r.passed]
-        return "gate refused: " + "; ".join(failed) if failed else "gate passed"
-
-    def table(self, style: str = "simple") -> str:
-        """Return the rules as a table: plain text, or Markdown with style "github"."""
-        rows = [(r.rule, r.got, r.expected, "yes" if r.passed else "NO") for r in self.rules]
-        headers = ("rule", "got", "expected", "passed")
-        return str(tabulate(rows, headers=headers, disable_numparse=True, tablefmt=style))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Champion:
     """The champion that a candidate is held against; version 0 when there is none."""
 
     version: int = 0
     state: ChampionState = "none"
+    #: Why it is unreadable.
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contract:
+    """What readers of the predictions rely on, of the version and of the earlier predictions, for people."""
+
+    got: str
+    expected: str
+    kept: bool
 
 
 def outcome_of(difference: Figure, *, higher_is_better: bool, margin: float) -> Outcome:
@@ -96,51 +66,64 @@ def outcome_of(difference: Figure, *, higher_is_better: bool, margin: float) -> 
 
 
 def decide(
-    spec: ModelSpec, *, model: str, version: int, figures: Mapping[tuple[str, str, str], Measured], champion: Champion
+    spec: ModelSpec,
+    *,
+    model: str,
+    version: int,
+    figures: Mapping[tuple[str, str, str], Measured],
+    champion: Champion,
+    contract: Contract | None = None,
 ) -> Verdict:
     """Return the verdict on a version.
 
-    figures : every stored figure by (subject, slice, name). A champion that cannot predict these rows, or is marked
-    bad, does not keep a successor out: it cannot score the coming windows either.
+    figures : every stored figure by (subject, slice, name). contract : None before the first predictions. A champion
+    that is marked bad keeps no successor out. One that cannot be measured leaves the verdict to a person.
     """
-    found = _Figures(spec, figures)
-    rules = [_bound(found), *_baselines(found), *_champion(found, champion), *_slices(found)]
-    rules += [*_calibration(found), *_speed(found), _leakage(found)]
+    found = GateFigures(spec, figures)
+    rules = [*_contract(contract), _bound(found, champion), *_baselines(found), *_champion(found, champion)]
+    rules += [*_slices(found), *_calibration(found), *_speed(found), *leakage_rules(found)]
     return Verdict(model=model, version=version, rules=tuple(rules))
 
 
-class _Figures:
-    """Figures of the gate's metric, and which way is up."""
-
-    def __init__(self, spec: ModelSpec, figures: Mapping[tuple[str, str, str], Measured]) -> None:
-        self.spec, self.gate, self.all = spec, spec.gate, figures
-        self.metric = spec.gate.metric
-        self.higher = METRICS[spec.task][self.metric]
-        self.sign = "≥" if self.higher else "≤"
-
-    def get(self, subject: str, name: str | None = None) -> Figure | None:
-        """Return a figure; None when there is none, or when it is no number."""
-        found = self.all.get((subject, "", name or self.metric))
-        return found.figure if found is not None and math.isfinite(found.figure.value) else None
-
-    def meets(self, value: float, bound: float) -> bool:
-        return value >= bound if self.higher else value <= bound
+def _contract(contract: Contract | None) -> list[RuleResult]:
+    if contract is None:
+        return []
+    return [
+        RuleResult(
+            rule="key, label and classes are those of the published predictions",
+            got=contract.got,
+            expected=contract.expected,
+            outcome=told_as(contract.kept),
+        )
+    ]
 
 
-def _bound(found: _Figures) -> RuleResult:
-    bound = found.gate.minimum if found.higher else found.gate.maximum
-    own = found.get(CANDIDATE)
-    assert bound is not None
+def _bound(found: GateFigures, champion: Champion) -> RuleResult:
+    bound, own = found.bound, found.get(CANDIDATE)
+    got = "no such figure" if own is None else shown(own)
+    expected, passed, evidence = f"{found.sign} {bound:g}", own is not None and found.meets(own.value, bound), {}
+    theirs = _champion_below(found, champion)
+    if theirs is not None and found.gate.champion_below_bound == "replace":
+        expected += f", or better than champion {champion.version}, which misses it"
+        evidence = {"champion": theirs.value}
+        if own is not None and not passed and _against(found, champion)[0] == "better":
+            got, passed = f"{got}, better than champion {champion.version}", True
     return RuleResult(
         rule=f"{found.metric} meets the bound",
-        got="no such figure" if own is None else shown(own),
-        expected=f"{found.sign} {bound:g}",
-        passed=own is not None and found.meets(own.value, bound),
-        evidence=_evidence(own),
+        got=got,
+        expected=expected,
+        outcome=told_as(passed),
+        evidence={**evidence_of(own), **evidence},
     )
 
 
-def _baselines(found: _Figures) -> list[RuleResult]:
+def _champion_below(found: GateFigures, champion: Champion) -> Figure | None:
+    """Return the champion's figure when it misses the bound that a version has to meet."""
+    theirs = found.get(champion_subject(champion.version)) if champion.state == "measured" else None
+    return None if theirs is None or found.meets(theirs.value, found.bound) else theirs
+
+
+def _baselines(found: GateFigures) -> list[RuleResult]:
     if not found.gate.beats_baseline:
         return []
     by = found.spec.evaluation.baseline_by
@@ -153,21 +136,36 @@ def _baselines(found: _Figures) -> list[RuleResult]:
                 rule=f"{found.metric} is better than {subject}",
                 got="no difference" if gap is None else f"{told}, by {shown(gap)}",
                 expected="better" if theirs is None else f"better than {theirs.value:.4g}",
-                passed=told == "better",
-                evidence={"outcome": told, **_evidence(gap)},
+                outcome=told_as(told == "better"),
+                evidence={"outcome": told, **evidence_of(gap)},
             )
         )
     return rules
 
 
-def _champion(found: _Figures, champion: Champion) -> list[RuleResult]:
+def _against(found: GateFigures, champion: Champion) -> tuple[Outcome, float]:
+    """Return what the comparison with the champion says, and the margin that counted."""
+    margin = found.gate.champion_margin
+    if margin is None:
+        theirs = found.get(champion_subject(champion.version))
+        margin = 0.0 if theirs is None else MARGIN_SHARE * abs(theirs.value)
+    gap = found.get(difference_subject(champion_subject(champion.version)))
+    if gap is None:
+        return "indistinguishable", margin
+    return outcome_of(gap, higher_is_better=found.higher, margin=margin), margin
+
+
+def _champion(found: GateFigures, champion: Champion) -> list[RuleResult]:
     if champion.state == "none":
         return []
     rule = f"{found.metric} against champion {champion.version}"
-    if champion.state != "measured":
-        why = {"bad": "it is marked bad", "unreadable": "it cannot predict these rows"}[champion.state]
-        evidence = {"outcome": champion.state}
-        return [RuleResult(rule=rule, got="not compared", expected=f"nothing: {why}", passed=True, evidence=evidence)]
+    evidence: dict[str, Any] = {"outcome": champion.state}
+    if champion.state == "bad":
+        expected = "nothing: it is marked bad"
+        return [RuleResult(rule=rule, got="not compared", expected=expected, outcome="passed", evidence=evidence)]
+    if champion.state == "unreadable":
+        got, expected = f"cannot be compared: {champion.why}", "a decision of a person"
+        return [RuleResult(rule=rule, got=got, expected=expected, outcome="undecided", evidence=evidence)]
     gap = found.get(difference_subject(champion_subject(champion.version)))
     gate = found.gate
     rules = {
@@ -175,26 +173,39 @@ def _champion(found: _Figures, champion: Champion) -> list[RuleResult]:
         "indistinguishable": gate.champion_indistinguishable,
         "worse": gate.champion_worse,
     }
-    margin = gate.champion_margin
-    if margin is None:
-        theirs = found.get(champion_subject(champion.version))
-        margin = 0.0 if theirs is None else MARGIN_SHARE * abs(theirs.value)
-    told = "indistinguishable"
-    if gap is not None:
-        told = outcome_of(gap, higher_is_better=found.higher, margin=margin)
+    told, margin = _against(found, champion)
     allowed = [name for name, decision in rules.items() if decision == "promote"]
     return [
         RuleResult(
             rule=rule,
             got=_no_difference(found, champion) if gap is None else f"{told}, by {shown(gap)}",
             expected=f"{' or '.join(allowed)} (margin {margin:.3g})" if allowed else "nothing lets it pass",
-            passed=gap is not None and rules[told] == "promote",
-            evidence={"outcome": told, "margin": margin, **_evidence(gap)},
+            outcome=told_as(gap is not None and rules[told] == "promote"),
+            evidence={"outcome": told, "margin": margin, **evidence_of(gap)},
+        ),
+        *_below(found, champion),
+    ]
+
+
+def _below(found: GateFigures, champion: Champion) -> list[RuleResult]:
+    """Say loudly that the champion itself misses the bound: nothing else would, while it goes on scoring."""
+    theirs = _champion_below(found, champion)
+    if theirs is None:
+        return []
+    choice = found.gate.champion_below_bound
+    then = "it scores on until a version meets the bound" if choice == "keep" else "a better version replaces it"
+    return [
+        RuleResult(
+            rule=f"champion {champion.version} itself meets the bound",
+            got=f"{shown(theirs)}, NOT: {then}",
+            expected=f"{found.sign} {found.bound:g}",
+            outcome="warning",
+            evidence={"champion_below_bound": choice, **evidence_of(theirs)},
         )
     ]
 
 
-def _no_difference(found: _Figures, champion: Champion) -> str:
+def _no_difference(found: GateFigures, champion: Champion) -> str:
     subject = champion_subject(champion.version)
     theirs = {name for who, place, name in found.all if who == subject and not place}
     if found.metric not in theirs and OF_LABELS & theirs:
@@ -203,7 +214,7 @@ def _no_difference(found: _Figures, champion: Champion) -> str:
     return "no difference"
 
 
-def _slices(found: _Figures) -> list[RuleResult]:
+def _slices(found: GateFigures) -> list[RuleResult]:
     bound = found.gate.slice_bound
     if bound is None:
         return []
@@ -226,60 +237,28 @@ def _slices(found: _Figures) -> list[RuleResult]:
             rule=f"{found.metric} of every slice of {found.spec.evaluation.slice_rows} rows or more",
             got=got,
             expected=f"{found.sign} {bound:g}",
-            passed=bool(worst) and not failed,
+            outcome=told_as(bool(worst) and not failed),
             evidence={place: values[place] for place in worst},
         )
     ]
 
 
-def _calibration(found: _Figures) -> list[RuleResult]:
+def _calibration(found: GateFigures) -> list[RuleResult]:
     most = found.gate.calibration_maximum
     if most is None:
         return []
     return [_limit(found, "calibration_error", "calibration error", f"≤ {most:g}", lambda value: value <= most)]
 
 
-def _speed(found: _Figures) -> list[RuleResult]:
+def _speed(found: GateFigures) -> list[RuleResult]:
     least = found.gate.rows_per_second_minimum
     if least is None:
         return []
     return [_limit(found, "rows_per_second", "rows predicted per second", f"≥ {least:g}", lambda value: value >= least)]
 
 
-def _limit(found: _Figures, name: str, rule: str, expected: str, meets: Any) -> RuleResult:
+def _limit(found: GateFigures, name: str, rule: str, expected: str, meets: Any) -> RuleResult:
     own = found.get(CANDIDATE, name)
     got = "no such figure" if own is None else shown(own)
     passed = own is not None and meets(own.value)
-    return RuleResult(rule=rule, got=got, expected=expected, passed=passed, evidence=_evidence(own))
-
-
-def _leakage(found: _Figures) -> RuleResult:
-    name, alarm = ALONE[found.spec.task], found.gate.leakage_alarm
-    values = {
-        subject.removeprefix(FEATURE): m.figure.value
-        for (subject, _, figure), m in found.all.items()
-        if subject.startswith(FEATURE) and figure == name
-    }
-    suspicious = [f for f in values if values[f] >= alarm and f not in found.gate.leakage_allowed]
-    best = max(values, key=values.__getitem__, default=None)
-    loudest_first = sorted(suspicious, key=values.__getitem__, reverse=True)
-    got = "; ".join(f"{f} alone reaches {values[f]:.4g}" for f in loudest_first)
-    return RuleResult(
-        rule=f"no feature alone reaches a suspicious {name}",
-        got=got or ("no features" if best is None else f"most: {best} {values[best]:.4g}"),
-        expected=f"< {alarm:g}, or named in leakage_allowed",
-        passed=not suspicious,
-        evidence=values,
-    )
-
-
-def shown(figure: Figure) -> str:
-    """Return a figure for people: its value, and its interval in brackets."""
-    ends = "" if figure.low is None or figure.high is None else f" [{figure.low:.4g}, {figure.high:.4g}]"
-    return f"{figure.value:.4g}{ends}"
-
-
-def _evidence(figure: Figure | None) -> dict[str, float | None]:
-    if figure is None or not math.isfinite(figure.value):
-        return {}
-    return {"value": figure.value, "low": figure.low, "high": figure.high}
+    return RuleResult(rule=rule, got=got, expected=expected, outcome=told_as(passed), evidence=evidence_of(own))

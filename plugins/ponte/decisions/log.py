@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from ponte.storage.database import Database
 
-_RULES = sa.text("""SELECT rule, got, expected, passed FROM ponte.gate_rule
+_RULES = sa.text("""SELECT rule, got, expected, passed, outcome FROM ponte.gate_rule
     WHERE verdict_id = (SELECT max(verdict_id) FROM ponte.gate_verdict WHERE model = :model AND version = :version)
     ORDER BY position""")
 
@@ -26,7 +26,7 @@ _DECISIONS = sa.text("""SELECT a.at, a.decision AS what, a.actor AS who, a.reaso
 
 
 def newest_rules(db: Database, model: str, version: int) -> Sequence[Mapping[str, Any]]:
-    """Return {rule, got, expected, passed} of the newest verdict on the version; nothing before the first."""
+    """Return {rule, got, expected, passed, outcome} of the newest verdict on the version; nothing before the first."""
     return _select(db, _RULES, model, version)
 
 

@@ -7,6 +7,7 @@ import logging
 import sqlalchemy as sa
 
 from ponte.errors import PonteError
+from ponte.publishing.tables import require_columns_of_earlier
 from ponte.storage.database import Database
 from ponte.storage.runs import Run
 from ponte.versions import aliases, registry
@@ -14,7 +15,8 @@ from ponte.versions.marks import require_not_bad
 
 log = logging.getLogger(__name__)
 
-_VERDICT = sa.text("SELECT model, version, passed, champion_event_id FROM ponte.gate_verdict WHERE verdict_id = :id")
+_VERDICT = sa.text("""SELECT model, version, outcome, champion_event_id FROM ponte.gate_verdict
+    WHERE verdict_id = :id""")
 
 _ANSWER = sa.text("""SELECT decision, actor, reason FROM ponte.approval
     WHERE approval_id = :id AND verdict_id = :verdict_id""")
@@ -31,8 +33,10 @@ def promote(
     """Make the version of a passed verdict champion, if the champion is still the one it was held against.
 
     approval_id : the answer of a person, when the model asks for one; theirs are then the name and the reason in the
-    event. Return where the alias points, or None when the verdict did not pass, or consent is missing.
-    Raises AliasMoved when somebody else promoted in between, VersionMarkedBad when the version was marked meanwhile.
+    event. A verdict that is undecided promotes only with such an answer. Return where the alias points, or None when
+    the verdict refused, or consent is missing.
+    Raises AliasMoved when somebody else promoted in between, VersionMarkedBad when the version was marked meanwhile,
+    PonteError when its predictions do not fit those that the model has made before.
     """
     with db.begin() as connection:
         verdict = connection.execute(_VERDICT, {"id": verdict_id}).one()
@@ -45,7 +49,8 @@ def promote(
                 return None
             actor, reason = answer.actor, answer.reason
             evidence["approval_id"] = approval_id
-    if not verdict.passed or (approval_required and approval_id is None):
+    consent_needed = approval_required or verdict.outcome == "undecided"
+    if verdict.outcome == "refused" or (consent_needed and approval_id is None):
         return None
     expected = aliases.get_event(db, verdict.champion_event_id)
     with db.begin() as connection:
@@ -53,6 +58,7 @@ def promote(
         if current is not None and current.version == verdict.version:
             return current
         require_not_bad(connection, verdict.model, verdict.version)
+        require_columns_of_earlier(connection, registry.read_version(connection, verdict.model, verdict.version))
         return aliases.append_move(
             connection,
             verdict.model,
@@ -69,7 +75,8 @@ def set_champion(
 ) -> aliases.Alias:
     """Make a version champion because a person says so, whatever the gate said; windows stay as they are.
 
-    Raises VersionMarkedBad unless `allow_bad`. Does nothing when it is champion already.
+    Raises VersionMarkedBad unless `allow_bad`, PonteError when its predictions do not fit those that the model has made
+    before: nothing could be scored. Does nothing when it is champion already.
     """
     with db.begin() as connection:
         current = aliases.lock_alias(connection, version.model)
@@ -81,6 +88,7 @@ def set_champion(
             return current
         if not allow_bad:
             require_not_bad(connection, version.model, version.version)
+        require_columns_of_earlier(connection, version)
         evidence = {"by_hand_in_run": run.id, "run_key": run.key, "allow_bad": allow_bad}
         return aliases.append_move(
             connection,

@@ -142,6 +142,9 @@ class Gate(Table):
     #: Differences up to this much do not count as better or worse, in units of the metric; None: the gate's
     #: MARGIN_SHARE of the champion's own figure.
     champion_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    #: When the champion itself misses minimum or maximum on these rows: "keep" it until a version meets the bound;
+    #: "replace": what is better than it passes the bound too.
+    champion_below_bound: Literal["keep", "replace"] = "keep"
     #: What every slice must meet, like minimum and maximum for the whole.
     slice_bound: Bound | None = None
     calibration_maximum: Annotated[float, Field(gt=0, le=1)] | None = None

@@ -1,4 +1,4 @@
-"""Ask a person whether a version that passed the gate may become champion."""
+"""Ask a person whether a version may become champion that passed the gate, or that the gate left undecided."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ApproveOperator(ApprovalOperator):
     Skipped when the gate refused: there is nothing to approve.
     """
 
-    template_fields = ("subject", "body", "verdict_id", "passed")
+    template_fields = ("subject", "body", "verdict_id", "outcome")
     operator_extra_links = (ReportLink(),)
 
     def __init__(
@@ -45,7 +45,7 @@ class ApproveOperator(ApprovalOperator):
         subject: str,
         body: str,
         verdict_id: Any,
-        passed: Any,
+        outcome: str,
         timeout_hours: int,
         approvers: tuple[str, ...] = (),
         connection_id: str = PROMOTER,
@@ -59,12 +59,12 @@ class ApproveOperator(ApprovalOperator):
         self.model = model
         self.connection_id = connection_id
         self.verdict_id = verdict_id
-        self.passed = passed
+        self.outcome = outcome
         self.timeout_hours = timeout_hours
         self.approvers = approvers
 
     def execute(self, context: Context) -> Any:
-        if str(self.passed) != "True":
+        if self.outcome not in ("passed", "undecided"):
             raise AirflowSkipException(f"the gate refused: see verdict {self.verdict_id} in ponte.gate_rule")
         self.response_timeout = timedelta(hours=self.timeout_hours)
         self.assigned_users = [{"id": name, "name": name} for name in self.approvers] or None

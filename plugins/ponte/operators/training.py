@@ -118,7 +118,10 @@ class EvaluateOperator(PonteOperator):
 
 
 class GateOperator(PonteOperator):
-    """Give and keep the verdict; returns `{verdict_id, passed, reason, table}`. A refusal is no failure."""
+    """Give and keep the verdict; returns `{reason, verdict_id, passed, outcome, table}`. A refusal is no failure.
+
+    reason begins with PASSED, REFUSED or UNDECIDED, as does the first line of the log.
+    """
 
     default_connection_id = PROMOTER
     template_fields = ("snapshot_id", "version")
@@ -136,9 +139,10 @@ class GateOperator(PonteOperator):
             runtime.db, runtime.folder, int(self.version), int(self.snapshot_id), run=run_of(context)
         )
         return {
+            "reason": verdict.reason,
             "verdict_id": verdict_id,
             "passed": verdict.passed,
-            "reason": verdict.reason,
+            "outcome": verdict.outcome,
             "table": verdict.table("github"),
         }
 
@@ -172,10 +176,11 @@ class PromoteOperator(PonteOperator):
             approval_required=runtime.folder.spec.promotion == "approval",
         )
         if alias is None:
-            self.log.warning("not promoted; the gate said: %s", self.reason)
+            decide = "UNDECIDED: decide with ponte__promote. " if self.reason.startswith("UNDECIDED") else ""
+            self.log.warning("%snot promoted; the gate said: %s", decide, self.reason)
             raise AirflowSkipException(
-                f"not promoted: the gate refused or nobody consented, see verdict {self.verdict_id} in ponte.gate_rule "
-                "and ponte.approval"
+                f"{decide}Not promoted: the gate did not pass it or nobody consented, see verdict {self.verdict_id} in "
+                "ponte.gate_rule and ponte.approval"
             )
         for outlet in self.outlets:
             context["outlet_events"][outlet].extra = {"version": alias.version, "alias_event_id": alias.event_id}

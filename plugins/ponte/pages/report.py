@@ -16,8 +16,18 @@ from typing import TYPE_CHECKING, Any
 from ponte.errors import PonteError
 from ponte.model.spec import METRICS, Task
 from ponte.pages.plots import Plot, draw, metric_name
-from ponte.quality.figures import BASELINE, CANDIDATE, FEATURE, IMPORTANCE, Figure, Measured, difference_subject
-from ponte.quality.measurement import ALONE
+from ponte.quality.features import ALONE
+from ponte.quality.figures import (
+    BASELINE,
+    CANDIDATE,
+    FEATURE,
+    FILLED,
+    IMPORTANCE,
+    MISSING,
+    Figure,
+    Measured,
+    difference_subject,
+)
 
 if TYPE_CHECKING:
     import jinja2
@@ -101,6 +111,7 @@ def render(facts: ReportFacts, measured: Sequence[Measured], plots: Sequence[Plo
             baselines=_baselines(figures),
             slices=_slices(facts, measured),
             features=_features(figures),
+            one_outcome=_one_outcome(measured),
             against=AGAINST,
             alone=ALONE[facts.task],
             seen_rows=SEEN_ROWS,
@@ -112,7 +123,7 @@ def render(facts: ReportFacts, measured: Sequence[Measured], plots: Sequence[Plo
 def with_decisions(page: bytes, rules: Sequence[Mapping[str, Any]], decisions: Sequence[Mapping[str, Any]]) -> bytes:
     """Return the page with what the gate said and what was decided, in place of DECISIONS.
 
-    rules : {rule, got, expected, passed} of the newest verdict, in its order; empty when the gate has not judged.
+    rules : {rule, got, expected, outcome} of the newest verdict, in its order; empty when the gate has not judged.
     decisions : {at, what, who, why}; shown in the order of `at`, an aware datetime.
     """
     before, marker, after = page.partition(DECISIONS.encode())
@@ -156,6 +167,17 @@ def _features(figures: Mapping[tuple[str, str], Measured]) -> list[tuple[str, Me
     names = list(dict.fromkeys([*importance, *alone]))
     names.sort(key=lambda n: (n not in importance, -importance[n].figure.value if n in importance else 0))
     return [(name, alone.get(name), importance.get(name)) for name in names]
+
+
+def _one_outcome(measured: Sequence[Measured]) -> list[tuple[str, str, Measured]]:
+    """Name of the feature, "filled in" or "missing", and how far that goes with one outcome only."""
+    words = {FILLED: "filled in", MISSING: "missing"}
+    return [
+        (m.subject.removeprefix(prefix), word, m)
+        for prefix, word in words.items()
+        for m in measured
+        if m.subject.startswith(prefix)
+    ]
 
 
 # ---------------------------------------------------------------- how values are written

@@ -39,7 +39,7 @@ _LEFT_BATCHES = sa.text("""SELECT batch_id
     ORDER BY 1""")
 
 _LEFT_SNAPSHOTS = sa.text("""SELECT snapshot_id FROM ponte.snapshot
-    WHERE model = :model AND frozen_table IS NOT NULL
+    WHERE model = :model AND num_nonnulls(frozen_table, champion_table) > 0
     AND snapshot_id < (SELECT max(snapshot_id) FROM ponte.snapshot WHERE model = :model AND status = 'written')
     ORDER BY 1""")
 
@@ -53,9 +53,10 @@ _END_BATCH = sa.text("""UPDATE ponte.batch SET frozen_table = NULL,
 
 _FORGET_PREDICTIONS = sa.text("UPDATE ponte.batch SET prediction_table = NULL WHERE batch_id = :id")
 
-_LOCKED_FROZEN_TABLE = sa.text("SELECT frozen_table FROM ponte.snapshot WHERE snapshot_id = :id FOR UPDATE")
+_LOCKED_TABLES = sa.text("""SELECT frozen_table, champion_table FROM ponte.snapshot
+    WHERE snapshot_id = :id FOR UPDATE""")
 
-_END_SNAPSHOT = sa.text("""UPDATE ponte.snapshot SET frozen_table = NULL,
+_END_SNAPSHOT = sa.text("""UPDATE ponte.snapshot SET frozen_table = NULL, champion_table = NULL,
     status = CASE WHEN status = 'rejected' THEN status ELSE 'failed' END,
     why = coalesce(why, 'superseded by a newer training run')
     WHERE snapshot_id = :id""")
@@ -110,10 +111,10 @@ def _drop_of_snapshot(db: Database, snapshot_id: int) -> int:
     try:
         with db.begin() as connection:
             limit_lock_waits(connection, LOCK_TIMEOUT)
-            name = connection.execute(_LOCKED_FROZEN_TABLE, {"id": snapshot_id}).scalar_one()
-            if name is None:
+            names = [n for n in connection.execute(_LOCKED_TABLES, {"id": snapshot_id}).one() if n is not None]
+            if not names:
                 return 0
-            dropped = _drop(connection, name)
+            dropped = sum(_drop(connection, name) for name in names)
             connection.execute(_END_SNAPSHOT, {"id": snapshot_id})
             return dropped
     except sa.exc.DBAPIError as error:

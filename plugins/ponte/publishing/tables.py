@@ -34,6 +34,10 @@ _HAS_COLUMN = sa.text("""SELECT EXISTS (
     SELECT FROM pg_attribute WHERE attrelid = to_regclass(:name) AND attname = :column)""")
 
 
+#: What to do about a version whose predictions do not fit the earlier ones.
+WAY_OUT = "a model keeps its key and label type for life: give the changed model a folder of its own"
+
+
 def parent_name(model: str) -> str:
     """Return the name of the partitioned table of a model, in schema `ponte_data`."""
     return f"prediction_{model}"
@@ -151,17 +155,52 @@ def _require_ours(connection: sa.Connection, batch: Batch, relation: str) -> Non
 
 
 def _require_columns(connection: sa.Connection, batch: Batch, columns: dict[str, str]) -> None:
-    rows = connection.execute(_COLUMN_TYPES, {"name": quote(DATA_SCHEMA, parent_name(batch.model))})
-    got: dict[str, str] = dict(rows.all())
-    expected = {name: definition.partition(" NOT NULL")[0] for name, definition in columns.items()}
-    if got != expected:
-        raise PonteError(
-            "the key or the label is no longer that of the earlier predictions",
-            where=batch.place,
-            got=", ".join(f"{n} {t}" for n, t in expected.items()),
-            expected=", ".join(f"{n} {t}" for n, t in got.items()),
-            fix="a model keeps its key and label type for life: give the changed model a folder of its own",
-        )
+    changed = changed_columns(connection, batch.model, columns)
+    if changed is not None:
+        raise _other_columns(batch.place, changed)
+
+
+def require_columns_of_earlier(connection: sa.Connection, version: Version) -> None:
+    """Raise PonteError unless the version's predictions would fit those that the model has made before."""
+    changed = changed_columns(connection, version.model, columns_of_version(version))
+    if changed is not None:
+        raise _other_columns(version.place, changed)
+
+
+def columns_of_version(version: Version) -> dict[str, str]:
+    """Return column → type and constraints of the table that holds what the version predicts."""
+    return table_columns(version.signature.key, version.task, version.signature.label)
+
+
+def has_predictions(connection: sa.Connection, model: str) -> bool:
+    """Tell whether a batch of the model was ever scored."""
+    return table_exists(connection, DATA_SCHEMA, parent_name(model))
+
+
+def changed_columns(connection: sa.Connection, model: str, columns: dict[str, str]) -> tuple[str, str] | None:
+    """Return (these columns, those of the model's earlier predictions) for people; None when they are the same.
+
+    None also before the first batch of the model was scored.
+    """
+    if not has_predictions(connection, model):
+        return None
+    rows = connection.execute(_COLUMN_TYPES, {"name": quote(DATA_SCHEMA, parent_name(model))})
+    earlier: dict[str, str] = dict(rows.all())
+    now = {name: definition.partition(" NOT NULL")[0] for name, definition in columns.items()}
+    if now == earlier:
+        return None
+    return ", ".join(f"{n} {t}" for n, t in now.items()), ", ".join(f"{n} {t}" for n, t in earlier.items())
+
+
+def _other_columns(where: str, changed: tuple[str, str]) -> PonteError:
+    got, expected = changed
+    return PonteError(
+        "the key or the label is no longer that of the earlier predictions",
+        where=where,
+        got=got,
+        expected=expected,
+        fix=WAY_OUT,
+    )
 
 
 def _has_column(connection: sa.Connection, relation: str, column: str) -> bool:

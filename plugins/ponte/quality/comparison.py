@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -12,8 +13,7 @@ from ponte.model.folders import ModelFolder
 from ponte.model.spec import ModelSpec
 from ponte.quality.figures import (
     CANDIDATE,
-    FEATURE,
-    IMPORTANCE,
+    OF_FEATURES,
     READABLE,
     Figure,
     Measured,
@@ -22,7 +22,8 @@ from ponte.quality.figures import (
     from_json,
 )
 from ponte.quality.measurement import MINIMUM_UNITS, compare, unit_count
-from ponte.snapshots.lifecycle import get_snapshot, lock_snapshot
+from ponte.snapshots.champion import own_rows, why_not_comparable
+from ponte.snapshots.lifecycle import Snapshot, get_snapshot, lock_snapshot
 from ponte.snapshots.parquet import read_snapshot
 from ponte.snapshots.parts import Part, split
 from ponte.storage.artifacts import ArtifactStore
@@ -32,7 +33,11 @@ from ponte.versions import aliases, marks, registry
 from ponte.versions.loading import METRICS_FILE, load_files, load_registered, read_files
 from ponte.versions.predicting import Predictions
 from ponte.versions.registry import Version
-from ponte.versions.signature import differences
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +51,9 @@ def evaluate(
     """Return the values of candidate, champion and baselines on the holdout rows of the snapshot, by subject.
 
     Stored in `ponte.metric`, with intervals: what the version's own folder says of it, and the champion's figures and
-    "candidate minus champion" from paired resamples of the same rows, without those that the champion has learned from.
-    A repetition replaces what it stored before. A champion that cannot predict these rows (other columns, other
-    libraries, broken files) gets only `readable` = 0.
+    "candidate minus champion" from paired resamples of the same rows, each version on its own features, without rows
+    that the champion has learned from. A repetition replaces what it stored before. A champion that cannot predict
+    these rows (its SQL or its files do not work any more) gets only `readable` = 0.
     """
     version = registry.get_version(db, folder.name, version_number)
     with recorded(db, Receipt(model=folder.name, step="evaluate", snapshot_id=snapshot_id)) as receipt:
@@ -63,7 +68,10 @@ def evaluate(
 def _beside_champion(
     db: Database, store: ArtifactStore, spec: ModelSpec, candidate: Version, snapshot_id: int
 ) -> list[Measured]:
-    """Return what is known of the champion on the candidate's holdout; nothing when there is none but the candidate."""
+    """Return what is known of the champion on the candidate's holdout; nothing when there is none but the candidate.
+
+    Each is asked with features that its own features.sql has made, on the rows that both texts return.
+    """
     alias = aliases.current_alias(db, candidate.model)
     if alias is None or alias.version == candidate.version:
         return []
@@ -81,47 +89,61 @@ def _beside_champion(
             len(holdout.labels),
         )
     # That none of these rows is left to compare on does not mean that it cannot predict them.
-    said = _predictions_of(db, store, champion, candidate, holdout if len(holdout.labels) else whole)
-    subject, rows = champion_subject(champion.version), len(holdout.labels)
-    readable = Measured(subject=subject, name=READABLE, figure=Figure(float(said is not None)), row_count=rows)
-    too_few = rows < spec.training.minimum_holdout_rows or unit_count(spec, holdout) < MINIMUM_UNITS
-    if said is None or too_few:
+    asked = holdout if len(holdout.labels) else whole
+    why = why_not_comparable(db, snapshot, candidate, champion)
+    if why is not None:
+        log.warning("champion %d cannot be measured: %s", champion.version, why)
+    said = None if why is not None else _predictions_of(db, store, snapshot, champion, asked)
+    subject = champion_subject(champion.version)
+    if said is None:
+        return [_readable(subject, 0.0, len(holdout.labels))]
+    kept, predictions = said
+    holdout = holdout.take(kept) if asked is holdout else holdout
+    rows = len(holdout.labels)
+    readable = _readable(subject, 1.0, rows)
+    if rows < spec.training.minimum_holdout_rows or unit_count(spec, holdout) < MINIMUM_UNITS:
         return [readable]
     own = load_registered(db, store, candidate).predictions(holdout.rows)
-    found = compare(spec, candidate.output, holdout, {CANDIDATE: own, subject: said})
+    found = compare(spec, candidate.output, holdout, {CANDIDATE: own, subject: predictions})
     return [readable, *(m for m in found if m.subject in (subject, difference_subject(subject)))]
 
 
+def _readable(subject: str, value: float, rows: int) -> Measured:
+    return Measured(subject=subject, name=READABLE, figure=Figure(value), row_count=rows)
+
+
 def _predictions_of(
-    db: Database, store: ArtifactStore, champion: Version, candidate: Version, holdout: Part
-) -> Predictions | None:
-    differ = differences(champion.signature.features, candidate.signature.features)
-    if differ:
-        log.warning("champion %d was trained on other columns: %s", champion.version, "; ".join(differ))
-        return None
-    if (champion.classes or candidate.classes) != candidate.classes:
-        log.warning("champion %d knows other classes: %s", champion.version, champion.classes)
-        return None
+    db: Database, store: ArtifactStore, snapshot: Snapshot, champion: Version, holdout: Part
+) -> tuple[Array, Predictions] | None:
+    """Return which of the rows the champion's own text returns too, by place, and what it predicts of these.
+
+    None when its files do not work any more.
+    """
     allowed = marks.allows_other_libraries(db, champion)
     try:
         files = read_files(store, champion)
+        own = own_rows(db, store, snapshot, champion, holdout.rows)
     except ArtifactRefused as error:  # and nothing else: a storage that is away says nothing about the champion
         log.warning("champion %d cannot be read: %s", champion.version, error)
         return None
+    if len(own.kept) < len(holdout.labels):
+        found, all_rows = len(own.kept), len(holdout.labels)
+        log.warning("champion %d: its features.sql returns %d of the %d rows", champion.version, found, all_rows)
     try:
-        return load_files(champion, files, other_libraries_allowed=allowed).predictions(holdout.rows)
+        said = load_files(champion, files, other_libraries_allowed=allowed).predictions(own.rows)
     except MemoryError:
-        raise  # of this moment, not of the champion: it must not let a worse successor through
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with the champion must not keep its successor out
+        raise  # of this moment, not of the champion
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with the champion is for a person to decide about
         log.warning("champion %d cannot predict these rows: %s", champion.version, error)
         return None
+    return own.kept, said
 
 
 def _summary(figures: Sequence[Measured]) -> dict[str, Mapping[str, float]]:
     """Return the figures of the whole holdout by subject, without those of single features; logged too."""
     found: dict[str, dict[str, float]] = {}
     for m in figures:
-        if not m.slice and not m.subject.startswith((FEATURE, IMPORTANCE)):
+        if not m.slice and not m.subject.startswith(OF_FEATURES):
             found.setdefault(m.subject, {})[m.name] = m.figure.value
     for subject, values in found.items():
         log.info("%-30s %s", subject, "  ".join(f"{name} {value:.4f}" for name, value in values.items()))

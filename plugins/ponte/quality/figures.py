@@ -11,6 +11,12 @@ from typing import Any
 CANDIDATE = "candidate"
 #: Prefixes of the other subjects: what needs no model, one feature alone, and what shuffling a feature costs.
 BASELINE, FEATURE, IMPORTANCE = "baseline:", "feature:", "importance:"
+#: The same of the rows in which a feature has a value, and of those in which it has none.
+FILLED, MISSING = "filled:", "missing:"
+#: All that are about one feature.
+OF_FEATURES = (FEATURE, FILLED, MISSING, IMPORTANCE)
+#: Figure of filled and missing rows: 0 when they have an outcome as often as all rows, 1 when they always have it.
+ONE_OUTCOME = "one_outcome"
 CONSTANT = f"{BASELINE}constant"
 #: Figure of the champion: 1 when it could predict the holdout rows, 0 when it could not.
 READABLE = "readable"

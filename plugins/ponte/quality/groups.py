@@ -25,22 +25,59 @@ def groups(parts: Parts, column: str) -> tuple[Array, Array]:
     """
     import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     fitting, holdout = parts.fitting.rows.column(column), parts.holdout.rows.column(column)
     if pa.types.is_string(fitting.type) or pa.types.is_boolean(fitting.type) or few_values(fitting):
         return value_names(fitting), value_names(holdout)
 
-    def numbers(values: pa.ChunkedArray[Any]) -> Array:
-        if pa.types.is_temporal(values.type):
-            values = pc.cast(values.cast(pa.timestamp("us")), pa.int64())
-        return values.cast(pa.float64(), safe=False).to_numpy()
-
     known, later = numbers(fitting), numbers(holdout)
-    finite = known[np.isfinite(known)]
-    edges = np.unique(np.quantile(finite, np.linspace(0, 1, FEATURE_BINS + 1)[1:-1])) if len(finite) else finite
+    edges = bin_edges(known[~np.isnan(known)])
     bins = [np.where(np.isnan(v), -1, np.searchsorted(edges, v, side="right")) for v in (known, later)]
     return bins[0], bins[1]
+
+
+def numbers(values: pa.ChunkedArray[Any]) -> Array:
+    """Return numbers, booleans or moments as float64 in their order, NaN for NULL. Shape (n,)."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_temporal(values.type):
+        values = pc.cast(values.cast(pa.timestamp("us")), pa.int64())
+    found: Array = values.cast(pa.float64(), safe=False).to_numpy()
+    return found
+
+
+def places_in_order(values: Array) -> list[Array]:
+    """Return the place of each number in their order, once with what is missing below all, once above all.
+
+    The order of the values alone, however many have the same one. Shape (n,), int; only one when nothing is missing.
+    """
+    import numpy as np
+
+    missing = np.isnan(values)
+    known = np.unique(values[~missing])
+    places = np.searchsorted(known, np.where(missing, np.inf, values))
+    if not missing.any():
+        return [places]
+    return [np.where(missing, end, places) for end in (-1, len(known))]
+
+
+def bin_edges(known: Array) -> Array:
+    """Return the ascending edges of bins; a value equal to an edge lies above it.
+
+    known : numbers without NaN. The value that most rows have, and each that more than a bin's share of them have, gets
+    a bin of its own: where nearly all rows have one value, all percentiles are that value, and no bin would tell it
+    from the others. The rest is cut at its percentiles.
+    """
+    import numpy as np
+
+    values, counts = np.unique(known, return_counts=True)
+    often = values[(counts > 1) & ((counts > len(known) / FEATURE_BINS) | (counts == counts.max(initial=0)))]
+    rest = known[~np.isin(known, often)]
+    # A value that there is, and not one between two: infinity has no neighbour.
+    shares = np.linspace(0, 1, FEATURE_BINS + 1)[1:-1]
+    cuts = np.quantile(rest, shares, method="inverted_cdf") if len(rest) else rest
+    return np.unique(np.concatenate([often, np.nextafter(often, np.inf), cuts]))
 
 
 def few_values(values: pa.ChunkedArray[Any]) -> bool:

@@ -13,10 +13,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ponte.model.spec import METRICS, ModelSpec, Task
-from ponte.quality.baselines import baselines, by_group
-from ponte.quality.figures import CANDIDATE, FEATURE, IMPORTANCE, Figure, Measured, difference_subject
-from ponte.quality.groups import groups, value_names
+from ponte.model.spec import METRICS, ModelSpec
+from ponte.quality.baselines import baselines
+from ponte.quality.features import of_features
+from ponte.quality.figures import CANDIDATE, IMPORTANCE, Figure, Measured, difference_subject
+from ponte.quality.groups import value_names
 from ponte.quality.metrics import Figures, figures_of
 from ponte.quality.resampling import bootstrap, interval, resampled_weights
 from ponte.snapshots.parts import Part, Parts
@@ -35,8 +36,6 @@ IMPORTANCE_ROWS = 5_000
 IMPORTANCE_REPEATS = 5
 SPEED_ROWS = 100_000
 SPEED_TRIES = 3
-#: Which figure tells what a feature reaches alone.
-ALONE: dict[Task, str] = {"binary": "roc_auc", "multiclass": "roc_auc", "regression": "r2"}
 #: Rows, or values of `resample_by`, that it takes to tell chance from difference.
 MINIMUM_UNITS = 10
 #: Slices of a column, at most: those with the most rows.
@@ -56,7 +55,7 @@ def measure(spec: ModelSpec, fitted: Fitted, signature: Signature, parts: Parts)
     subjects = {CANDIDATE: predictions, **baselines(spec, fitted.output, parts)}
     measured = compare(spec, fitted.output, holdout, subjects)
     measured += _slices(spec, fitted.output, holdout, predictions)
-    measured += _alone(spec, fitted.output, signature, parts)
+    measured += of_features(spec, fitted.output, signature, parts)
     measured += _importances(spec, fitted, signature, holdout)
     speed = _rows_per_second(fitted, signature, holdout)
     rows = min(SPEED_ROWS, len(holdout.labels))
@@ -70,16 +69,17 @@ def compare(spec: ModelSpec, output: Output, part: Part, subjects: Mapping[str, 
     points = {s: one.weighted() for s, one in measures.items()}
     # A subject without probabilities has fewer figures; what the candidate has none of is compared with nothing.
     names = {s: [m for m in METRICS[spec.task] if m in points[CANDIDATE] and m in points[s]] for s in measures}
-    draws = bootstrap(measures, names, _resamples(spec, part))
+    units, weights = _resamples(spec, part)
+    draws = bootstrap(measures, names, weights)
     rows, measured = len(part.labels), []
     for subject, figures in points.items():
         for name, value in figures.items():
             drawn = draws[subject].get(name)
-            figure = Figure(value) if drawn is None else _with_interval(spec, value, drawn)
+            figure = Figure(value) if drawn is None else _with_interval(spec, value, drawn, units)
             measured.append(Measured(subject=subject, name=name, figure=figure, row_count=rows))
         for name in names[subject] if subject != CANDIDATE else ():
             gap = points[CANDIDATE][name] - figures[name]
-            figure = _with_interval(spec, gap, draws[CANDIDATE][name] - draws[subject][name])
+            figure = _with_interval(spec, gap, draws[CANDIDATE][name] - draws[subject][name], units)
             measured.append(Measured(subject=difference_subject(subject), name=name, figure=figure, row_count=rows))
     return _finite(measured)
 
@@ -89,22 +89,25 @@ def _finite(measured: Sequence[Measured]) -> list[Measured]:
     return [m for m in measured if math.isfinite(m.figure.value)]
 
 
-def _with_interval(spec: ModelSpec, value: float, draws: Array) -> Figure:
+def _with_interval(spec: ModelSpec, value: float, draws: Array, units: int) -> Figure:
     if not len(draws):
         return Figure(value)
-    low, high = interval(draws, spec.evaluation.confidence)
+    low, high = interval(draws, spec.evaluation.confidence, units=units)
     return Figure(value, low, high) if math.isfinite(low) and math.isfinite(high) else Figure(value)
 
 
-def _resamples(spec: ModelSpec, part: Part, rows: Array | None = None) -> Iterator[Array]:
-    """Yield the resamples of the part, or of some of its rows: row by row, or unit by unit with `resample_by`.
+def _resamples(spec: ModelSpec, part: Part, rows: Array | None = None) -> tuple[int, Iterator[Array]]:
+    """Return how many units there are to draw, and the resamples of the part, or of some of its rows.
+
+    Row by row, or unit by unit with `resample_by`.
 
     None at all of fewer than MINIMUM_UNITS: an interval from a handful of units is narrow for want of choice.
     """
     units = _units(spec, part, rows)
     count = len(part.labels) if rows is None else len(rows)
-    resamples = spec.evaluation.resamples if _distinct(units, count) >= MINIMUM_UNITS else 0
-    return resampled_weights(count, resamples, seed=spec.training.seed, units=units)
+    distinct = _distinct(units, count)
+    resamples = spec.evaluation.resamples if distinct >= MINIMUM_UNITS else 0
+    return distinct, resampled_weights(count, resamples, seed=spec.training.seed, units=units)
 
 
 def _units(spec: ModelSpec, part: Part, rows: Array | None) -> Array | None:
@@ -140,15 +143,12 @@ def _slices(spec: ModelSpec, output: Output, part: Part, predictions: Prediction
         values = value_names(part.rows.column(column))
         for value, rows in _largest_groups(values, spec.evaluation.slice_rows):
             one = _figures_of(spec, output, part.labels[rows], _taken(predictions, rows))
-            draws = bootstrap(
-                {CANDIDATE: one},
-                {CANDIDATE: [spec.gate.metric]},
-                _resamples(spec, part, rows),
-            )[CANDIDATE]
+            units, weights = _resamples(spec, part, rows)
+            draws = bootstrap({CANDIDATE: one}, {CANDIDATE: [spec.gate.metric]}, weights)[CANDIDATE]
             for name, point in one.weighted().items():
                 figure = Figure(point)
                 if name in draws:
-                    figure = _with_interval(spec, point, draws[name])
+                    figure = _with_interval(spec, point, draws[name], units)
                 place = f"{column}={value if len(value) <= LONGEST_VALUE else _shortened(value)}"
                 measured.append(Measured(subject=CANDIDATE, slice=place, name=name, figure=figure, row_count=len(rows)))
     return measured
@@ -168,18 +168,6 @@ def _largest_groups(values: Array, minimum_rows: int) -> list[tuple[str, Array]]
 
 
 # ---------------------------------------------------------------- features
-
-
-def _alone(spec: ModelSpec, output: Output, signature: Signature, parts: Parts) -> list[Measured]:
-    """What each feature reaches without the others and without a model: an outcome in disguise shows at once."""
-    measured, name = [], ALONE[spec.task]
-    for column in signature.features:
-        fitting, holdout = groups(parts, column.name)
-        reached = _figures_of(spec, output, parts.holdout.labels, by_group(output, parts, fitting, holdout)).weighted()
-        figure = Figure(reached[name])
-        subject = f"{FEATURE}{column.name}"
-        measured.append(Measured(subject=subject, name=name, figure=figure, row_count=len(holdout)))
-    return measured
 
 
 def _importances(spec: ModelSpec, fitted: Fitted, signature: Signature, part: Part) -> list[Measured]:

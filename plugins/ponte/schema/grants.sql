@@ -31,7 +31,8 @@ GRANT SELECT ON ponte.batch_overview, ponte.champion, ponte.gate_rule, ponte.ver
 
 -- Not the SQL: that of a version in use is run as the scorer.
 GRANT INSERT, UPDATE (status, why, windows, frozen_table, columns, row_count, feature_rows, no_label_rows, null_label_rows,
-    late_label_rows, set_aside_rows, path, sha256, byte_count) ON ponte.snapshot TO ponte_trainer;
+    late_label_rows, set_aside_rows, path, sha256, byte_count, champion_table, champion_rows, champion_why, champion_path,
+    champion_sha256, champion_byte_count) ON ponte.snapshot TO ponte_trainer;
 GRANT INSERT ON ponte.version, ponte.quarantine, ponte.receipt TO ponte_trainer;
 GRANT INSERT, DELETE ON ponte.check_result, ponte.metric TO ponte_trainer;
 
@@ -64,7 +65,7 @@ BEGIN
         SELECT c.oid::regclass AS name, w.role
         FROM pg_class c CROSS JOIN LATERAL (
             SELECT CASE WHEN c.relnamespace = 'ponte_data'::regnamespace
-                             AND c.relname IN (SELECT frozen_table FROM ponte.snapshot) THEN 'ponte_trainer'
+                             AND c.relname IN (SELECT unnest(ARRAY[frozen_table, champion_table]) FROM ponte.snapshot) THEN 'ponte_trainer'
                         ELSE 'ponte_scorer' END AS role
         ) w
         WHERE c.relnamespace IN ('ponte_data'::regnamespace, 'predictions'::regnamespace)

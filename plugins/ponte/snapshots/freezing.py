@@ -14,6 +14,7 @@ from ponte.model.folders import ModelFolder
 from ponte.model.inspection import FolderColumns, inspect_folder
 from ponte.model.queries import AuthorQuery, prefixed
 from ponte.model.windows import Window
+from ponte.snapshots.champion import load_beside, make_beside, plan_beside
 from ponte.snapshots.left_out import describe_window, in_words, totals
 from ponte.snapshots.lifecycle import Snapshot, claim_snapshot, lock_snapshot, require_unedited
 from ponte.storage.database import DATA_SCHEMA, Database, make_empty_table, quote, retry_conflicts
@@ -118,10 +119,12 @@ def _freeze_windows(
     queries = [_labelled_window(folder, found, window, snapshot.as_of, table) for window in windows]
     types: Types = 3 if folder.spec.training.nullable_integers else 2
     signature = Signature(key=found.key, features=found.features, label=found.label, types=types)
+    beside = plan_beside(db, snapshot, windows, found.key)
     with db.begin() as connection:
         if lock_snapshot(connection, snapshot.snapshot_id).status != "freezing":
             return snapshot.row_count or 0
         make_empty_table(connection, table, queries[0].sql, queries[0].parameters)
+        make_beside(connection, beside)
 
     def load() -> int:
         # All windows are of one moment of the source, that of the lock: what is loaded in between is in none of them.
@@ -133,6 +136,7 @@ def _freeze_windows(
                 _load_window(connection, snapshot, window, query)
                 for window, query in zip(windows, queries, strict=True)
             ]
+            load_beside(connection, beside)
             rows: int = sum(window["rows"] for window in described)
             values = {"rows": rows, "windows": json.dumps(described), "columns": json.dumps(signature.as_json())}
             connection.execute(_MARK_FROZEN, {**values, **totals(described), "id": snapshot.snapshot_id})

@@ -14,6 +14,7 @@ from ponte.model.folders import ModelFolder
 from ponte.snapshots.left_out import REASONS, describe_window, totals
 from ponte.storage.database import DATA_SCHEMA, Database, insert_row, quote
 from ponte.storage.runs import Run
+from ponte.versions import aliases
 from ponte.versions.signature import Signature
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ Status = Literal["freezing", "frozen", "checked", "written", "rejected", "failed
 _NAME_TABLE = sa.text("""UPDATE ponte.snapshot SET frozen_table = model || '__training_' || snapshot_id
     WHERE model = :model AND run_key = :run_key AND status = 'freezing'
     RETURNING snapshot_id""")
+
+# Only where the champion was made by another text: the same text makes the same features.
+_NAME_CHAMPION_TABLE = sa.text("""UPDATE ponte.snapshot s SET champion_table = s.model || '__champion_' || s.snapshot_id
+    FROM ponte.version v JOIN ponte.snapshot t USING (snapshot_id)
+    WHERE s.snapshot_id = :id AND v.model = s.model AND v.version = s.champion_version
+    AND t.features_sql <> s.features_sql AND s.status = 'freezing' AND s.champion_why IS NULL""")
 
 _ID_OF_RUN = sa.text("SELECT snapshot_id FROM ponte.snapshot WHERE model = :model AND run_key = :run_key")
 _RECOUNT = sa.text("""UPDATE ponte.snapshot
@@ -65,6 +72,16 @@ class Snapshot:
     spec_digest: str
     path: str | None
     sha256: str | None
+    #: The alias event that had made the champion when the run began, and that champion; None when there was none.
+    champion_event_id: int | None = None
+    champion_version: int | None = None
+    #: Holds the holdout's features by the champion's own features.sql, until they are written to `champion_path`; both
+    #: None when that is the same text, or could not be run: then `champion_why` says why.
+    champion_table: str | None = None
+    champion_rows: int | None = None
+    champion_why: str | None = None
+    champion_path: str | None = None
+    champion_sha256: str | None = None
 
     @property
     def place(self) -> str:
@@ -101,7 +118,8 @@ def claim_snapshot(
     holdout_from: dt.date,
     run: Run,
 ) -> Snapshot:
-    """Return the snapshot of this run, made on the first call."""
+    """Return the snapshot of this run, made on the first call: it is for the champion of that moment."""
+    champion = aliases.current_alias(db, folder.name)
     values = {
         "model": folder.name,
         **run.row(),
@@ -112,12 +130,15 @@ def claim_snapshot(
         "features_sql": folder.text("features.sql"),
         "labels_sql": folder.text("labels.sql"),
         "spec_digest": folder.digest(),
+        "champion_event_id": champion.event_id if champion else None,
+        "champion_version": champion.version if champion else None,
     }
     with db.begin() as connection:
         insert_row(connection, "ponte.snapshot", values, unless="model, run_key")
         snapshot_id = connection.execute(_NAME_TABLE, values).scalar_one_or_none()
         if snapshot_id is None:
             snapshot_id = connection.execute(_ID_OF_RUN, values).scalar_one()
+        connection.execute(_NAME_CHAMPION_TABLE, {"id": snapshot_id})
         return lock_snapshot(connection, snapshot_id)
 
 

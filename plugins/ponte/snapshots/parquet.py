@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from ponte.errors import PonteError
+from ponte.snapshots.champion import write_beside
+from ponte.snapshots.files import copy_to_parquet, read_parquet
 from ponte.snapshots.lifecycle import Snapshot, frozen_name, get_snapshot, lock_snapshot
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.columns import Column, select_list
-from ponte.storage.database import Database, or_of_a_twin, quote
+from ponte.storage.database import DATA_SCHEMA, Database, or_of_a_twin, quote
 from ponte.storage.receipts import Receipt, recorded
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-#: Key of the Parquet file's metadata.
-DESCRIPTION = "ponte"
 _OF_WINDOW = ("window_start", "window_end", "as_of", "rows")
 
 _MARK_WRITTEN = sa.text("""UPDATE ponte.snapshot
-    SET status = 'written', path = :path, sha256 = :sha256, byte_count = :bytes, frozen_table = NULL
+    SET status = 'written', path = :path, sha256 = :sha256, byte_count = :bytes, frozen_table = NULL,
+        champion_table = NULL, champion_why = :champion_why, champion_path = :champion_path,
+        champion_sha256 = :champion_sha256, champion_byte_count = :champion_bytes
     WHERE snapshot_id = :id""")
 
 
@@ -57,24 +58,23 @@ def _write(db: Database, store: ArtifactStore, snapshot: Snapshot) -> Snapshot:
             got, expected = f"{rows} rows", f"{snapshot.row_count} rows"
             raise PonteError("the snapshot changed while it was read", where=snapshot.place, got=got, expected=expected)
         receipt.row_count, receipt.byte_count = rows, file.byte_count
+        beside = write_beside(db, store, snapshot)
         with db.begin() as connection:
             if lock_snapshot(connection, snapshot_id).status == "written":
                 return get_snapshot(db, snapshot_id)  # a twin was faster
             values = {"path": file.path, "sha256": file.sha256, "bytes": file.byte_count, "id": snapshot_id}
-            connection.execute(_MARK_WRITTEN, values)
+            connection.execute(_MARK_WRITTEN, {**values, **beside})
             connection.exec_driver_sql(f"DROP TABLE IF EXISTS {frozen_name(snapshot)}")
+            if snapshot.champion_table is not None:
+                connection.exec_driver_sql(f"DROP TABLE IF EXISTS {quote(DATA_SCHEMA, snapshot.champion_table)}")
     return get_snapshot(db, snapshot_id)
 
 
 def read_snapshot(store: ArtifactStore, snapshot: Snapshot) -> pa.Table:
     """Return the rows of a written snapshot; raises ArtifactRefused unless the bytes are those registered."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if snapshot.path is None or snapshot.sha256 is None:
         raise PonteError("a step came too early", where=snapshot.place, got=snapshot.status, expected="written")
-    content = store.read_verified(snapshot.path, snapshot.sha256)
-    return pq.read_table(pa.BufferReader(content))
+    return read_parquet(store.read_verified(snapshot.path, snapshot.sha256))
 
 
 def _description(snapshot: Snapshot) -> dict[str, Any]:
@@ -93,21 +93,10 @@ def _description(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _copy_to_parquet(db: Database, snapshot: Snapshot, path: str) -> int:
-    import pyarrow.parquet as pq
-
     signature = snapshot.signature
     window = Column(name="window_start", family="date")
     known = (Column(name="label", family=signature.label), Column(name="labelled_at", family="timestamp"))
     columns = (window, *signature.key, *signature.features, *known)
     order = ", ".join(quote(c.name) for c in (window, *signature.key))
     query = f"SELECT {select_list(columns)} FROM {frozen_name(snapshot)} ORDER BY {order}"
-    rows = 0
-    with db.adbc() as connection, connection.cursor() as cursor:
-        cursor.execute(query)
-        reader = cursor.fetch_record_batch()
-        schema = reader.schema.with_metadata({DESCRIPTION: json.dumps(_description(snapshot), sort_keys=True)})
-        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-            for batch in reader:
-                writer.write_batch(batch.replace_schema_metadata(schema.metadata))
-                rows += batch.num_rows
-    return rows
+    return copy_to_parquet(db, query, _description(snapshot), path)

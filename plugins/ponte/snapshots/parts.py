@@ -27,6 +27,10 @@ class Part:
         """Return its rows of the windows from `first` on."""
         return _part(_between(self.rows, first, None), signature)
 
+    def take(self, places: np.ndarray[Any, Any]) -> Part:
+        """Return its rows at these places, in this order."""
+        return Part(rows=self.rows.take(places), features=self.features.iloc[places], labels=self.labels[places])
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:

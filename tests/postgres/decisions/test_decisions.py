@@ -9,7 +9,7 @@ import pytest
 from tests.sample_model import FEATURES_SQL, LATER, TrainingRun, World, run_named
 
 from ponte.decisions import approvals, promotion, verdicts
-from ponte.decisions.gate import RuleResult
+from ponte.decisions.rules import RuleResult
 from ponte.errors import NoChampion, PonteError, VersionMarkedBad
 from ponte.versions import aliases
 

@@ -11,8 +11,9 @@ import pytest
 from tests.sample_model import AS_OF, FEATURES_SQL, LABELS_SQL, World
 
 from ponte.model.estimator import load_estimator
+from ponte.snapshots.files import DESCRIPTION
 from ponte.snapshots.lifecycle import get_snapshot
-from ponte.snapshots.parquet import DESCRIPTION, read_snapshot
+from ponte.snapshots.parquet import read_snapshot
 from ponte.snapshots.parts import Part, Parts, split
 from ponte.training import versioning
 from ponte.training.fitting import fit

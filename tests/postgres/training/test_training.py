@@ -106,7 +106,7 @@ def test_a_worse_challenger_is_registered_and_not_promoted(trained: World) -> No
     ]
     (against,) = [r for r in run.verdict.rules if r.rule == "roc_auc against champion 1"]
     assert (against.passed, against.evidence["outcome"]) == (False, "worse")
-    assert run.verdict.reason.startswith("gate refused: ")
+    assert run.verdict.reason.startswith("REFUSED: ")
     assert trained.champion().version == 1
     assert trained.ask("SELECT count(*) FROM ponte.metric WHERE subject = 'champion:1'") == 14
     assert trained.ask("SELECT count(*) FROM ponte.metric WHERE subject = 'difference:champion:1'") == 9

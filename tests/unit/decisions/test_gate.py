@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ponte.decisions.gate import Champion, RuleResult, Verdict, decide, outcome_of
+from ponte.decisions.gate import Champion, Contract, decide, outcome_of
+from ponte.decisions.rules import RuleResult, Verdict
 from ponte.model.spec import ModelSpec
 from ponte.model.toml import parse_spec
 from ponte.quality.figures import Figure, Measured
@@ -76,7 +77,8 @@ def rule_of(verdict: Verdict, words: str) -> RuleResult:
 def test_a_good_first_version_passes_every_rule() -> None:
     verdict = verdict_of(BINARY)
 
-    assert (verdict.model, verdict.version, verdict.passed, verdict.reason) == ("churn", 7, True, "gate passed")
+    assert (verdict.model, verdict.version, verdict.passed) == ("churn", 7, True)
+    assert verdict.reason == "PASSED: all 3 rules let it pass"
     assert [(r.rule, r.got, r.expected) for r in verdict.rules] == [
         ("roc_auc meets the bound", "0.7 [0.68, 0.72]", "≥ 0.6"),
         ("roc_auc is better than baseline:constant", "better, by 0.2 [0.18, 0.22]", "better than 0.5"),
@@ -149,7 +151,7 @@ def test_every_declared_baseline_has_to_be_beaten_also_one_that_was_not_measured
     both = verdict_of(spec, {shop: 0.65, gap: Figure(0.05, -0.01, 0.11)})
     assert [r.passed for r in both.rules] == [True, True, False, True]
     assert both.reason == (
-        "gate refused: roc_auc is better than baseline:shop: indistinguishable, by 0.05 [-0.01, 0.11], "
+        "REFUSED: roc_auc is better than baseline:shop: indistinguishable, by 0.05 [-0.01, 0.11], "
         "expected better than 0.65"
     )
     missing = rule_of(verdict_of(spec), "baseline:shop")
@@ -240,19 +242,16 @@ def test_rule_says_which_outcomes_let_a_version_pass(gate: str, expected: str) -
     assert (rule.expected, rule.got, rule.passed) == (expected, "worse, by -0.02 [-0.03, -0.01]", False)
 
 
-@pytest.mark.parametrize(
-    ("state", "why"), [("unreadable", "it cannot predict these rows"), ("bad", "it is marked bad")]
-)
 @pytest.mark.parametrize("gap", [MISSING, WORSE], ids=["not measured", "measured as worse"])
-def test_champion_that_cannot_score_any_more_does_not_keep_a_successor_out(state: Any, why: str, gap: Any) -> None:
+def test_champion_that_is_marked_bad_does_not_keep_a_successor_out(gap: Any) -> None:
     figures = {("difference:champion:3", "", "roc_auc"): gap}
-    verdict = verdict_of(BINARY, figures, Champion(version=3, state=state))
+    verdict = verdict_of(BINARY, figures, Champion(version=3, state="bad"))
     rule = rule_of(verdict, "champion")
 
     assert verdict.passed
-    assert (rule.got, rule.expected, rule.evidence) == ("not compared", f"nothing: {why}", {"outcome": state})
-    bad = verdict_of(BINARY, {**figures, ("candidate", "", "roc_auc"): 0.5}, Champion(version=3, state=state))
-    assert not bad.passed
+    assert (rule.got, rule.expected, rule.evidence) == ("not compared", "nothing: it is marked bad", {"outcome": "bad"})
+    refused = verdict_of(BINARY, {**figures, ("candidate", "", "roc_auc"): 0.5}, Champion(version=3, state="bad"))
+    assert not refused.passed
 
 
 # ---------------------------------------------------------------- slices, calibration, speed
@@ -400,7 +399,7 @@ def test_reason_names_only_the_rules_that_failed() -> None:
     figures = {("candidate", "", "roc_auc"): 0.5, ("difference:champion:3", "", "roc_auc"): WORSE}
     verdict = verdict_of(BINARY, figures, Champion(version=3, state="measured"))
     assert verdict.reason == (
-        "gate refused: roc_auc meets the bound: 0.5, expected ≥ 0.6; "
+        "REFUSED: roc_auc meets the bound: 0.5, expected ≥ 0.6; "
         "roc_auc against champion 3: worse, by -0.02 [-0.03, -0.01], expected better (margin 0)"
     )
 
@@ -479,3 +478,113 @@ def test_difference_without_an_interval_tells_nothing(
     higher: bool,
 ) -> None:
     assert outcome_of(Figure(value), higher_is_better=higher, margin=0.0) == "indistinguishable"
+
+
+# ---------------------------------------------------------------- three outcomes
+
+UNREADABLE = Champion(version=3, state="unreadable", why="its files are gone")
+LEAK = {("feature:x", "", "roc_auc"): 1.0}
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["candidate", "difference:baseline:constant", "feature:visits"]),
+        st.floats(0.0, 1.0),
+        max_size=3,
+    )
+)
+def test_a_champion_that_cannot_be_compared_never_passes_and_never_refuses_by_itself(values: dict[str, float]) -> None:
+    """Whatever the other figures are: with it the verdict is undecided exactly where it would have passed without."""
+    changes = {(subject, "", "roc_auc"): Figure(v, v, v) for subject, v in values.items()}
+    without, beside = verdict_of(BINARY, changes), verdict_of(BINARY, changes, UNREADABLE)
+    assert beside.outcome == ("undecided" if without.passed else "refused")
+    assert not beside.passed
+
+
+def test_an_undecided_verdict_says_so_first_and_why() -> None:
+    verdict = verdict_of(BINARY, {}, UNREADABLE)
+    against = "roc_auc against champion 3: cannot be compared: its files are gone, expected a decision of a person"
+    assert verdict.reason == f"UNDECIDED: {against}"
+    assert "UNDECIDED" in verdict.table().splitlines()[-2]
+    assert verdict_of(BINARY, LEAK, UNREADABLE).reason.startswith("REFUSED: no feature alone")
+
+
+@pytest.mark.parametrize("champion", [Champion(), UNREADABLE, Champion(version=3, state="bad")])
+def test_a_rule_is_read_as_it_was_kept_also_before_there_were_outcomes(champion: Champion) -> None:
+    for rule in verdict_of(BINARY, LEAK, champion).rules:
+        assert RuleResult.from_json(rule.as_json()) == rule
+        old = {k: v for k, v in rule.as_json().items() if k != "outcome"}
+        assert RuleResult.from_json(old).passed == rule.passed
+
+
+# ---------------------------------------------------------------- a champion below the bound
+
+BELOW = {
+    ("candidate", "", "roc_auc"): Figure(0.58, 0.57, 0.59),
+    ("champion:3", "", "roc_auc"): Figure(0.52, 0.51, 0.53),
+    ("difference:champion:3", "", "roc_auc"): Figure(0.06, 0.05, 0.07),
+}
+
+
+@pytest.mark.parametrize(
+    ("choice", "gap", "passed"),
+    [
+        ("keep", Figure(0.06, 0.05, 0.07), False),
+        ("replace", Figure(0.06, 0.05, 0.07), True),
+        ("replace", EQUAL, False),
+        ("replace", WORSE, False),
+        ("replace", MISSING, False),
+    ],
+    ids=["keep", "replace by a better one", "no difference", "worse", "not compared"],
+)
+def test_a_champion_that_misses_the_bound_is_said_aloud_and_falls_only_where_the_model_says_so(
+    choice: str, gap: Any, passed: bool
+) -> None:
+    spec = spec_of(gate=f'champion_below_bound = "{choice}"\nchampion_indistinguishable = "promote"')
+    verdict = verdict_of(spec, {**BELOW, ("difference:champion:3", "", "roc_auc"): gap},
+                         Champion(version=3, state="measured"))  # fmt: skip
+    warning, bound = rule_of(verdict, "champion 3 itself"), rule_of(verdict, "roc_auc meets the bound")
+
+    assert (warning.outcome, warning.passed) == ("warning", True)
+    assert warning.evidence == {"champion_below_bound": choice, "value": 0.52, "low": 0.51, "high": 0.53}
+    assert "; WARNING: champion 3 itself meets the bound: 0.52 [0.51, 0.53], NOT: " in verdict.reason
+    assert (bound.passed, verdict.passed) == (passed, passed)
+
+
+def test_a_champion_that_meets_the_bound_lets_nothing_below_it_pass() -> None:
+    spec = spec_of(gate='champion_below_bound = "replace"')
+    verdict = verdict_of(spec, {**BELOW, ("champion:3", "", "roc_auc"): 0.6}, Champion(version=3, state="measured"))
+    assert not rule_of(verdict, "roc_auc meets the bound").passed
+    assert "WARNING" not in verdict.reason
+
+
+# ---------------------------------------------------------------- what readers rely on, and being filled in
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_predictions_that_do_not_fit_the_earlier_ones_are_refused(kept: bool) -> None:
+    figures = {k: Measured(subject=k[0], slice=k[1], name=k[2], figure=f if isinstance(f, Figure) else Figure(f),
+                           row_count=600) for k, f in GOOD["binary"].items()}  # fmt: skip
+    contract = Contract(got="label text", expected="label bigint", kept=kept)
+    verdict = decide(BINARY, model="churn", version=7, figures=figures, champion=Champion(), contract=contract)
+    assert verdict.rules[0].rule == "key, label and classes are those of the published predictions"
+    assert (verdict.rules[0].passed, verdict.passed) == (kept, kept)
+
+
+@pytest.mark.parametrize(
+    ("value", "gate", "passed"),
+    [
+        (1.0, "", False), (0.95, "", False), (0.94, "", True), (1.0, 'leakage_allowed = ["refund"]', True),
+        (0.9, "leakage_alarm = 0.9", False),
+    ],
+)  # fmt: skip
+def test_a_feature_filled_in_only_for_one_outcome_is_refused_and_its_weight_is_said(
+    value: float, gate: str, passed: bool
+) -> None:
+    figures = {("filled:refund", "label=1", "one_outcome"): value, ("importance:refund", "", "roc_auc"): 0.12}
+    verdict = verdict_of(spec_of(gate=gate), figures)
+    rules = [r for r in verdict.rules if "filled in" in r.rule]
+    assert verdict.passed == passed
+    if not passed:
+        said = "refund has a value in 600 rows, nearly all of label=1; shuffling it costs 0.12 roc_auc"
+        assert rules[0].got == said

@@ -339,8 +339,8 @@ def test_a_difference_is_better_or_worse_only_beyond_doubt(
 # ---------------------------------------------------------------- what was decided
 
 RULES = [
-    {"rule": f"at least {HOSTILE}", "got": "0.7", "expected": "0.6", "passed": True},
-    {"rule": "beats a constant", "got": "0.1 to 0.2", "expected": "above 0", "passed": True},
+    {"rule": f"at least {HOSTILE}", "got": "0.7", "expected": "0.6", "outcome": "passed"},
+    {"rule": "beats a constant", "got": "0.1 to 0.2", "expected": "above 0", "outcome": "passed"},
 ]
 DECIDED = [
     {"at": AT + dt.timedelta(hours=2), "what": "champion", "who": "ada", "why": "the gate"},
@@ -371,11 +371,19 @@ def test_rules_and_decisions_stand_in_their_place_and_the_page_is_the_same_aroun
 
 
 def test_a_failed_rule_is_a_refusal() -> None:
-    rules = [RULES[0], {**RULES[1], "passed": False}]
+    rules = [RULES[0], {**RULES[1], "outcome": "refused"}]
     page = with_decisions(DECISIONS.encode(), rules, []).decode()
     text = " ".join(Page(page).text.split())
     assert "The gate refused it: 1 of 2 rules failed." in text
     assert "Nobody has decided anything about it since." in text
+
+
+def test_what_is_undecided_and_what_nobody_should_overlook_stands_above_the_rules() -> None:
+    rules = [{**RULES[0], "outcome": "warning"}, {**RULES[1], "outcome": "undecided"}]
+    page = with_decisions(DECISIONS.encode(), rules, []).decode()
+    above = " ".join(Page(page.partition("<table")[0]).text.split())
+    assert "The gate left it undecided: 1 of 2 rules could not be asked. A person decides." in above
+    assert f"Warning: at least {HOSTILE}: 0.7, expected 0.6." in above
 
 
 def test_without_a_verdict_the_page_says_so() -> None:

@@ -21,7 +21,8 @@ from ponte.model.spec import METRICS, ModelSpec, Task
 from ponte.model.toml import parse_spec
 from ponte.quality import measurement
 from ponte.quality.baselines import baselines
-from ponte.quality.figures import CANDIDATE, CONSTANT, Figure, Measured, difference_subject, from_json, to_json
+from ponte.quality.features import of_features
+from ponte.quality.figures import CANDIDATE, CONSTANT, FEATURE, Figure, Measured, difference_subject, from_json, to_json
 from ponte.quality.measurement import MINIMUM_UNITS, compare, measure, unit_count
 from ponte.quality.metrics import figures_of
 from ponte.snapshots.parts import Part, Parts
@@ -672,7 +673,8 @@ def alone(
     features: Features = {("x", family): (fitting, holdout)}
     parts = parts_of(features, given_labels, given_labels)
     output = Output(task=task, classes=CLASSES[task])
-    [found] = measurement._alone(spec_of(task), output, signature_of(features), parts)
+    measured = of_features(spec_of(task), output, signature_of(features), parts)
+    [found] = [m for m in measured if m.subject.startswith(FEATURE)]
     assert (found.subject, found.row_count) == ("feature:x", ROWS)
     return found.figure.value
 

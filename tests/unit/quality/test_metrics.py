@@ -22,7 +22,7 @@ from ponte.quality.metrics import (
     equal_bins,
     figures_of,
 )
-from ponte.quality.resampling import bootstrap, interval, resampled_weights
+from ponte.quality.resampling import bootstrap, interval, resampled_weights, tail_of
 from ponte.versions.predicting import Predictions
 
 Array = np.ndarray[Any, Any]
@@ -439,6 +439,26 @@ def test_difference_of_two_subjects_that_err_on_the_same_rows_is_known_better_th
 
 # ---------------------------------------------------------------- intervals
 
+#: So many units that the tails are those of the normal distribution.
+MANY = 10**9
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.8, 0.95, 0.99])
+def test_fewer_units_make_an_interval_wider_and_many_leave_the_percentiles(confidence: float) -> None:
+    tails = [tail_of(confidence, units) for units in (2, 3, 5, 10, 14, 28, 100, 1000)]
+    assert tails == sorted(tails)
+    assert all(0 < tail < (1 - confidence) / 2 for tail in tails)
+    assert tail_of(confidence, MANY) == pytest.approx((1 - confidence) / 2)
+
+
+def test_interval_of_the_mean_of_a_few_normal_values_is_that_of_students_t() -> None:
+    """The case that has an exact answer: the mean of ten values, whose bootstrap is about normal."""
+    values = np.random.default_rng(0).normal(size=10)
+    means = np.array([w @ values / w.sum() for w in resampled_weights(10, 20_000, seed=1)])
+    low, high = interval(means, 0.95, units=10)
+    half = 2.262 * values.std(ddof=1) / 10**0.5
+    assert (high - low) / 2 == pytest.approx(half, rel=0.08)
+
 
 @pytest.mark.parametrize(
     ("values", "confidence", "expected"),
@@ -456,12 +476,12 @@ def test_difference_of_two_subjects_that_err_on_the_same_rows_is_known_better_th
 def test_interval_lies_between_the_percentiles_and_leaves_undefined_resamples_out(
     values: list[float], confidence: float, expected: tuple[float, float]
 ) -> None:
-    assert interval(np.array(values, dtype=float), confidence) == pytest.approx(expected, nan_ok=True)
+    assert interval(np.array(values, dtype=float), confidence, units=MANY) == pytest.approx(expected, nan_ok=True)
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40), st.floats(0.5, 0.98), st.floats(0.001, 0.01))
 def test_more_confidence_never_narrows_an_interval(values: list[float], confidence: float, more: float) -> None:
-    (low, high), (lower, higher) = (interval(np.array(values), c) for c in (confidence, confidence + more))
+    (low, high), (lower, higher) = (interval(np.array(values), c, units=MANY) for c in (confidence, confidence + more))
     assert lower <= low <= high <= higher
 
 
@@ -473,6 +493,6 @@ def test_interval_of_95_percent_covers_the_truth_about_95_times_of_100() -> None
         said = Predictions(right.astype(int), np.full(80, 0.5))
         one = BinaryFigures(np.ones(80, dtype=int), said, (0, 1))
         drawn = bootstrap({"x": one}, {"x": ["accuracy"]}, resampled_weights(80, 120, seed=1_000 + sample))
-        low, high = interval(drawn["x"]["accuracy"], 0.95)
+        low, high = interval(drawn["x"]["accuracy"], 0.95, units=80)
         covered += low <= 0.7 <= high
     assert 0.88 <= covered / 150 <= 0.99

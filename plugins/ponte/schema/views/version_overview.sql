@@ -6,12 +6,13 @@ CREATE OR REPLACE VIEW ponte.version_overview AS
            g.passed AS gate_passed, v.train_rows, v.holdout_rows, v.train_cutoff, v.snapshot_id,
            s.as_of AS trained_as_of, v.code_revision, v.byte_count, v.created_at,
            ponte.is_bad(v.model, v.version) AS bad, a.decision AS approval, v.calibration_rows, v.threshold,
-           r.seconds AS train_seconds, r.peak_bytes AS train_peak_bytes
+           r.seconds AS train_seconds, r.peak_bytes AS train_peak_bytes,
+           g.outcome AS gate_outcome
     FROM ponte.version v
     JOIN ponte.snapshot s USING (snapshot_id)
     LEFT JOIN ponte.champion c ON c.model = v.model AND c.version = v.version
     LEFT JOIN LATERAL (
-        SELECT verdict_id, passed FROM ponte.gate_verdict g
+        SELECT verdict_id, passed, outcome FROM ponte.gate_verdict g
         WHERE g.model = v.model AND g.version = v.version ORDER BY verdict_id DESC LIMIT 1
     ) g ON true
     LEFT JOIN LATERAL (
@@ -44,3 +45,4 @@ COMMENT ON COLUMN ponte.version_overview.calibration_rows IS 'Rows that calibrat
 COMMENT ON COLUMN ponte.version_overview.threshold IS 'Score from which the positive class is predicted; NULL: the estimator decides.';
 COMMENT ON COLUMN ponte.version_overview.train_seconds IS 'Wall time of the training step in seconds.';
 COMMENT ON COLUMN ponte.version_overview.train_peak_bytes IS 'Peak resident memory of the training step in bytes.';
+COMMENT ON COLUMN ponte.version_overview.gate_outcome IS 'Newest verdict of the gate: passed, refused or undecided; NULL before the first.';
