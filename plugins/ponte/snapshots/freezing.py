@@ -17,6 +17,7 @@ from ponte.model.windows import Window
 from ponte.snapshots.lifecycle import Snapshot, claim_snapshot, lock_snapshot, require_unedited
 from ponte.storage.database import DATA_SCHEMA, Database, make_empty_table, quote
 from ponte.storage.receipts import Receipt, recorded
+from ponte.storage.row_width import too_wide_explained
 from ponte.versions.signature import Signature, Types
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,8 @@ def _freeze_windows(
             return snapshot.row_count or 0
         counts = []
         for window, query in zip(windows, queries, strict=True):
-            counts.append(connection.exec_driver_sql(f"INSERT INTO {table} {query.sql}", query.parameters).rowcount)
+            with too_wide_explained(folder.name):
+                counts.append(connection.exec_driver_sql(f"INSERT INTO {table} {query.sql}", query.parameters).rowcount)
             log.info("window %s: %d labelled rows, features as of %s", window, counts[-1], window.as_of.isoformat())
         described = [
             {"window_start": str(w.start), "window_end": str(w.end), "as_of": w.as_of.isoformat(), "rows": rows}
