@@ -22,6 +22,7 @@ from ponte.model.windows import Window
 from ponte.storage.columns import Column
 from ponte.storage.database import Database, make_empty_table, quote
 from ponte.storage.receipts import Receipt, recorded
+from ponte.storage.row_width import too_wide_explained
 from ponte.storage.runs import Run
 from ponte.versions import registry
 from ponte.versions.choice import Choice, choose, choose_named
@@ -127,6 +128,7 @@ def _freeze_rows(db: Database, batch: Batch, text: str, columns: tuple[Column, .
     with db.begin() as connection:
         if batches.lock(connection, batch.batch_id).status != "freezing":
             return batch.row_count
-        rows = connection.exec_driver_sql(f"INSERT INTO {table} {query}", parameters).rowcount
+        with too_wide_explained(batch.model):
+            rows = connection.exec_driver_sql(f"INSERT INTO {table} {query}", parameters).rowcount
         connection.execute(_MARK_FROZEN, {"rows": rows, "table": table, "id": batch.batch_id})
     return int(rows)

@@ -19,6 +19,7 @@ from ponte.snapshots.left_out import describe_window, in_words, totals
 from ponte.snapshots.lifecycle import Snapshot, claim_snapshot, lock_snapshot, require_unedited
 from ponte.storage.database import DATA_SCHEMA, Database, make_empty_table, quote, retry_conflicts
 from ponte.storage.receipts import Receipt, recorded
+from ponte.storage.row_width import too_wide_explained
 from ponte.storage.runs import Run
 from ponte.versions.signature import Signature, Types
 
@@ -132,10 +133,11 @@ def _freeze_windows(
             locked = lock_snapshot(connection, snapshot.snapshot_id)
             if locked.status != "freezing":
                 return locked.row_count or 0
-            described = [
-                _load_window(connection, snapshot, window, query)
-                for window, query in zip(windows, queries, strict=True)
-            ]
+            with too_wide_explained(folder.name):
+                described = [
+                    _load_window(connection, snapshot, window, query)
+                    for window, query in zip(windows, queries, strict=True)
+                ]
             load_beside(connection, beside)
             rows: int = sum(window["rows"] for window in described)
             values = {"rows": rows, "windows": json.dumps(described), "columns": json.dumps(signature.as_json())}

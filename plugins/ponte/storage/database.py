@@ -24,7 +24,25 @@ if TYPE_CHECKING:
 #: Author SQL and ours mean UTC wherever the server stands; the name shows in pg_stat_activity.
 #: The server looks every ten seconds whether the client of a running statement is still there: the statement of a task
 #: that was killed must not hold its locks against the retry until it ends by itself.
-SESSION = {"options": "-c TimeZone=UTC -c client_connection_check_interval=10s", "application_name": "ponte"}
+#: Text comes as UTF-8, which Arrow means by text, whatever the database is set to.
+SESSION = {
+    "options": "-c TimeZone=UTC -c client_connection_check_interval=10s "
+    "-c statement_timeout=0 -c transaction_timeout=0 -c idle_in_transaction_session_timeout=0",
+    "application_name": "ponte",
+    "client_encoding": "utf8",
+}
+#: A connection pooler between us and the server may keep `options` to itself, and hand the session of one transaction
+#: to somebody else's next. So each transaction says itself what its values and its length depend on. A database may
+#: limit how long statements run; a shard takes as long as its rows do, and would be tried again for ever.
+_SETTINGS = {
+    "TimeZone": "UTC",
+    "statement_timeout": "0",
+    "transaction_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
+# No SELECT: it would take the snapshot of a REPEATABLE READ transaction before the caller's first statement.
+_SET = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in _SETTINGS.items())
+_SET_BY_ADBC = "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in _SETTINGS.items())
 
 #: How often something is tried that lets go when it has waited too long for a lock.
 LOCK_TRIES = 5
@@ -58,7 +76,7 @@ class Database:
     @cached_property
     def engine(self) -> sa.Engine:
         """Engine without a pool: a task opens few connections and must not hold them while it predicts."""
-        return sa.create_engine(self.url, poolclass=NullPool, connect_args=SESSION)
+        return settled(sa.create_engine(self.url, poolclass=NullPool, connect_args=SESSION))
 
     def begin(self) -> AbstractContextManager[sa.Connection]:
         """Return a context manager: one transaction, READ COMMITTED, committed at its end, rolled back on error."""
@@ -93,9 +111,25 @@ class Database:
         base, _, query = uri.render_as_string(hide_password=False).partition("?")
         connection = dbapi.connect(f"{base.replace(' ', '%20')}?{query.replace('+', '%20')}")
         try:
+            with connection.cursor() as cursor:  # a cursor's own `execute` would read the answer by COPY
+                cursor.adbc_statement.set_sql_query(_SET_BY_ADBC)
+                cursor.adbc_statement.execute_update()
             yield connection
         finally:
             connection.close()
+
+
+def settled(engine: sa.Engine) -> sa.Engine:
+    """Return the engine; each of its transactions begins by setting what ours depend on, until it ends."""
+
+    def settle(connection: sa.Connection) -> None:
+        driver: Any = connection.connection.dbapi_connection
+        if not driver.autocommit:
+            with driver.cursor() as cursor:
+                cursor.execute(_SET)
+
+    sa.event.listen(engine, "begin", settle)
+    return engine
 
 
 def lock_decisions(connection: sa.Connection, model: str) -> None:
