@@ -5,12 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.sample_model import VISITS_PER_WEEK, World, write_model
 
@@ -23,8 +22,10 @@ Read = Callable[..., dict[str, "DAG"]]
 Run = Callable[..., tuple["DagRun", dict[str, str]]]
 
 #: Over when the sample's data are; a run by hand is asked for long after it.
-BOUNDED = '[schedule]\nscore = "0 6 * * 1"\ntrain = "0 5 1 * *"\nstart = 2024-01-08\nend = 2024-02-26\n'
-ON_DEMAND = '[schedule]\nscore = "on demand"\ntrain = "on demand"\nstart = 2024-01-08\nend = 2024-02-26\n'
+SCHEDULES = {
+    "bounded": '[schedule]\nscore = "0 6 * * 1"\ntrain = "0 5 1 * *"\nstart = 2024-01-08\nend = 2024-02-26\n',
+    "on demand": '[schedule]\nscore = "on demand"\ntrain = "on demand"\nstart = 2024-01-08\nend = 2024-02-26\n',
+}
 
 CRONS = ["0 6 * * 1", "0 0 * * 1", "0 5 1 * *", "0 5 1 */3 *", "30 4 * * *", "0 0 * * *", "15 */7 * * *", "0 0 29 2 *"]
 DAYS = st.dates(dt.date(2019, 1, 1), dt.date(2027, 12, 31))
@@ -67,14 +68,10 @@ def dated(cron: str, start: dt.date | None, end: dt.date | None) -> Any:
     )
 
 
-def begins(infos: Any) -> list[dt.datetime]:
-    """Return when the intervals of runs begin."""
-    return [info.logical_date for info in infos]
-
-
 # ---------------------------------------------------------------- by itself
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.sampled_from(CRONS), DAYS, st.none() | SPANS, DAYS, SPANS)
 def test_a_backfill_makes_the_runs_of_its_range_that_lie_in_the_schedule(
     cron: str, start: dt.date, length: dt.timedelta | None, first: dt.date, span: dt.timedelta
@@ -86,6 +83,7 @@ def test_a_backfill_makes_the_runs_of_its_range_that_lie_in_the_schedule(
     assert ours == [i for i in everything if at(start) <= i.logical_date and (not end or i.logical_date <= at(end))]
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.sampled_from(CRONS), DAYS, st.none() | SPANS, NOWS, st.none() | NOWS)
 def test_the_next_run_by_schedule_is_that_of_a_dag_whose_dates_are_the_bounds(
     cron: str, start: dt.date, length: dt.timedelta | None, now: dt.datetime, last: dt.datetime | None
@@ -113,11 +111,11 @@ def test_the_next_run_by_schedule_is_that_of_a_dag_whose_dates_are_the_bounds(
 def test_the_days_of_the_schedule_are_the_first_and_the_last_that_a_run_may_begin() -> None:
     start, end = dt.date(2024, 1, 8), dt.date(2024, 1, 29)
     long_before_and_after = at(dt.date(2023, 1, 1)), at(dt.date(2025, 1, 1))
-    mondays = begins(bounded("0 0 * * 1", start, end).iter_dagrun_infos_between(*long_before_and_after))
-    assert (mondays[0], mondays[-1], len(mondays)) == (at(start), at(end), 4)
-    assert {later - earlier for earlier, later in pairwise(mondays)} == {dt.timedelta(days=7)}
+    infos = bounded("0 0 * * 1", start, end).iter_dagrun_infos_between(*long_before_and_after)
+    assert [info.logical_date for info in infos] == [at(start + dt.timedelta(days=7 * n)) for n in range(4)]
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.sampled_from(CRONS), DAYS, st.none() | SPANS, NOWS)
 def test_the_interval_of_a_run_by_hand_knows_no_bounds(
     cron: str, start: dt.date, length: dt.timedelta | None, moment: dt.datetime
@@ -146,7 +144,7 @@ def test_the_scheduler_reads_the_timetable_that_the_dag_file_wrote(end: dt.date 
 
 
 def test_the_ui_shows_the_cron_expression_and_the_bounds(dags: Read, models_root: Path) -> None:
-    write_model(models_root, checks=BOUNDED)
+    write_model(models_root, checks=SCHEDULES["bounded"])
     timetable = as_the_scheduler_knows(dags()["visits__score"]).timetable
     assert timetable.summary == "0 6 * * 1"
     assert timetable.description == "At 06:00, only on Monday, from 2024-01-08 to 2024-02-26"
@@ -165,12 +163,12 @@ def test_a_cron_expression_that_is_none_is_refused_when_the_dag_is_made() -> Non
 # ---------------------------------------------------------------- by hand
 
 
-@pytest.mark.parametrize("schedule", [BOUNDED, ON_DEMAND], ids=["bounded", "on demand"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_no_dag_and_no_task_has_a_date_outside_which_airflow_would_do_nothing(
     dags: Read, models_root: Path, schedule: str
 ) -> None:
     """Of a run whose logical date lies outside Airflow makes no task, and the run is a success."""
-    write_model(models_root, checks=schedule)
+    write_model(models_root, checks=SCHEDULES[schedule])
     (models_root / "broken").mkdir()
     read = {**dags(), **dags(by_hand=True)}
     assert {"visits__train", "visits__score", "broken__train", "ponte__promote"} <= read.keys()
@@ -186,26 +184,25 @@ LOGICAL_DATES: dict[str, dt.datetime | None] = {
     "inside the schedule": dt.datetime(2024, 2, 14, 9, 30, tzinfo=dt.UTC),
     "after the schedule, now": dt.datetime.now(dt.UTC),
 }
+BY_HAND = [*((date, "bounded") for date in LOGICAL_DATES), ("after the schedule, now", "on demand")]
 
 
-@pytest.mark.parametrize("schedule", [BOUNDED, ON_DEMAND], ids=["bounded", "on demand"])
-@pytest.mark.parametrize("date", LOGICAL_DATES)
+@pytest.mark.parametrize(("date", "schedule"), BY_HAND, ids=str)
 def test_a_train_run_by_hand_trains_whatever_its_logical_date(
-    run_dag: Run, world: World, schedule: str, date: str
+    run_dag: Run, world: World, date: str, schedule: str
 ) -> None:
-    world.with_model(checks=schedule)
+    world.with_model(checks=SCHEDULES[schedule])
     run, states = run_dag("visits__train", logical_date=LOGICAL_DATES[date], run_conf={"as_of": "2024-02-12"})
     assert str(run.state) == "success"
     assert states["freeze_windows"] == states["promote"] == "success"
     assert world.rows("SELECT version FROM ponte.champion") == [(1,)]
 
 
-@pytest.mark.parametrize("schedule", [BOUNDED, ON_DEMAND], ids=["bounded", "on demand"])
-@pytest.mark.parametrize("date", LOGICAL_DATES)
+@pytest.mark.parametrize(("date", "schedule"), BY_HAND, ids=str)
 def test_a_score_run_by_hand_scores_whatever_its_logical_date(
-    run_dag: Run, trained: World, schedule: str, date: str
+    run_dag: Run, trained: World, date: str, schedule: str
 ) -> None:
-    trained.with_model(checks=schedule)
+    trained.with_model(checks=SCHEDULES[schedule])
     run, states = run_dag("visits__score", logical_date=LOGICAL_DATES[date], run_conf={"window_start": "2024-02-12"})
     assert str(run.state) == "success"
     assert set(states.values()) == {"success"}
@@ -218,7 +215,7 @@ def test_a_run_by_hand_that_finds_no_data_at_its_time_fails_and_says_so(
     run_dag: Run, trained: World, pipeline: str, date: str
 ) -> None:
     """The form just as it opens; the sample's data are of ten weeks of 2024."""
-    trained.with_model(checks=BOUNDED)
+    trained.with_model(checks=SCHEDULES["bounded"])
     run, states = run_dag(f"visits__{pipeline}", logical_date=LOGICAL_DATES[date])
     assert str(run.state) == "failed"
     assert states[{"train": "freeze_windows", "score": "freeze_batch"}[pipeline]] == "failed"
