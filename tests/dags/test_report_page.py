@@ -143,8 +143,8 @@ def test_the_newest_verdict_counts_and_leaving_is_told(client: Client, trained: 
     with trained.db.begin() as connection:
         connection.execute(
             sa.text(
-                "INSERT INTO ponte.gate_verdict (model, version, snapshot_id, run_id, run_key, passed, rules) "
-                "SELECT model, version, snapshot_id, 'again', 'again', false, :rules FROM ponte.gate_verdict"
+                "INSERT INTO ponte.gate_verdict (model, version, snapshot_id, run_id, run_key, passed, outcome, rules) "
+                "SELECT model, version, snapshot_id, 'again', 'again', false, 'refused', :rules FROM ponte.gate_verdict"
             ),
             {"rules": json.dumps([{"rule": "a <new> rule", "got": None, "expected": "1", "passed": False}])},
         )

@@ -153,8 +153,9 @@ class Real:
             number = run.scalar_one()
             connection.execute(
                 sa.text(
-                    "INSERT INTO ponte.gate_verdict (model, version, snapshot_id, run_id, run_key, passed, "
-                    "champion_event_id, rules) VALUES (:m, :version, :snapshot, :run, :run, :passed, :event, '[]')"
+                    "INSERT INTO ponte.gate_verdict (model, version, snapshot_id, run_id, run_key, passed, outcome, "
+                    "champion_event_id, rules) VALUES (:m, :version, :snapshot, :run, :run, :passed, "
+                    "CASE WHEN :passed THEN 'passed' ELSE 'refused' END, :event, '[]')"
                 ),
                 {
                     "m": self.model,

@@ -163,21 +163,15 @@ def test_the_janitor_drops_what_a_dead_run_froze_for_a_champion(trained: World) 
 
 # ---------------------------------------------------------------- what readers of the predictions rely on
 
+IN_WORDS = LABELS_SQL.format(label="CASE WHEN returned THEN 'yes' ELSE 'no' END")
+ON_DAYS = {
+    "features.sql": FEATURES_SQL.replace("v.visit_id,", "v.visit_id, v.day AS on_day,"),
+    "labels.sql": LABELS_SQL.format(label="returned::int").replace("visit_id,", "visit_id, day AS on_day,"),
+}
 CHANGED: dict[str, tuple[dict[str, str], dict[str, Any], str]] = {
-    "the type of the label": (
-        {"labels.sql": LABELS_SQL.format(label="CASE WHEN returned THEN 'yes' ELSE 'no' END")},
-        {},
-        "prediction text",
-    ),
+    "the type of the label": ({"labels.sql": IN_WORDS}, {}, "prediction text"),
     "the classes": ({"labels.sql": LABELS_SQL.format(label="returned::int + 1")}, {}, "classes 1, 2"),
-    "the key": (
-        {
-            "features.sql": FEATURES_SQL.replace("v.visit_id,", "v.visit_id, v.day AS on_day,"),
-            "labels.sql": LABELS_SQL.format(label="returned::int").replace("visit_id,", "visit_id, day AS on_day,"),
-        },
-        {"key": '["visit_id", "on_day"]'},
-        "on_day date",
-    ),
+    "the key": (ON_DAYS, {"key": '["visit_id", "on_day"]'}, "on_day date"),
 }
 
 
