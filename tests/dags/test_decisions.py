@@ -199,7 +199,7 @@ def approve_task(**settings: Any) -> Any:
     from ponte.operators.approval import ApproveOperator
 
     return ApproveOperator(
-        task_id="approve", model="visits", subject="s", body="b", timeout_hours=1, **{"passed": "True", **settings}
+        task_id="approve", model="visits", subject="s", body="b", timeout_hours=1, **{"outcome": "passed", **settings}
     )
 
 
