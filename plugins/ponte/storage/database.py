@@ -124,9 +124,14 @@ def settled(engine: sa.Engine) -> sa.Engine:
 
     def settle(connection: sa.Connection) -> None:
         driver: Any = connection.connection.dbapi_connection
-        if not driver.autocommit:
+        if driver.autocommit:
+            return
+        errors: Any = connection.dialect.loaded_dbapi
+        try:
             with driver.cursor() as cursor:
                 cursor.execute(_SET)
+        except errors.Error as error:  # as SQLAlchemy raises what a statement of its own meets
+            raise sa.exc.DBAPIError.instance(_SET, (), error, errors.Error, dialect=connection.dialect) from error
 
     sa.event.listen(engine, "begin", settle)
     return engine

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 from tests.postgres.children import wait_for
-from tests.sample_model import AS_OF, FEATURES_SQL, LABELS_SQL, World
+from tests.sample_model import AS_OF, FEATURES_SQL, LABELS_SQL, World, run_named
 
 from ponte.errors import RowsLost, TrainingRefused
 from ponte.snapshots import parts as parts_of
@@ -34,7 +34,7 @@ on_failure = "quarantine"
 
 
 def freeze(world: World, run_id: str = "t") -> Snapshot:
-    return freeze_snapshot(world.db, world.folder, world.windows(), as_of=AS_OF, run_id=run_id)
+    return freeze_snapshot(world.db, world.folder, world.windows(), as_of=AS_OF, run=run_named(run_id))
 
 
 def at_the_first_window(world: World, happen: object) -> None:
