@@ -202,7 +202,8 @@ class Real:
         batch = batches.claim(self.db, self.model, window, run=run_named(run), choose=lambda: pin)
         with self.db.begin() as connection:
             parent, own = f"ponte_data.prediction_{self.model}", f"ponte_data.{batch.prediction_table}"
-            columns = f"{batch.batch_id}::bigint AS batch_id, DATE '{week}' AS window_start, 1::bigint AS visit_id"
+            columns = f"{batch.batch_id}::bigint AS batch_id, DATE '{week}' AS window_start, 1::bigint AS visit_id, "
+            columns += "1::bigint AS prediction, 0.5::double precision AS score, now() AS scored_at"
             for statement in (
                 f"CREATE TABLE {own} AS SELECT {columns}",
                 f"CREATE TABLE IF NOT EXISTS {parent} (LIKE {own}) PARTITION BY LIST (batch_id)",

@@ -88,7 +88,13 @@ def assert_undecided(world: World, run: TrainingRun, why: str) -> None:
     assert stored == [(False, "undecided")]
     assert world.champion().version == 1
     answer = approvals.record_approval(
-        world.db, run.verdict_id, "approved", run=run_named("next"), actor="a person", reason="it works", answered_at=LATER
+        world.db,
+        run.verdict_id,
+        "approved",
+        run=run_named("next"),
+        actor="a person",
+        reason="it works",
+        answered_at=LATER,
     )
     assert promotion.promote(world.db, run.verdict_id, actor="next", approval_id=answer).version == 2
 
