@@ -122,7 +122,7 @@ def test_the_lineage_of_a_prediction_has_no_hole(decided: Decided) -> None:
     assert len(row["rules"].splitlines()) == len(run.verdict.rules)
     assert (row["approval"], row["approved_by"], row["approval_reason"]) == ("approved", "a person", "better")
     assert (row["alias_event_id"], row["promoted_by"]) == (decided.alias_event_id, "a person")
-    assert (row["checks"], row["not_passed"], row["training_checks"], row["training_not_passed"]) == (2, 0, 2, 0)
+    assert (row["checks"], row["not_passed"], row["training_checks"], row["training_not_passed"]) == (2, 0, 3, 0)
     assert row["published_by"] == "somebody"
 
 

@@ -196,7 +196,7 @@ def test_a_late_copy_of_the_check_of_a_training_set_cannot_reject_it(
     monkeypatch.setattr("ponte.snapshots.checking.validate", after_the_twin)
     check_snapshot(world.db, world.folder, frozen.snapshot_id)
     assert world.rows("SELECT status, why FROM ponte.snapshot") == [("written", None)]
-    assert world.rows("SELECT outcome FROM ponte.check_result") == [("passed",)] * 2
+    assert set(world.rows("SELECT outcome FROM ponte.check_result")) == {("passed",)}
     assert world.train(run_id="t").alias.version == 1
 
 

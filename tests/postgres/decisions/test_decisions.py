@@ -41,9 +41,9 @@ def test_a_better_version_is_promoted_and_a_worse_one_is_not(world: World) -> No
     better = world.with_model(gate="").train(run_id="seeing")
     worse = world.with_model(**blind).train(run_id="blind again")
 
-    assert rule_of(better, "champion 1").got.startswith("better, by 0.")
+    assert rule_of(better, "against champion 1").got.startswith("better, by 0.")
     assert better.alias.version == 2
-    assert rule_of(worse, "champion 2").got.startswith("worse, by -0.")
+    assert rule_of(worse, "against champion 2").got.startswith("worse, by -0.")
     assert (worse.version.version, worse.alias) == (1, None)
     assert [r.rule for r in worse.verdict.rules if not r.passed] == ["roc_auc against champion 2"]
     assert world.champion().version == 2
