@@ -11,8 +11,9 @@ from tests.sample_model import FEATURES_SQL, World
 
 from ponte.errors import ModelFolderError
 from ponte.model.inspection import inspect_folder
+from ponte.storage.columns import SQL_TYPES, Family
 from ponte.storage.database import Database
-from ponte.storage.row_width import ROW_BYTES, row_bytes, width
+from ponte.storage.row_width import ROW_BYTES, key_room, row_bytes, width
 
 #: Type → SQL of its widest value, of those that PostgreSQL moves out of the row where it can.
 WIDEST = {
@@ -103,3 +104,29 @@ def test_a_key_of_more_columns_than_an_index_takes_is_refused(world: World) -> N
     )
     with pytest.raises(ModelFolderError, match=r"model\.toml: key: has 32 columns, at most 31 are possible"):
         inspect_folder(key.db, key.folder)
+
+
+#: Text of the given number of bytes that cannot be compressed.
+INCOMPRESSIBLE = "left((SELECT string_agg(md5(n::text), '') FROM generate_series(1, 99) n), {})"
+KEYS = (["text"], ["text", "integer"], ["integer", "text", "date", "text", "timestamp", "text"], ["text"] * 31)
+
+
+@pytest.mark.parametrize("families", KEYS, ids=",".join)
+def test_a_key_of_as_many_bytes_as_are_taken_fits_into_the_index(db: Database, families: list[Family]) -> None:
+    key = {f"k{number}": family for number, family in enumerate(families)}
+    columns = ", ".join(f"{name} {SQL_TYPES[family]}" for name, family in key.items())
+    values = {"integer": "1", "date": "'2024-01-01'", "timestamp": "'2024-01-01'", "text": "'a'"}
+    rest = ", ".join(values[family] for family in families[families.index("text") + 1 :])
+    before = ", ".join(["1", *(values[family] for family in families[: families.index("text")])])
+
+    def insert(size: int) -> None:
+        row = f"{before}, {INCOMPRESSIBLE.format(size)}{', ' + rest if rest else ''}"
+        with db.begin() as connection:
+            connection.exec_driver_sql(f"CREATE TEMP TABLE keyed (batch_id bigint, {columns}) ON COMMIT DROP")
+            connection.exec_driver_sql(f"ALTER TABLE keyed ADD PRIMARY KEY (batch_id, {', '.join(key)})")
+            connection.exec_driver_sql(f"INSERT INTO keyed VALUES ({row})")
+
+    room = key_room(key) - (families.count("text") - 1)
+    insert(room)
+    with pytest.raises(sa.exc.OperationalError, match="exceeds btree version 4 maximum"):
+        insert(room + 16 * len(families))
