@@ -469,7 +469,7 @@ LOGICAL_DATES: dict[str, Callable[[], str | None]] = {
 def test_nothing_bounds_a_run_by_hand_and_promotion_is_automatic_again(running: Stack) -> None:
     """The next tests are about triggers; nobody shall be asked."""
     toml = running.models / MODEL / "model.toml"
-    toml.write_text(toml.read_text().replace('promotion = "approval"\n', "", 1))
+    toml.write_text(toml.read_text().replace('promotion = "approval"', 'promotion = "auto"', 1))
     deadline = time.monotonic() + MINUTES_10
     while "approve" in {t["task_id"] for t in running.api.call("GET", f"/dags/{MODEL}__train/tasks")["tasks"]}:
         assert time.monotonic() < deadline, "the DAG kept its task"
@@ -575,8 +575,8 @@ def test_a_person_triggers_by_the_form_as_it_is_filled_in(running: Stack) -> Non
     password = load_or_create(running.settings.secrets_file).admin_password
     with logged_in(running.settings.ui_url, user="admin", password=password) as browser:
         for pipeline, first, typed in (
-            ("train", "freeze_windows", {"As_of": "2013-11-04"}),
-            ("score", "freeze_batch", {"First_day_of_the_window": "2013-11-04"}),
+            ("train", "freeze_windows", {"as_of": "2013-11-04"}),
+            ("score", "freeze_batch", {"window_start": "2013-11-04"}),
         ):
             dag_id = f"{MODEL}__{pipeline}"
             run_id = browser.trigger(dag_id)
