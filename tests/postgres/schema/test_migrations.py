@@ -651,6 +651,9 @@ def of_revision_5(world: World) -> None:
     for table, columns in BY_RUN.items():
         name = f"{table}_{columns.replace(', ', '_')}_key"
         world.execute(f"ALTER TABLE ponte.{table} DROP COLUMN run_key, ADD CONSTRAINT {name} UNIQUE ({columns})")
+    each = "jsonb_array_elements(windows) WITH ORDINALITY AS e (w, n)"
+    counts = f"SELECT jsonb_agg(w - 'features' - 'left_out' ORDER BY n) FROM {each}"
+    world.execute(f"UPDATE ponte.snapshot SET windows = coalesce(({counts}), '[]') WHERE status <> 'written'")
     world.execute("UPDATE ponte.schema_version SET version_num = '0005'")
 
 
