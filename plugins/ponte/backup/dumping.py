@@ -64,9 +64,11 @@ _RELATIONS = sa.text("""SELECT n.nspname, c.relname FROM pg_class c JOIN pg_name
       AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
     ORDER BY 1, 2""")
 
+# By way of JSON, because a backup before an upgrade is made of a database that lacks these columns yet.
 _ARTIFACTS = """SELECT path || '/manifest.json', manifest_sha256 FROM ponte.version
     UNION SELECT path, sha256 FROM ponte.snapshot WHERE status = 'written'
-    UNION SELECT champion_path, champion_sha256 FROM ponte.snapshot WHERE champion_path IS NOT NULL ORDER BY 1"""
+    UNION SELECT to_jsonb(s) ->> 'champion_path', to_jsonb(s) ->> 'champion_sha256' FROM ponte.snapshot s
+        WHERE to_jsonb(s) ->> 'champion_path' IS NOT NULL ORDER BY 1"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
