@@ -80,7 +80,7 @@ def test_another_run_with_the_same_inputs_finds_the_same_version(world: World) -
     assert second.snapshot.sha256 == first.snapshot.sha256
     assert second.snapshot.path == first.snapshot.path
     added = {table: n - before[table] for table, n in counts(world).items() if n != before[table]}
-    assert added == {"snapshot": 1, "metric": before["metric"], "gate_verdict": 1, "check_result": 2}
+    assert added == {"snapshot": 1, "metric": before["metric"], "gate_verdict": 1, "check_result": 3}
 
 
 def test_other_rows_or_another_folder_make_another_version(trained: World) -> None:
