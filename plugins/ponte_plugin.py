@@ -1,4 +1,4 @@
-"""Airflow's plugin "ponte": the pages of the reports in the web server.
+"""Airflow's plugin "ponte": the pages of the reports in the web server, and the timetable of the models' DAGs.
 
 Airflow executes this file in each of its processes, every task among them; so it imports nothing of what it offers.
 """
@@ -23,8 +23,21 @@ class ReportPages(Sequence[dict[str, Any]]):
         return [{"name": "ponte", "app": app(), "url_prefix": "/ponte"}][position]
 
 
+class Timetables(Sequence[type]):
+    """A list of one class, which is imported when somebody looks into the list: whoever reads or writes DAGs does."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, position: Any) -> Any:
+        from ponte.operators.timetable import BoundedCronTimetable
+
+        return [BoundedCronTimetable][position]
+
+
 class PontePlugin(AirflowPlugin):
-    """What Ponte adds to Airflow's web server."""
+    """What Ponte adds to Airflow."""
 
     name = "ponte"
     fastapi_apps: Any = ReportPages()
+    timetables: Any = Timetables()

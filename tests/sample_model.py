@@ -37,6 +37,7 @@ from ponte.snapshots.freezing import freeze_snapshot
 from ponte.snapshots.lifecycle import Snapshot
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
+from ponte.storage.runs import Run
 from ponte.training import versioning
 from ponte.versions import aliases, marks, registry
 from ponte.versions.aliases import Alias
@@ -202,6 +203,11 @@ def write_model(
     return get_folder(root, name)
 
 
+def run_named(run: str | Run) -> Run:
+    """Return the run; where a test names one by its id alone, that is its key too."""
+    return run if isinstance(run, Run) else Run(run, run)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun:
     """What one training run came to."""
@@ -229,37 +235,39 @@ class World:
         delay = spec.training.label_delay_days
         return matured_windows(spec.window, as_of=as_of, count=spec.training.windows, label_delay_days=delay)
 
-    def snapshot(self, *, run_id: str, as_of: dt.datetime = AS_OF) -> Snapshot:
+    def snapshot(self, *, run_id: str | Run, as_of: dt.datetime = AS_OF) -> Snapshot:
         """Freeze, check and write a snapshot."""
-        frozen = freeze_snapshot(self.db, self.folder, self.windows(as_of), as_of=as_of, run_id=run_id)
+        frozen = freeze_snapshot(self.db, self.folder, self.windows(as_of), as_of=as_of, run=run_named(run_id))
         check_snapshot(self.db, self.folder, frozen.snapshot_id)
         return parquet.write_snapshot(self.db, self.store, frozen.snapshot_id)
 
-    def fit(self, snapshot_id: int, *, run_id: str) -> Version:
+    def fit(self, snapshot_id: int, *, run_id: str | Run) -> Version:
         """Train on a written snapshot."""
-        return versioning.train(self.db, self.store, self.folder, snapshot_id, run_id=run_id, code_revision="test")
+        name = run_named(run_id).id
+        return versioning.train(self.db, self.store, self.folder, snapshot_id, run_id=name, code_revision="test")
 
-    def judge(self, version: int, snapshot_id: int, *, run_id: str) -> tuple[int, Verdict]:
+    def judge(self, version: int, snapshot_id: int, *, run_id: str | Run) -> tuple[int, Verdict]:
         """Evaluate a version and ask the gate."""
         comparison.evaluate(self.db, self.store, self.folder, version, snapshot_id)
-        return verdicts.judge(self.db, self.folder, version, snapshot_id, run_id=run_id)
+        return verdicts.judge(self.db, self.folder, version, snapshot_id, run=run_named(run_id))
 
-    def train(self, *, run_id: str, as_of: dt.datetime = AS_OF, promote: bool = True) -> TrainingRun:
+    def train(self, *, run_id: str | Run, as_of: dt.datetime = AS_OF, promote: bool = True) -> TrainingRun:
         """Run the whole training flow."""
         written = self.snapshot(run_id=run_id, as_of=as_of)
         version = self.fit(written.snapshot_id, run_id=run_id)
         verdict_id, verdict = self.judge(version.version, written.snapshot_id, run_id=run_id)
-        alias = promotion.promote(self.db, verdict_id, actor=run_id) if promote else None
+        alias = promotion.promote(self.db, verdict_id, actor=run_named(run_id).id) if promote else None
         return TrainingRun(snapshot=written, version=version, verdict_id=verdict_id, verdict=verdict, alias=alias)
 
     # ------------------------------------------------------------ scoring
 
     def freeze(
-        self, *, run_id: str, week: dt.date = WEEK, now: dt.datetime = LATER, allow_hindsight: bool = False
+        self, *, run_id: str | Run, week: dt.date = WEEK, now: dt.datetime = LATER, allow_hindsight: bool = False
     ) -> Batch:
         """Claim the window and freeze its rows."""
         window = window_starting(self.folder.spec.window, week)
-        return freeze_batch(self.db, self.folder, window, run_id=run_id, now=now, allow_hindsight=allow_hindsight)
+        run = run_named(run_id)
+        return freeze_batch(self.db, self.folder, window, run=run, now=now, allow_hindsight=allow_hindsight)
 
     def check(self, batch_id: int) -> None:
         """Evaluate the checks."""
@@ -282,7 +290,7 @@ class World:
         """Drop what nobody needs any more; tell whether there was anything."""
         return janitor.tidy(self.db, self.folder)["dropped_tables"] > 0
 
-    def run(self, *, run_id: str, week: dt.date = WEEK, until: str = "clean") -> Batch:
+    def run(self, *, run_id: str | Run, week: dt.date = WEEK, until: str = "clean") -> Batch:
         """Run the scoring flow up to and including the step `until`; return the batch as it is then."""
         batch = self.freeze(run_id=run_id, week=week)
         for step in STEPS[1 : STEPS.index(until) + 1]:
@@ -295,7 +303,7 @@ class World:
         self,
         version: int,
         *,
-        run_id: str,
+        run_id: str | Run,
         windows: Sequence[dt.date] = (),
         every_window: bool = False,
         mark_bad: bool = False,
@@ -321,27 +329,29 @@ class World:
                 self.folder,
                 version,
                 dt.date.fromisoformat(day),
-                run_id=run_id,
+                run=run_named(run_id),
                 now=NOW,
                 allow_hindsight=allow_hindsight,
             )
+        run = run_named(run_id)
         done = rollback.roll_back(
-            self.db, plan, run_id=run_id, actor="a person", reason="test", mark_bad=mark_bad, allow_bad=allow_bad
+            self.db, plan, run=run, actor="a person", reason="test", mark_bad=mark_bad, allow_bad=allow_bad
         )
         janitor.tidy(self.db, self.folder, retention=False)
         return done
 
-    def mark(self, version: int, mark: marks.Mark, *, run_id: str) -> None:
+    def mark(self, version: int, mark: marks.Mark, *, run_id: str | Run) -> None:
         """Mark a version."""
-        marks.mark_version(self.db, self.folder.name, version, mark, run_id=run_id, actor="a person", reason="test")
+        run = run_named(run_id)
+        marks.mark_version(self.db, self.folder.name, version, mark, run=run, actor="a person", reason="test")
 
-    def set_champion(self, version: int, *, run_id: str | None = None, allow_bad: bool = False) -> Alias:
+    def set_champion(self, version: int, *, run_id: str | Run | None = None, allow_bad: bool = False) -> Alias:
         """Make a version champion by hand, by default in a run of its own."""
         found = registry.get_version(self.db, self.folder.name, version)
         return promotion.set_champion(
             self.db,
             found,
-            run_id=run_id or f"by hand {next(_BY_HAND)}",
+            run=run_named(run_id or f"by hand {next(_BY_HAND)}"),
             actor="a person",
             reason="test",
             allow_bad=allow_bad,

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.sample_model import FEATURES_SQL, NEXT_WEEK, NOW, WEEK, World, write_model
+from tests.sample_model import FEATURES_SQL, NEXT_WEEK, NOW, WEEK, World, run_named, write_model
 
 from ponte.errors import PonteError
 
@@ -199,7 +199,7 @@ def approve_task(**settings: Any) -> Any:
     from ponte.operators.approval import ApproveOperator
 
     return ApproveOperator(
-        task_id="approve", model="visits", subject="s", body="b", timeout_hours=1, **{"passed": "True", **settings}
+        task_id="approve", model="visits", subject="s", body="b", timeout_hours=1, **{"outcome": "passed", **settings}
     )
 
 
@@ -236,7 +236,7 @@ def test_every_answer_is_kept_and_only_consent_promotes(  # noqa: PLR0917
     run = second.train(run_id="second", promote=False)
     task = dags()["visits__train"].get_task("approve")
     task.verdict_id, task.timeout_hours = str(run.verdict_id), 1
-    dag_run = SimpleNamespace(run_id="second", clear_number=0, triggering_user_name="somebody")
+    dag_run = SimpleNamespace(run_id="second", start_date=NOW, clear_number=0, triggering_user_name="somebody")
     ti = SimpleNamespace(map_index=-1, xcom_push=lambda **_: None)
     context: Any = {"dag_run": dag_run, "ti": ti, "task": task}
     answered = {"responded_at": dt.datetime.now(dt.UTC), "responded_by_user": {"id": "7", "name": "Ada"}, **event}
@@ -261,7 +261,7 @@ def test_every_answer_is_kept_and_only_consent_promotes(  # noqa: PLR0917
 def answer_of(run_id: str, choice: str, reason: str | None, minute: int = 0) -> tuple[Any, dict[str, Any]]:
     """Return the context of a task and what it gets when Ada has answered."""
     ti = SimpleNamespace(map_index=-1, xcom_push=lambda **_: None)
-    context: Any = {"dag_run": SimpleNamespace(run_id=run_id, clear_number=0), "ti": ti}
+    context: Any = {"dag_run": SimpleNamespace(run_id=run_id, start_date=NOW, clear_number=0), "ti": ti}
     return context, {
         "chosen_options": [choice],
         "params_input": {"reason": reason},
@@ -319,9 +319,9 @@ def test_an_answer_to_another_verdict_promotes_nothing(world: World) -> None:
     from ponte.decisions import approvals, promotion, verdicts
 
     first = world.train(run_id="first", promote=False)
-    other = verdicts.judge(world.db, world.folder, 1, first.snapshot.snapshot_id, run_id="other")[0]
+    other = verdicts.judge(world.db, world.folder, 1, first.snapshot.snapshot_id, run=run_named("other"))[0]
     answer = approvals.record_approval(
-        world.db, other, "approved", run_id="other", actor="Ada", reason=WHY, answered_at=NOW
+        world.db, other, "approved", run=run_named("other"), actor="Ada", reason=WHY, answered_at=NOW
     )
     with pytest.raises(PonteError, match="no such answer"):
         promotion.promote(world.db, first.verdict_id, actor="x", approval_id=answer, approval_required=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.sample_model import VISITS_PER_WEEK, WEEK, World, write_model
 
-from ponte.errors import BatchRejected, DatabaseUnavailable
+from ponte.errors import BatchRejected, DatabaseUnavailable, PonteError
 
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
@@ -117,7 +117,7 @@ def test_a_run_in_the_middle_of_a_week_means_the_week_it_is_in_or_the_one_before
 
     folder = trained.with_model(checks=f'[window]\ncovers = "{covers}"').folder
     thursday = dt.datetime(2024, 2, 15, 12, tzinfo=dt.UTC)
-    facts = {"run_id": "r", "clear_number": 0, "data_interval_end": None, "run_after": thursday}
+    facts = {"run_id": "r", "start_date": thursday, "clear_number": 0, "data_interval_end": None, "run_after": thursday}
     runtime = runtime_of("ponte_scorer", "visits")
     runtime.__dict__.update(db=trained.db, folder=folder)
     task = FreezeBatchOperator(task_id="freeze_batch", model="visits", window_start="")
@@ -177,18 +177,88 @@ def test_an_empty_window_that_the_model_allows_is_published_empty(run_dag: Run, 
     assert trained.rows("SELECT row_count FROM ponte.publication_event") == [(0,)]
 
 
-def test_clearing_a_run_freezes_anew_and_a_retry_does_not(trained: World) -> None:
-    from ponte.operators.base import run_key
+def context_of(start_date: dt.datetime | None = TICK, clear_number: int = 0, **params: Any) -> Any:
+    """Return the context of a task of the run `scheduled__1`, as Airflow gives it on every try."""
+    facts = {"run_id": "scheduled__1", "start_date": start_date, "clear_number": clear_number}
+    when = {"data_interval_end": TICK, "run_after": TICK}
+    return {"dag_run": SimpleNamespace(**facts, **when, triggering_user_name=None), "params": params}
 
-    def context(clear_number: int) -> Any:
-        return {"dag_run": type("Run", (), {"run_id": "scheduled__1", "clear_number": clear_number})()}
 
-    assert run_key(context(0)) == "scheduled__1"
-    assert run_key(context(2)) == "scheduled__1#2"
-    first = trained.run(run_id=run_key(context(0)))
-    assert trained.run(run_id=run_key(context(0))).batch_id == first.batch_id
-    assert trained.run(run_id=run_key(context(1))).batch_id != first.batch_id
-    assert trained.rows("SELECT count(*) FROM predictions.visits") == [(VISITS_PER_WEEK,)]
+#: What becomes another run under the same id: cleared, or deleted and made again.
+OTHERS = [context_of(clear_number=1), context_of(start_date=TICK + dt.timedelta(microseconds=1))]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=["cleared", "made again"])
+def test_a_cleared_run_and_one_under_the_id_of_a_deleted_one_freeze_anew_and_a_retry_does_not(
+    trained: World, other: Any
+) -> None:
+    from ponte.operators.base import run_of, runtime_of
+    from ponte.operators.scoring import FreezeBatchOperator, PublishOperator
+
+    runtime = runtime_of("ponte_scorer", "visits")
+    runtime.__dict__.update(db=trained.db, folder=trained.folder)
+
+    def run(context: Any) -> int:
+        batch_id = FreezeBatchOperator(task_id="f", model="visits", window_start="").run(runtime, context)["batch_id"]
+        for step in ("check", "score", "guard"):
+            getattr(trained, step)(batch_id)
+        PublishOperator(task_id="p", model="visits", batch_id=batch_id).run(runtime, context)
+        return int(batch_id)
+
+    first = run(context_of())
+    assert run(context_of()) == first
+    again = run(other)
+    assert again != first
+    assert trained.rows("SELECT DISTINCT batch_id FROM predictions.visits") == [(again,)]
+    keys = [run_of(context).key for context in (context_of(), other)]
+    assert trained.rows("SELECT run_id, run_key FROM ponte.batch ORDER BY batch_id") == [
+        ("scheduled__1", key) for key in keys
+    ]
+    # What people read is Airflow's id, which is in its URLs.
+    assert trained.rows("SELECT DISTINCT actor FROM ponte.publication_event") == [("scheduled__1",)]
+    assert trained.rows("SELECT run_id FROM ponte.claim") == [("scheduled__1",)]
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=["cleared", "made again"])
+def test_whoever_decides_by_hand_decides_again_under_an_old_id(trained: World, other: Any) -> None:
+    from ponte.operators.base import runtime_of
+    from ponte.operators.decisions import MarkVersionOperator
+
+    runtime = runtime_of("ponte_promoter", "visits")
+    runtime.__dict__.update(db=trained.db, folder=trained.folder)
+    for context, mark in ((context_of(), "bad"), (OTHERS[0], "not bad"), (context_of(), "bad"), (other, "bad")):
+        form = {"version": 1, "mark": mark, "reason": "a reason"}
+        MarkVersionOperator(task_id="m", model="visits").run(runtime, {**context, "params": form})
+    marks = trained.rows("SELECT mark, run_id, actor FROM ponte.version_mark ORDER BY mark_id")
+    assert marks == [(mark, "scheduled__1", "scheduled__1") for mark in ("bad", "not bad", "bad")]
+
+
+def test_a_task_whose_run_has_no_start_date_fails_and_says_what_to_do(trained: World) -> None:
+    """Somebody has set a running run back to queued: its tasks could not be told from those of another run."""
+    from ponte.operators.base import runtime_of
+    from ponte.operators.scoring import FreezeBatchOperator
+
+    runtime = runtime_of("ponte_scorer", "visits")
+    runtime.__dict__.update(db=trained.db, folder=trained.folder)
+    task = FreezeBatchOperator(task_id="f", model="visits", window_start="")
+    with pytest.raises(PonteError, match="the run has no start date"):
+        task.run(runtime, context_of(start_date=None))
+    assert trained.rows("SELECT * FROM ponte.claim") == []
+
+
+def test_all_tasks_of_a_run_have_one_key_of_its_id_and_start_date(run_dag: Run, world: World) -> None:
+    """Those of a window that is scored anew, which are mapped, too."""
+    run, states = run_dag("visits__train", run_conf=TRAIN_AS_OF)
+    assert set(states.values()) == {"success"}
+    keys = {f"{run.run_id}@{run.start_date.isoformat(timespec='microseconds')}#0"}
+    for table in ("snapshot", "gate_verdict"):
+        assert {key for (key,) in world.rows(f"SELECT run_key FROM ponte.{table}")} == keys
+    form = {"model": "visits", "version": 1, "reason": "a reason", "windows": [str(WEEK)]}
+    run, states = run_dag("ponte__rollback", run_conf=form)
+    assert set(states.values()) == {"success"}
+    keys = {f"{run.run_id}@{run.start_date.isoformat(timespec='microseconds')}#0"}
+    for table in ("batch", "rollback"):
+        assert {key for (key,) in world.rows(f"SELECT run_key FROM ponte.{table}")} == keys
 
 
 @pytest.mark.parametrize(

@@ -180,3 +180,12 @@ def test_initdb_takes_what_the_compose_file_asks_for(tmp_path: Path) -> None:
         programs.make_readable(programs.binaries().parent, account)
     result = programs.run("initdb", [*arguments, "--no-sync", "-D", str(tmp_path / "data")], account, tmp_path / "data")
     assert result.status == 0, result.output
+
+
+def test_both_servers_that_ponte_starts_have_room_for_the_locks_of_a_backup() -> None:
+    from ponte.embedded.cluster import OPTIONS
+
+    settings = dict(a.removeprefix("-c").split("=", 1) for a in SERVICES["postgres"]["command"] if a.startswith("-c"))
+    for name in ("max_locks_per_transaction", "max_connections"):
+        assert settings[name] == OPTIONS[name]
+    assert int(settings["max_locks_per_transaction"]) * int(settings["max_connections"]) >= 100_000

@@ -5,14 +5,19 @@ One stack for the module, driven in the order of the tests; each test says which
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +30,7 @@ from ponte.demo import flights
 from ponte.embedded import postgres
 from ponte.local import processes, stack
 from ponte.local.airflow_api import AirflowApi, connect
+from ponte.local.environment import airflow_environment
 from ponte.local.secrets import load_or_create
 from ponte.local.settings import Settings
 from ponte.schema import roles
@@ -58,6 +64,10 @@ class Stack:
             dag_id, run_id, seconds=MINUTES_10, on_task=lambda task: states.update({task["task_id"]: task["state"]})
         )
         return state, states
+
+    def published_by(self, run_id: str) -> list[Any]:
+        """Return the windows that a run has published."""
+        return self.rows(f"SELECT window_start::text FROM ponte.publication_event WHERE actor = '{run_id}'")
 
     def process_of(self, dag_id: str, run_id: str, task_id: str) -> psutil.Process | None:
         """Return the process that runs a task now; Airflow puts the (cut) id of the task instance into its title."""
@@ -202,12 +212,58 @@ def test_a_published_week_is_announced_with_its_version_and_rows(running: Stack)
     assert (extra["version"], extra["rows"]) == (1, rows)
 
 
+def test_a_backfill_made_again_after_its_run_was_deleted_publishes_the_corrected_source(running: Stack) -> None:
+    """The new run has the id of the deleted one, because ids of backfills follow from the date."""
+    dag_id, week = f"{MODEL}__score", "2013-10-07"
+    told = f"SELECT count(*), md5(string_agg(score::text, ',' ORDER BY departure_id)) FROM predictions.{MODEL}"
+    told += f" WHERE window_start = '{week}'"
+    batches = f"SELECT run_id, run_key FROM ponte.batch WHERE window_start = '{week}' ORDER BY batch_id"
+    [run] = [r for r in running.api.runs(dag_id, run_type="backfill") if r["data_interval_end"].startswith(week)]
+    path = f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}"
+    [(rows, before)] = running.rows(told)
+
+    running.api.call("DELETE", path)
+    [(one,)] = running.rows(f"SELECT min(departure_id) FROM predictions.{MODEL} WHERE window_start = '{week}'")
+    change = (
+        f"UPDATE flights.departure SET distance = distance {{}} WHERE flight_date BETWEEN '{week}' AND '2013-10-13'"
+    )
+    move = f"UPDATE flights.departure SET flight_date = DATE '{{}}' WHERE departure_id = {one}"
+    with running.db.begin() as connection:
+        [day] = connection.exec_driver_sql(
+            f"SELECT flight_date FROM flights.departure WHERE departure_id = {one}"
+        ).one()
+        connection.exec_driver_sql(f"{change.format('+ 500')}; {move.format('2014-06-02')}")
+    try:
+        deadline = time.monotonic() + MINUTES_10
+        while "detail" in running.api.call("GET", path, accept=frozenset({404})):
+            assert time.monotonic() < deadline, "the first backfill has no end"
+            running.api.backfill(dag_id, first="2013-09-30T00:00:00Z", last="2013-10-01T00:00:00Z", max_active_runs=1)
+            time.sleep(1)
+        state, tasks = running.finish(dag_id, run["dag_run_id"])
+    finally:
+        with running.db.begin() as connection:
+            connection.exec_driver_sql(f"{move.format(day)}; {change.format('- 500')}")
+    assert state == "success", tasks
+    [(rows_now, after)] = running.rows(told)
+    assert (rows_now, after != before) == (rows - 1, True)
+    again = running.api.call("GET", path)
+    assert running.rows(batches) == [(run["dag_run_id"], key_of(run)), (run["dag_run_id"], key_of(again))]
+    actors = f"SELECT actor FROM ponte.publication_event WHERE window_start = '{week}' ORDER BY event_id"
+    assert running.rows(actors) == [(run["dag_run_id"],)] * 2
+
+
+def key_of(run: dict[str, Any]) -> str:
+    """Return the key that the tables have of a run, by what REST says of it."""
+    started = dt.datetime.fromisoformat(run["start_date"]).astimezone(dt.UTC)
+    return f"{run['dag_run_id']}@{started.isoformat(timespec='microseconds')}#0"
+
+
 def test_scoring_a_week_again_replaces_what_readers_see(running: Stack) -> None:
     before = running.rows(f"SELECT batch_id FROM predictions.{MODEL} WHERE window_start = '2013-10-07'")
     state, _ = running.finish(f"{MODEL}__score", "again", {"window_start": "2013-10-07"})
     assert state == "success"
     after = running.rows(f"SELECT batch_id FROM predictions.{MODEL} WHERE window_start = '2013-10-07'")
-    assert len(after) == len(before)
+    assert len(after) == len(before) + 1, "the departure that the source had lost for a while is back"
     assert set(before).isdisjoint(after), "another batch"
 
 
@@ -320,6 +376,11 @@ def test_a_person_is_asked_and_name_and_reason_are_kept(running: Stack) -> None:
     ]
     assert running.rows("SELECT version FROM ponte.champion") == [(2,)]
 
+    for run_id in ("second", "third"):  # who is resumed by an answer is the run that asked
+        run = running.api.call("GET", f"/dags/{MODEL}__train/dagRuns/{run_id}")
+        for table in ("snapshot", "gate_verdict", "approval"):
+            assert running.rows(f"SELECT run_key FROM ponte.{table} WHERE run_id = '{run_id}'") == [(key_of(run),)]
+
 
 def answered(running: Stack, run_id: str, choice: str, reason: str) -> tuple[str, dict[str, str]]:
     """Train, and answer in the way the UI does when the run asks."""
@@ -392,6 +453,139 @@ def test_hindsight_is_refused_with_both_dates_unless_the_form_allows_it(running:
     assert running.rows(f"SELECT DISTINCT window_start::text, hindsight FROM predictions.{MODEL} ORDER BY 1") == [
         ("2013-09-16", True), ("2013-10-07", False), ("2013-10-14", False), ("2013-10-21", False),
     ]  # fmt: skip
+
+
+#: After the training of version 2, so no hindsight; the schedule of the model has ended in 2013.
+ENDED_WEEK = "2013-10-28"
+#: What the form, REST and other DAGs may send as logical date; the form is filled in with now.
+LOGICAL_DATES: dict[str, Callable[[], str | None]] = {
+    "none": lambda: None,
+    "before": lambda: "2011-05-09T12:00:00Z",
+    "inside": lambda: "2013-10-30T12:00:00Z",
+    "after": lambda: datetime.now(UTC).isoformat(),
+}
+
+
+def test_nothing_bounds_a_run_by_hand_and_promotion_is_automatic_again(running: Stack) -> None:
+    """The next tests are about triggers; nobody shall be asked."""
+    toml = running.models / MODEL / "model.toml"
+    toml.write_text(toml.read_text().replace('promotion = "approval"', 'promotion = "auto"', 1))
+    deadline = time.monotonic() + MINUTES_10
+    while "approve" in {t["task_id"] for t in running.api.call("GET", f"/dags/{MODEL}__train/tasks")["tasks"]}:
+        assert time.monotonic() < deadline, "the DAG kept its task"
+        time.sleep(1)
+    for dag_id in (f"{MODEL}__train", f"{MODEL}__score", "broken__train", "ponte__promote", "ponte__rollback"):
+        details = running.api.call("GET", f"/dags/{dag_id}/details")
+        assert (details["start_date"], details["end_date"]) == (None, None), dag_id
+    score = running.api.call("GET", f"/dags/{MODEL}__score")
+    assert score["timetable_summary"] == "0 6 * * 1"
+    assert score["timetable_description"].endswith("from 2013-01-07 to 2013-12-31")
+    assert score["next_dagrun_run_after"] is None, "the schedule is over"
+
+
+def test_a_score_run_by_hand_scores_whatever_its_logical_date(running: Stack) -> None:
+    dag_id = f"{MODEL}__score"
+    for name, date in LOGICAL_DATES.items():
+        body = {"dag_run_id": f"date_{name}", "logical_date": date(), "conf": {"window_start": ENDED_WEEK}}
+        running.api.call("POST", f"/dags/{dag_id}/dagRuns", json=body)
+    for name in LOGICAL_DATES:
+        state, tasks = running.finish(dag_id, f"date_{name}")
+        assert (state, set(tasks.values()), len(tasks)) == ("success", {"success"}, 7), name
+        assert running.published_by(f"date_{name}") == [(ENDED_WEEK,)]
+
+
+def test_a_train_run_by_hand_trains_whatever_its_logical_date(running: Stack) -> None:
+    dag_id = f"{MODEL}__train"
+    for name, as_of in (("before", "2013-10-21"), ("after", "2013-10-28")):
+        body = {"dag_run_id": f"date_{name}", "logical_date": LOGICAL_DATES[name](), "conf": {"as_of": as_of}}
+        running.api.call("POST", f"/dags/{dag_id}/dagRuns", json=body)
+    for name in ("before", "after"):
+        state, tasks = running.finish(dag_id, f"date_{name}")
+        assert (state, len(tasks)) == ("success", 7), (name, tasks)
+        assert tasks["gate"] == "success"
+
+
+def test_a_run_by_hand_that_finds_no_data_at_its_time_fails_and_says_so(running: Stack) -> None:
+    """The form just as it opens, of a model whose data are of 2013."""
+    for pipeline, first in (("train", "freeze_windows"), ("score", "freeze_batch")):
+        dag_id = f"{MODEL}__{pipeline}"
+        body = {"dag_run_id": "as_it_opens", "logical_date": LOGICAL_DATES["after"](), "conf": {}}
+        running.api.call("POST", f"/dags/{dag_id}/dagRuns", json=body)
+        state, tasks = running.finish(dag_id, "as_it_opens")
+        assert (state, tasks[first]) == ("failed", "failed")
+
+
+def test_the_command_line_and_an_asset_start_runs_that_do_their_work(running: Stack) -> None:
+    dag_id, conf = f"{MODEL}__score", {"window_start": ENDED_WEEK}
+    settings = running.settings
+    secrets, server = load_or_create(settings.secrets_file), postgres.describe(settings.data_dir)
+    command = ["dags", "trigger", dag_id, "--conf", json.dumps(conf), "--run-id", "by_cli"]
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow", *command, "--logical-date", datetime.now(UTC).isoformat()],
+        env={**os.environ, **airflow_environment(settings, secrets, server)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    [asset] = running.api.call("GET", "/assets", params={"uri_pattern": f"ponte://predictions/{MODEL}"})["assets"]
+    body = {"dag_run_id": "by_asset", "logical_date": LOGICAL_DATES["after"](), "conf": conf}
+    running.api.call("POST", f"/assets/{asset['id']}/materialize", json=body)
+    for run_id in ("by_cli", "by_asset"):
+        state, tasks = running.finish(dag_id, run_id)
+        assert (state, set(tasks.values()), len(tasks)) == ("success", {"success"}, 7), run_id
+        assert running.published_by(run_id) == [(ENDED_WEEK,)]
+
+
+def test_a_run_of_a_paused_dag_waits_and_does_its_work_when_the_dag_may_run(running: Stack) -> None:
+    dag_id = f"{MODEL}__score"
+    running.api.call("PATCH", f"/dags/{dag_id}", json={"is_paused": True})
+    body = {"dag_run_id": "paused", "logical_date": LOGICAL_DATES["after"](), "conf": {"window_start": ENDED_WEEK}}
+    running.api.call("POST", f"/dags/{dag_id}/dagRuns", json=body)
+    other = {"model": MODEL, "version": 2, "reason": "the scheduler has looked at all runs since", "mark": "not bad"}
+    running.finish("ponte__mark_version", "meanwhile", other)
+    assert running.api.call("GET", f"/dags/{dag_id}/dagRuns/paused")["state"] == "queued"
+    running.api.call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+    state, tasks = running.finish(dag_id, "paused")
+    assert (state, set(tasks.values()), len(tasks)) == ("success", {"success"}, 7)
+
+
+def test_a_backfill_ends_where_the_schedule_does_and_is_refused_beyond(running: Stack) -> None:
+    from ponte.errors import PonteError
+
+    dag_id = f"{MODEL}__score"
+    range_ = {"dag_id": dag_id, "from_date": "2012-11-01T00:00:00Z", "to_date": "2014-03-01T00:00:00Z"}
+    found = running.api.call("POST", "/backfills/dry_run", json={**range_, "reprocess_behavior": "completed"})
+    dates = [run["logical_date"] for run in found["backfills"]]
+    assert (dates[0], dates[-1], len(dates)) == ("2013-01-07T06:00:00Z", "2013-12-30T06:00:00Z", 52)
+    with pytest.raises(PonteError, match="No runs to create"):
+        running.api.backfill(dag_id, first="2014-01-06T00:00:00Z", last="2014-03-01T00:00:00Z", max_active_runs=1)
+    running.api.backfill(dag_id, first="2013-12-30T00:00:00Z", last="2014-03-01T00:00:00Z", max_active_runs=1)
+    [run] = [r for r in running.api.runs(dag_id) if r["logical_date"] == "2013-12-30T06:00:00Z"]
+    state, tasks = running.finish(dag_id, run["dag_run_id"])
+    assert (state, tasks["freeze_batch"]) == ("failed", "failed"), "the data end with the year"
+
+
+def test_a_person_triggers_by_the_form_as_it_is_filled_in(running: Stack) -> None:
+    """By clicks alone, in a browser; only days are typed. PONTE_TEST_PICTURES names a folder for pictures of it."""
+    from tests.e2e.browser import logged_in
+
+    folder = os.environ.get("PONTE_TEST_PICTURES")
+    pictures = Path(folder) if folder else None
+    password = load_or_create(running.settings.secrets_file).admin_password
+    with logged_in(running.settings.ui_url, user="admin", password=password) as browser:
+        for pipeline, first, typed in (
+            ("train", "freeze_windows", {"as_of": "2013-11-04"}),
+            ("score", "freeze_batch", {"window_start": "2013-11-04"}),
+        ):
+            dag_id = f"{MODEL}__{pipeline}"
+            run_id = browser.trigger(dag_id)
+            state, tasks = running.finish(dag_id, run_id)
+            assert (state, tasks.get(first)) == ("failed", "failed"), "there are no data of this year"
+            run_id = browser.trigger(dag_id, picture=pictures and pictures / f"form-{pipeline}.png", **typed)
+            state, tasks = running.finish(dag_id, run_id)
+            assert (state, len(tasks), tasks[first]) == ("success", 7, "success"), tasks
+            browser.see_the_tasks_of_the_run(tasks, picture=pictures and pictures / f"run-{pipeline}.png")
 
 
 def test_a_second_up_changes_nothing(running: Stack, capsys: pytest.CaptureFixture[str]) -> None:

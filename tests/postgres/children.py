@@ -378,7 +378,7 @@ class StopInChunk:
     def __call__(self) -> None:
         from ponte.versions.loading import LoadedVersion
 
-        predict, seen = LoadedVersion.predict, 0
+        predict, seen = LoadedVersion.predictions, 0
 
         def predict_or_sleep(loaded: LoadedVersion, rows: Any) -> Any:
             nonlocal seen
@@ -389,7 +389,7 @@ class StopInChunk:
                 wait_for(lambda: self.sign.with_suffix(".go").exists())
             return predict(loaded, rows)
 
-        LoadedVersion.predict = predict_or_sleep
+        LoadedVersion.predictions = predict_or_sleep
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,17 @@ from typing import Any
 
 from tests.conftest import Cluster
 from tests.postgres.children import FLOW, run_step, shards_of
-from tests.sample_model import AS_OF, ESTIMATOR, FEATURES_SQL, NEXT_WEEK, WEEK, World, load_visits, write_model
+from tests.sample_model import (
+    AS_OF,
+    ESTIMATOR,
+    FEATURES_SQL,
+    NEXT_WEEK,
+    WEEK,
+    World,
+    load_visits,
+    run_named,
+    write_model,
+)
 from upath import UPath
 
 from ponte.scoring.plan import Shard
@@ -137,7 +147,7 @@ def prepare(server: Cluster, migrated: str, folder: Path) -> Iterator[Stages]:
         world.run(run_id="earlier", week=WEEK)
         world.run(run_id="before", week=NEXT_WEEK)
         world.run(run_id="dead", week=NEXT_WEEK, until="score")
-        freeze_snapshot(world.db, model, world.windows(), as_of=AS_OF, run_id="dead training")
+        freeze_snapshot(world.db, model, world.windows(), as_of=AS_OF, run=run_named("dead training"))
         world.snapshot(run_id="newer training")
         world.execute(f"UPDATE shop.visit SET price = {ODD_PRICE} WHERE visit_id IN (2460, 2580, 2750)")
         seen_before = world.published_checksum(NEXT_WEEK)

@@ -69,11 +69,11 @@ def place(point: str) -> tuple[int, str, int]:
     return FLOW.index(step), thread, int(number)
 
 
-#: What drivers send by themselves: where a transaction begins, and what a new connection asks first. Great Expectations
-#: asks for the columns of a table too; that is a point, and not counted here.
+#: What drivers send by themselves: where a transaction begins, with the settings it needs, and what a new connection
+#: asks first. Great Expectations asks for the columns of a table too; that is a point, and not counted here.
 OF_DRIVERS = re.compile(
-    r"BEGIN|ROLLBACK$|show |SELECT (pg_catalog\.)?version\(\)|SELECT current_schema\(\)|SELECT (pg_catalog\.)?pg_type$"
-    r"|SELECT pg_catalog\.pg_attribute$",
+    r"BEGIN|ROLLBACK$|SET LOCAL TimeZone|SELECT set_config|show |SELECT (pg_catalog\.)?version\(\)|"
+    r"SELECT current_schema\(\)|SELECT (pg_catalog\.)?pg_type$|SELECT pg_catalog\.pg_attribute$",
     re.IGNORECASE,
 )
 

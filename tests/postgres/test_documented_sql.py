@@ -71,7 +71,7 @@ def lineage() -> str:
 @pytest.fixture(scope="module")
 def decided(server: Cluster, trained_template: Template, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Decided]:
     """Two versions, an approval, two scored weeks, a rollback of both, a mark. Made once: the tests only read."""
-    from tests.sample_model import NEXT_WEEK, WEEK, World
+    from tests.sample_model import NEXT_WEEK, WEEK, World, run_named
     from upath import UPath
 
     from ponte.model.folders import get_folder
@@ -90,7 +90,7 @@ def decided(server: Cluster, trained_template: Template, tmp_path_factory: pytes
             world.db,
             second.verdict_id,
             "approved",
-            run_id="second",
+            run=run_named("second"),
             actor="a person",
             reason="better",
             answered_at=midnight(dt.date(2024, 2, 19)),
@@ -122,7 +122,7 @@ def test_the_lineage_of_a_prediction_has_no_hole(decided: Decided) -> None:
     assert len(row["rules"].splitlines()) == len(run.verdict.rules)
     assert (row["approval"], row["approved_by"], row["approval_reason"]) == ("approved", "a person", "better")
     assert (row["alias_event_id"], row["promoted_by"]) == (decided.alias_event_id, "a person")
-    assert (row["checks"], row["not_passed"], row["training_checks"], row["training_not_passed"]) == (2, 0, 2, 0)
+    assert (row["checks"], row["not_passed"], row["training_checks"], row["training_not_passed"]) == (2, 0, 3, 0)
     assert row["published_by"] == "somebody"
 
 

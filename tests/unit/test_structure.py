@@ -256,7 +256,7 @@ def test_the_plugin_loads_nothing_before_somebody_looks_into_it(tmp_path: Path) 
         "import airflow.sdk.plugins_manager\n"
         "before = set(sys.modules)\n"
         f"plugin = runpy.run_path({str(PLUGINS / 'ponte_plugin.py')!r})['PontePlugin']\n"
-        "plugin.validate(), len(plugin.fastapi_apps), plugin.operator_extra_links\n"
+        "plugin.validate(), len(plugin.fastapi_apps), len(plugin.timetables), plugin.operator_extra_links\n"
         "print(json.dumps([sorted(set(sys.modules) - before), sorted({m.split('.')[0] for m in sys.modules})]))\n"
     )
     environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path), "PYTHONPATH": str(PLUGINS)}

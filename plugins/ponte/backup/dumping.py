@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,8 @@ from ponte.storage.database import Database, quote
 PAUSES = (1, 2, 4, 8, 16)
 #: SQLSTATE of a table that is not there (any more), and of one that is locked.
 _VANISHED, _LOCKED = "42P01", "55P03"
+#: Tables that are counted before their locks, and those of their indexes, are given back.
+_AT_ONCE = 200
 
 _REVISION = "SELECT version_num FROM ponte.schema_version"
 
@@ -46,6 +48,13 @@ _PROPERTIES = """SELECT pg_get_userbyid(datdba) AS owner, pg_encoding_to_char(en
                 UNION SELECT setrole FROM pg_db_role_setting WHERE setdatabase = d.oid)) AS roles
     FROM pg_database d WHERE datname = current_database()"""
 
+# What the server has room for, roughly: a table that is locked, and twice as many sessions that hold such a lock.
+_LOCK_ROOM = """SELECT current_setting('max_locks_per_transaction')::bigint AS setting,
+           current_setting('max_connections')::bigint
+               + current_setting('max_prepared_transactions')::bigint AS sessions"""
+#: Sessions that lock every table: we, pg_dump, and the one of its two processes that reads the table.
+_HOLDERS = 3
+
 # By the time that a table is read it may be a view, and the functions of a view would run as us.
 _READ_NO_VIEW = "SET LOCAL restrict_nonsystem_relation_kind = 'view, foreign-table'"
 
@@ -55,9 +64,11 @@ _RELATIONS = sa.text("""SELECT n.nspname, c.relname FROM pg_class c JOIN pg_name
       AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid AND deptype = 'e')
     ORDER BY 1, 2""")
 
+# By way of JSON, because a backup before an upgrade is made of a database that lacks these columns yet.
 _ARTIFACTS = """SELECT path || '/manifest.json', manifest_sha256 FROM ponte.version
     UNION SELECT path, sha256 FROM ponte.snapshot WHERE status = 'written'
-    UNION SELECT champion_path, champion_sha256 FROM ponte.snapshot WHERE champion_path IS NOT NULL ORDER BY 1"""
+    UNION SELECT to_jsonb(s) ->> 'champion_path', to_jsonb(s) ->> 'champion_sha256' FROM ponte.snapshot s
+        WHERE to_jsonb(s) ->> 'champion_path' IS NOT NULL ORDER BY 1"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,7 +161,9 @@ def _dump(connection: sa.Connection, url: sa.URL, folder: Path, *, jobs: int) ->
     version = connection.exec_driver_sql("SHOW server_version").scalar_one()
     properties = dict(connection.exec_driver_sql(_PROPERTIES).mappings().one())
     # A scoring run drops and attaches tables at any time. What the snapshot shows stays until we have read it.
-    for name in relations(connection, "rp"):
+    names = relations(connection, "rp")
+    _require_lock_room(connection, url, len(names))
+    for name in names:
         connection.exec_driver_sql(f"LOCK TABLE ONLY {name} IN ACCESS SHARE MODE NOWAIT")
     options = ["--format=directory", "--compress=gzip", f"--jobs={jobs}", "--lock-wait-timeout=30s"]
     run_program("pg_dump", [*options, f"--snapshot={snapshot}", f"--file={folder}"], url)
@@ -164,12 +177,41 @@ def _dump(connection: sa.Connection, url: sa.URL, folder: Path, *, jobs: int) ->
     )
 
 
+def _require_lock_room(connection: sa.Connection, url: sa.URL, tables: int) -> None:
+    """Raise PonteError when the server cannot hold the locks of so many tables, before others have to do without."""
+    room = connection.exec_driver_sql(_LOCK_ROOM).one()
+    needed = -(-_HOLDERS * tables // (2 * room.sessions))
+    if needed <= room.setting:
+        return
+    setting = 1 << needed.bit_length()
+    raise PonteError(
+        "the server has no room for the locks of a backup",
+        where=f"database {url.database}",
+        got=f"{tables} tables, max_locks_per_transaction = {room.setting}",
+        expected=f"max_locks_per_transaction of {needed} or more",
+        fix=f"start the server with max_locks_per_transaction = {setting} (ALTER SYSTEM, or its command line), then "
+        "back up again; or keep fewer batches: [retention] of model.toml",
+    )
+
+
 def row_counts(connection: sa.Connection) -> dict[str, int]:
-    """Return `Dump.row_counts` as the transaction sees it."""
+    """Return `Dump.row_counts` as the transaction sees it; locks that it did not hold before are given back."""
     counts = {}
-    for name in relations(connection, "r"):
-        counts[name.replace('"', "")] = int(connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one())
+    for names in in_chunks(connection, relations(connection, "r")):
+        for name in names:
+            counts[name.replace('"', "")] = int(connection.exec_driver_sql(f"SELECT count(*) FROM {name}").scalar_one())
     return counts
+
+
+def in_chunks(connection: sa.Connection, names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield the names of tables, some at a time; the locks that the caller takes to read them are given back then.
+
+    Else a table that is read is locked until the transaction ends, with every index, and a server has room for so many.
+    """
+    for first in range(0, len(names), _AT_ONCE):
+        with connection.begin_nested() as chunk:
+            yield names[first : first + _AT_ONCE]
+            chunk.rollback()
 
 
 def relations(connection: sa.Connection, kinds: str) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ponte.backup.dumping import Dump, begin, relations, row_counts, run_program, sqlstate
+from ponte.backup.dumping import Dump, begin, in_chunks, relations, row_counts, run_program, sqlstate
 from ponte.embedded.programs import binaries
 from ponte.errors import PonteError
 from ponte.schema import roles
@@ -73,7 +73,9 @@ def restored(url: sa.URL, dump: Dump, folder: Path) -> Iterator[str]:
         _fill(_at(url, fresh), folder)
         with begin(_at(url, fresh)) as connection:
             roles.close_to_public(connection)  # pg_dump leaves the language sql out
-            connection.exec_driver_sql("ANALYZE")
+        with Database(_at(url, fresh)).engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("ANALYZE")  # in a transaction it would lock all tables at once
+        with begin(_at(url, fresh)) as connection:
             _require_counts(row_counts(connection), dump.row_counts)
         with _maintenance(url) as admin:
             _configure(admin, fresh, dump.properties)
@@ -230,7 +232,12 @@ def _tables_with_rows(url: sa.URL) -> list[str]:
     """Return the tables with rows; that the schema has a revision does not count."""
     with begin(url) as connection:
         names = [name for name in relations(connection, "r") if name != quote("ponte", "schema_version")]
-        return [n for n in names if connection.exec_driver_sql(f"SELECT EXISTS (SELECT FROM {n})").scalar_one()]
+        return [
+            name
+            for some in in_chunks(connection, names)
+            for name in some
+            if connection.exec_driver_sql(f"SELECT EXISTS (SELECT FROM {name})").scalar_one()
+        ]
 
 
 def _major(version: str) -> int:

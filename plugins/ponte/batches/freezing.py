@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+from collections.abc import Callable
 
 import sqlalchemy as sa
 
@@ -21,8 +22,10 @@ from ponte.model.windows import Window
 from ponte.storage.columns import Column
 from ponte.storage.database import Database, make_empty_table, quote
 from ponte.storage.receipts import Receipt, recorded
+from ponte.storage.row_width import too_wide_explained
+from ponte.storage.runs import Run
 from ponte.versions import registry
-from ponte.versions.choice import choose, choose_named
+from ponte.versions.choice import Choice, choose, choose_named
 from ponte.versions.registry import Version
 from ponte.versions.signature import require_same
 
@@ -38,7 +41,7 @@ def freeze_batch(
     folder: ModelFolder,
     window: Window,
     *,
-    run_id: str,
+    run: Run,
     now: dt.datetime,
     allow_hindsight: bool = False,
     named: Version | None = None,
@@ -56,16 +59,12 @@ def freeze_batch(
     claimed the window.
     """
 
-    def choose_version() -> Pin:
+    def choose_version() -> Choice:
         if named is None:
-            choice = choose(db, folder.name, window, now=now, allow_hindsight=allow_hindsight)
-        else:
-            choice = choose_named(named, window, allow_hindsight=allow_hindsight)
-        _require_trained_columns(db, folder, choice.version)
-        log.info("window %s is scored by version %d: %s", window, choice.version.version, choice.reason)
-        return Pin(version=choice.version.version, reason=choice.reason, hindsight=choice.hindsight)
+            return choose(db, folder.name, window, now=now, allow_hindsight=allow_hindsight)
+        return choose_named(named, window, allow_hindsight=allow_hindsight)
 
-    batch = batches.claim(db, folder.name, window, run_id=run_id, choose=choose_version)
+    batch = _claimed(db, folder, window, run=run, choose_version=choose_version)
     version = registry.get_version(db, folder.name, batch.version)
     text = registry.trained_sql(db, version)
     if batch.status == "freezing":
@@ -75,6 +74,33 @@ def freeze_batch(
     batches.require(batch, "frozen")
     if batch.row_count == 0 and folder.spec.scoring.empty == "reject":
         raise batches.reject(db, batch, "the window is empty: features.sql returned no row", by="empty")
+    return batch
+
+
+def _claimed(
+    db: Database, folder: ModelFolder, window: Window, *, run: Run, choose_version: Callable[[], Choice]
+) -> Batch:
+    """Return the batch of this run, which has claimed the window by now.
+
+    The author's SQL is inspected before anything is claimed: a table that it reads may be locked for hours, by a load
+    of the night, and nobody could decide about the model meanwhile. When somebody has decided meanwhile, the version
+    that is chosen then is inspected too, and the window claimed at the next try.
+    """
+    inspected: set[int] = set()
+
+    def pin() -> Pin | None:
+        choice = choose_version()
+        if choice.version.version not in inspected:
+            return None
+        log.info("window %s is scored by version %d: %s", window, choice.version.version, choice.reason)
+        return Pin(version=choice.version.version, reason=choice.reason, hindsight=choice.hindsight)
+
+    batch = batches.find_batch(db, folder.name, window, run=run)
+    while batch is None:
+        version = choose_version().version
+        _require_trained_columns(db, folder, version)
+        inspected.add(version.version)
+        batch = batches.claim(db, folder.name, window, run=run, choose=pin)
     return batch
 
 
@@ -102,6 +128,7 @@ def _freeze_rows(db: Database, batch: Batch, text: str, columns: tuple[Column, .
     with db.begin() as connection:
         if batches.lock(connection, batch.batch_id).status != "freezing":
             return batch.row_count
-        rows = connection.exec_driver_sql(f"INSERT INTO {table} {query}", parameters).rowcount
+        with too_wide_explained(batch.model):
+            rows = connection.exec_driver_sql(f"INSERT INTO {table} {query}", parameters).rowcount
         connection.execute(_MARK_FROZEN, {"rows": rows, "table": table, "id": batch.batch_id})
     return int(rows)

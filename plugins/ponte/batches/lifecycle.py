@@ -18,6 +18,7 @@ from ponte.errors import BatchRejected, Fenced, PonteError
 from ponte.model.windows import Window
 from ponte.storage.columns import Column
 from ponte.storage.database import DATA_SCHEMA, Database, insert_row, lock_decisions
+from ponte.storage.runs import Run
 
 Status = Literal["freezing", "frozen", "checked", "scored", "staged", "rejected", "failed"]
 #: What rejects a batch: a guard a complete one, a check, too many rows to set aside, a window without rows.
@@ -32,9 +33,10 @@ _TAKE_OVER = sa.text("""INSERT INTO ponte.claim AS c (model, window_start, epoch
 
 # A step of an older run may hold its batch for long: it is passed over, and the fence stops it later.
 _END_OLDER_RUNS = sa.text("""UPDATE ponte.batch SET status = 'failed', why = 'superseded by run ' || :run_id
+        || CASE WHEN run_id = :run_id THEN ', which was cleared or made again' ELSE '' END
     WHERE batch_id IN (
         SELECT batch_id FROM ponte.batch b
-        WHERE model = :model AND window_start = :window_start AND run_id <> :run_id
+        WHERE model = :model AND window_start = :window_start AND run_key <> :run_key
         AND status NOT IN ('rejected', 'failed')
         AND NOT EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id)
         FOR UPDATE SKIP LOCKED
@@ -94,7 +96,7 @@ class Batch:
 _COLUMNS = ", ".join(Batch.__dataclass_fields__)
 _BY_ID = sa.text(f"SELECT {_COLUMNS} FROM ponte.batch WHERE batch_id = :batch_id")
 _BY_RUN = sa.text(f"""SELECT {_COLUMNS} FROM ponte.batch
-    WHERE model = :model AND window_start = :window_start AND run_id = :run_id""")
+    WHERE model = :model AND window_start = :window_start AND run_key = :run_key""")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,23 +108,34 @@ class Pin:
     hindsight: bool
 
 
-def claim(db: Database, model: str, window: Window, *, run_id: str, choose: Callable[[], Pin]) -> Batch:
+def find_batch(db: Database, model: str, window: Window, *, run: Run) -> Batch | None:
+    """Return the batch of this run and window, None before it has claimed the window."""
+    with db.begin() as connection:
+        return _select(connection, _BY_RUN, {**window.parameters(), "model": model, **run.row()})
+
+
+def claim(db: Database, model: str, window: Window, *, run: Run, choose: Callable[[], Pin | None]) -> Batch | None:
     """Return the batch of this run and window; a new one gets the next epoch and pins the version of `choose`.
 
     The claim fences off every older run of the window: their unfinished batches become `failed`, and none of them can
     publish any more. A retry of the same run finds its batch and claims nothing. `choose` is called while the window is
-    held, so no rollback can come between the choice and the claim; when it raises, nothing was claimed.
+    held, so no rollback can come between the choice and the claim; when it raises, or returns None, nothing was claimed
+    (and None is returned). All decisions about the model wait for it: it must wait for nothing itself, so it touches
+    no table but Ponte's.
     """
-    values: dict[str, object] = {**window.parameters(), "model": model, "run_id": run_id}
+    values: dict[str, object] = {**window.parameters(), "model": model, **run.row()}
     with db.begin() as connection:
         lock_decisions(connection, model)
         # The row lock of the claim makes two copies of one run take turns.
-        epoch = take_over(connection, model, window.start, run_id=run_id)
+        epoch = take_over(connection, model, window.start, run=run)
         known = _select(connection, _BY_RUN, values)
         if known is not None:
             connection.rollback()
             return known
         pin = choose()
+        if pin is None:
+            connection.rollback()
+            return None
         pinned = {"version": pin.version, "version_reason": pin.reason, "hindsight": pin.hindsight}
         batch_id = insert_row(connection, "ponte.batch", {**values, **pinned, "epoch": epoch}, returning="batch_id")
         names = {
@@ -136,12 +149,12 @@ def claim(db: Database, model: str, window: Window, *, run_id: str, choose: Call
         return batch
 
 
-def take_over(connection: sa.Connection, model: str, window_start: dt.date, *, run_id: str) -> int:
+def take_over(connection: sa.Connection, model: str, window_start: dt.date, *, run: Run) -> int:
     """Give the window to a run, in the caller's transaction; return the epoch. Older runs can no longer publish.
 
     Their batches that nobody ever saw become `failed`.
     """
-    values = {"model": model, "window_start": window_start, "run_id": run_id}
+    values = {"model": model, "window_start": window_start, **run.row()}
     epoch = connection.execute(_TAKE_OVER, values).scalar_one()
     connection.execute(_END_OLDER_RUNS, values)
     return int(epoch)

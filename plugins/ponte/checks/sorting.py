@@ -1,7 +1,7 @@
 """The results of the checks of a frozen table: what stops it, what sets rows of it aside, and what is only recorded.
 
 Two checks come with every model: the key is never NULL and never twice, in the rows that are left. For these the
-result keeps the SQL that finds the rows.
+result keeps the SQL that finds the rows. Others come with the types of its columns, see `values`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from ponte.checks import quarantine
+from ponte.checks import quarantine, values
 from ponte.checks.quarantine import Condition, FrozenFor
 from ponte.checks.validation import CheckResult, Outcome
 from ponte.errors import PonteError
@@ -67,7 +67,9 @@ def sort_out(
     In the caller's transaction, which has locked the batch or snapshot.
     """
     with connection.begin_nested() as moving:
-        too_many = _set_aside(connection, frozen, results, conditions)
+        unreadable, more = values.examine(connection, frozen.name, frozen.key)
+        results = [*unreadable, *results]
+        too_many = _set_aside(connection, frozen, results, [*more, *conditions])
         results = [*_key_results(connection, frozen), *results]
         failed = _stopping(results)
         if failed or too_many:

@@ -8,11 +8,12 @@ from typing import Literal
 import sqlalchemy as sa
 
 from ponte.storage.database import Database, insert_row
+from ponte.storage.runs import Run
 
 Decision = Literal["approved", "rejected", "timed out"]
 
 _NUMBER = sa.text("""SELECT approval_id FROM ponte.approval
-    WHERE verdict_id = :verdict_id AND run_id = :run_id AND answered_at = :answered_at""")
+    WHERE verdict_id = :verdict_id AND run_key = :run_key AND answered_at = :answered_at""")
 
 
 def record_approval(
@@ -20,7 +21,7 @@ def record_approval(
     verdict_id: int,
     decision: Decision,
     *,
-    run_id: str,
+    run: Run,
     actor: str,
     reason: str,
     answered_at: dt.datetime,
@@ -31,12 +32,12 @@ def record_approval(
     """
     row = {
         "verdict_id": verdict_id,
-        "run_id": run_id,
+        **run.row(),
         "decision": decision,
         "actor": actor,
         "reason": reason,
         "answered_at": answered_at,
     }
     with db.begin() as connection:
-        insert_row(connection, "ponte.approval", row, unless="verdict_id, run_id, answered_at")
+        insert_row(connection, "ponte.approval", row, unless="verdict_id, run_key, answered_at")
         return int(connection.execute(_NUMBER, row).scalar_one())

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from ponte.errors import PonteError
 from ponte.publishing.tables import require_columns_of_earlier
 from ponte.storage.database import Database
+from ponte.storage.runs import Run
 from ponte.versions import aliases, registry
 from ponte.versions.marks import require_not_bad
 
@@ -20,8 +21,10 @@ _VERDICT = sa.text("""SELECT model, version, outcome, champion_event_id FROM pon
 _ANSWER = sa.text("""SELECT decision, actor, reason FROM ponte.approval
     WHERE approval_id = :id AND verdict_id = :verdict_id""")
 
+# Events of before there were keys have the run alone, and that was the key then.
 _EVENT_OF_RUN = sa.text("""SELECT event_id FROM ponte.alias_event
-    WHERE model = :model AND version = :version AND evidence->>'by_hand_in_run' = :run_id""")
+    WHERE model = :model AND version = :version AND evidence ? 'by_hand_in_run'
+    AND coalesce(evidence->>'run_key', evidence->>'by_hand_in_run') = :run_key""")
 
 
 def promote(
@@ -68,7 +71,7 @@ def promote(
 
 
 def set_champion(
-    db: Database, version: registry.Version, *, run_id: str, actor: str, reason: str, allow_bad: bool
+    db: Database, version: registry.Version, *, run: Run, actor: str, reason: str, allow_bad: bool
 ) -> aliases.Alias:
     """Make a version champion because a person says so, whatever the gate said; windows stay as they are.
 
@@ -77,7 +80,7 @@ def set_champion(
     """
     with db.begin() as connection:
         current = aliases.lock_alias(connection, version.model)
-        values = {"model": version.model, "version": version.version, "run_id": run_id}
+        values = {"model": version.model, "version": version.version, "run_key": run.key}
         done = connection.execute(_EVENT_OF_RUN, values).scalar_one_or_none()
         if done is not None:  # a retry, whatever was decided since
             return aliases.Alias(version=version.version, event_id=done)
@@ -86,7 +89,7 @@ def set_champion(
         if not allow_bad:
             require_not_bad(connection, version.model, version.version)
         require_columns_of_earlier(connection, version)
-        evidence = {"by_hand_in_run": run_id, "allow_bad": allow_bad}
+        evidence = {"by_hand_in_run": run.id, "run_key": run.key, "allow_bad": allow_bad}
         return aliases.append_move(
             connection,
             version.model,

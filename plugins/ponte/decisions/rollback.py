@@ -18,10 +18,11 @@ from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Batch
 from ponte.errors import AliasMoved, Fenced, NoChampion
 from ponte.model.folders import ModelFolder
-from ponte.model.windows import Window, require_past, window_starting
-from ponte.publishing.pointer import LOCK_TIMEOUT, show
+from ponte.model.windows import Window, require_past
+from ponte.publishing.pointer import LOCK_TIMEOUT, show, shown_window
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database, insert_row, limit_lock_waits, with_lock_retries
+from ponte.storage.runs import Run
 from ponte.versions import aliases, registry
 from ponte.versions.choice import choose_named
 from ponte.versions.loading import load_registered
@@ -46,7 +47,7 @@ _UNDER_WAY = sa.text("""SELECT b.window_start FROM ponte.batch b JOIN ponte.clai
 
 _LOCKED_CLAIM = sa.text("""SELECT c.epoch, b.batch_id
     FROM ponte.claim c LEFT JOIN ponte.batch b
-        ON b.model = c.model AND b.window_start = c.window_start AND b.epoch = c.epoch AND b.run_id = :run_id
+        ON b.model = c.model AND b.window_start = c.window_start AND b.epoch = c.epoch AND b.run_key = :run_key
     WHERE c.model = :model AND c.window_start = :window
     FOR UPDATE OF c""")
 
@@ -83,7 +84,7 @@ class Rollback:
 
 
 _COLUMNS = ", ".join(Rollback.__dataclass_fields__)
-_BY_RUN = sa.text(f"SELECT {_COLUMNS} FROM ponte.rollback WHERE model = :model AND run_id = :run_id")
+_BY_RUN = sa.text(f"SELECT {_COLUMNS} FROM ponte.rollback WHERE model = :model AND run_key = :run_key")
 
 
 def plan_rollback(
@@ -101,7 +102,8 @@ def plan_rollback(
     """Return what going back to `version` means; refuse early what could not be done.
 
     windows : first days; with `every_window` also all windows that people now see from the present champion. A window
-    whose as_of is still to come at `now` is refused. Raises PonteError for an unknown version, VersionMarkedBad,
+    whose as_of is still to come at `now` is refused. What people see keeps the bounds that it was published with, an
+    edit of `[window]` notwithstanding. Raises PonteError for an unknown version, VersionMarkedBad,
     ArtifactRefused when its files are damaged, NoChampion, WindowError, HindsightRefused.
     """
     target = registry.get_version(db, folder.name, version)
@@ -112,10 +114,8 @@ def plan_rollback(
     with db.begin() as connection:
         if not allow_bad:
             require_not_bad(connection, folder.name, version)
-        wanted = {window_starting(folder.spec.window, day) for day in windows}
-        if every_window:
-            shown = _shown_windows(connection, folder.name, alias.version)
-            wanted |= {window_starting(folder.spec.window, day) for day in shown}
+        days = {*windows, *(_shown_windows(connection, folder.name, alias.version) if every_window else ())}
+        wanted = {shown_window(connection, folder.spec.window, folder.name, day) for day in days}
         kept = {w: _kept_batch(connection, folder.name, version, w, allow_hindsight) for w in sorted(wanted)}
     for window in kept:
         require_past(window.as_of, now, f"window {window}")
@@ -157,7 +157,7 @@ def roll_back(
     db: Database,
     plan: Plan,
     *,
-    run_id: str,
+    run: Run,
     actor: str,
     reason: str,
     mark_bad: bool = False,
@@ -170,17 +170,17 @@ def roll_back(
     meanwhile.
     """
     return with_lock_retries(
-        lambda: _roll_back(db, plan, run_id=run_id, actor=actor, reason=reason, mark_bad=mark_bad, allow_bad=allow_bad)
+        lambda: _roll_back(db, plan, run=run, actor=actor, reason=reason, mark_bad=mark_bad, allow_bad=allow_bad)
     )
 
 
 def _roll_back(
-    db: Database, plan: Plan, *, run_id: str, actor: str, reason: str, mark_bad: bool, allow_bad: bool
+    db: Database, plan: Plan, *, run: Run, actor: str, reason: str, mark_bad: bool, allow_bad: bool
 ) -> Rollback:
     with db.begin() as connection:
         limit_lock_waits(connection, LOCK_TIMEOUT)
         current = aliases.lock_alias(connection, plan.model)
-        done = _done(connection, plan.model, run_id)
+        done = _done(connection, plan.model, run)
         if done is not None:
             return done
         if current is None or current.event_id != plan.event_id:
@@ -194,8 +194,8 @@ def _roll_back(
         if not allow_bad:
             require_not_bad(connection, plan.model, plan.to_version)
         if plan.every_window and plan.from_version != plan.to_version:
-            _require_none_new(connection, plan, run_id)
-        staged = _take_windows(connection, plan, run_id)
+            _require_none_new(connection, plan, run)
+        staged = _take_windows(connection, plan, run)
         moved = None
         if current.version != plan.to_version:
             moved = aliases.append_move(
@@ -205,18 +205,18 @@ def _roll_back(
                 expected=current,
                 actor=actor,
                 reason=reason,
-                evidence={"rollback_run": run_id},
+                evidence={"rollback_run": run.id, "run_key": run.key},
             ).event_id
-        rollback = _record(connection, plan, staged, moved, run_id=run_id, actor=actor, reason=reason)
+        rollback = _record(connection, plan, staged, moved, run=run, actor=actor, reason=reason)
         for batch, epoch in staged:
             show(connection, batch, epoch=epoch, actor=actor, reason=reason, rollback_id=rollback.rollback_id)
         if mark_bad and plan.from_version != plan.to_version:
             mark = {"model": plan.model, "version": plan.from_version, "mark": "bad"}
-            append_mark(connection, {**mark, "run_id": run_id, "actor": actor, "reason": reason})
+            append_mark(connection, {**mark, **run.row(), "actor": actor, "reason": reason})
         return rollback
 
 
-def _require_none_new(connection: sa.Connection, plan: Plan, run_id: str) -> None:
+def _require_none_new(connection: sa.Connection, plan: Plan, run: Run) -> None:
     """Raise Fenced when people see a window from the version left that was not planned; fence off those under way."""
     shown = {str(day) for day in _shown_windows(connection, plan.model, plan.from_version)}
     late = sorted(shown - {*plan.kept, *plan.rescore})
@@ -229,19 +229,19 @@ def _require_none_new(connection: sa.Connection, plan: Plan, run_id: str) -> Non
         )
     for day in connection.execute(_UNDER_WAY, {"model": plan.model, "version": plan.from_version}).scalars().all():
         if str(day) not in plan.kept and str(day) not in plan.rescore:
-            batches.take_over(connection, plan.model, day, run_id=run_id)
+            batches.take_over(connection, plan.model, day, run=run)
 
 
-def _take_windows(connection: sa.Connection, plan: Plan, run_id: str) -> list[tuple[Batch, int]]:
+def _take_windows(connection: sa.Connection, plan: Plan, run: Run) -> list[tuple[Batch, int]]:
     """Return the batch to show per window with the epoch to show it under, holding the fence of each, oldest first."""
     staged = []
     for day in sorted([*plan.kept, *plan.rescore]):
         window_start = dt.date.fromisoformat(day)
         if day in plan.kept:
-            epoch = batches.take_over(connection, plan.model, window_start, run_id=run_id)
+            epoch = batches.take_over(connection, plan.model, window_start, run=run)
             batch = batches.lock(connection, plan.kept[day])
         else:
-            values = {"model": plan.model, "window": window_start, "run_id": run_id}
+            values = {"model": plan.model, "window": window_start, "run_key": run.key}
             epoch, batch_id = connection.execute(_LOCKED_CLAIM, values).one_or_none() or (0, None)
             if batch_id is None:
                 raise Fenced(
@@ -261,7 +261,7 @@ def _record(
     staged: Sequence[tuple[Batch, int]],
     alias_event_id: int | None,
     *,
-    run_id: str,
+    run: Run,
     actor: str,
     reason: str,
 ) -> Rollback:
@@ -278,7 +278,7 @@ def _record(
         )
     row = {
         "model": plan.model,
-        "run_id": run_id,
+        **run.row(),
         "from_version": plan.from_version,
         "to_version": plan.to_version,
         "alias_event_id": alias_event_id,
@@ -295,6 +295,6 @@ def _record(
     )
 
 
-def _done(connection: sa.Connection, model: str, run_id: str) -> Rollback | None:
-    row = connection.execute(_BY_RUN, {"model": model, "run_id": run_id}).mappings().one_or_none()
+def _done(connection: sa.Connection, model: str, run: Run) -> Rollback | None:
+    row = connection.execute(_BY_RUN, {"model": model, "run_key": run.key}).mappings().one_or_none()
     return None if row is None else Rollback(**row)

@@ -18,6 +18,7 @@ from ponte.quality.figures import CANDIDATE, READABLE, Figure, Measured, champio
 from ponte.snapshots.champion import why_not_comparable
 from ponte.snapshots.lifecycle import get_snapshot
 from ponte.storage.database import Database, insert_row
+from ponte.storage.runs import Run
 from ponte.versions import aliases, marks, registry
 from ponte.versions.registry import Version
 
@@ -29,13 +30,13 @@ _CLASSES_SEEN = sa.text("""SELECT v.classes FROM ponte.published p JOIN ponte.ba
     WHERE p.model = :model AND v.classes IS NOT NULL ORDER BY p.window_start DESC LIMIT 1""")
 
 _VERDICT_OF_RUN = sa.text("""SELECT verdict_id, rules FROM ponte.gate_verdict
-    WHERE model = :model AND version = :version AND run_id = :run_id""")
+    WHERE model = :model AND version = :version AND run_key = :run_key""")
 
 _FIGURES = sa.text("""SELECT subject, slice, name, value, low, high, row_count FROM ponte.metric
     WHERE model = :model AND version = :version AND snapshot_id = :snapshot_id""")
 
 
-def judge(db: Database, folder: ModelFolder, version: int, snapshot_id: int, *, run_id: str) -> tuple[int, Verdict]:
+def judge(db: Database, folder: ModelFolder, version: int, snapshot_id: int, *, run: Run) -> tuple[int, Verdict]:
     """Return the verdict on an evaluated version, and its number in `ponte.gate_verdict`; a run gets it once.
 
     Raises AliasMoved when the champion is another one than was measured beside the version.
@@ -56,14 +57,14 @@ def judge(db: Database, folder: ModelFolder, version: int, snapshot_id: int, *, 
         "model": folder.name,
         "version": version,
         "snapshot_id": snapshot_id,
-        "run_id": run_id,
+        **run.row(),
         "passed": verdict.passed,
         "outcome": verdict.outcome,
         "champion_event_id": alias.event_id if alias else None,
         "rules": json.dumps([rule.as_json() for rule in verdict.rules]),
     }
     with db.begin() as connection:
-        insert_row(connection, "ponte.gate_verdict", values, unless="model, version, run_id")
+        insert_row(connection, "ponte.gate_verdict", values, unless="model, version, run_key")
         # A retry gets the verdict of the first try, even if the champion has changed in between.
         verdict_id, rules = connection.execute(_VERDICT_OF_RUN, values).one()
     verdict = Verdict(model=folder.name, version=version, rules=tuple(RuleResult.from_json(rule) for rule in rules))

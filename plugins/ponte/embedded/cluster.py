@@ -33,6 +33,8 @@ OPTIONS = {
     "unix_socket_permissions": "0700",
     "password_encryption": "scram-sha-256",
     "max_connections": "200",
+    # A reader of all windows, and a backup, lock every batch's table at once: room for some 60,000 of them, in 30 MB.
+    "max_locks_per_transaction": "512",
     "shared_buffers": "256MB",
     "min_wal_size": "256MB",
     "max_wal_size": "2GB",

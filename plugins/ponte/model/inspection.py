@@ -20,8 +20,9 @@ from ponte.model.spec import COLUMN_NAME
 from ponte.storage.columns import FAMILIES, KEY_FAMILIES, Column, Family
 from ponte.storage.database import Database, is_transient
 from ponte.storage.prediction_columns import RESERVED_COLUMNS
+from ponte.storage.row_width import KEY_COLUMNS, width_problem
 
-#: PostgreSQL takes up to 1 600 columns; the key, and what Ponte adds, need a few.
+#: PostgreSQL takes up to 1 600 columns; the key, and what Ponte adds, need a few. Only narrow ones fit in such numbers.
 MAX_COLUMNS = 1_500
 _LABEL_FAMILIES: dict[str, frozenset[Family]] = {
     "binary": frozenset({"integer", "boolean", "text"}),
@@ -151,6 +152,10 @@ def _feature_problems(folder: ModelFolder, columns: list[tuple[str, str, Family 
         found.append(
             Problem(file="features.sql", what=f"returns {len(names)} columns, at most {MAX_COLUMNS} are possible")
         )
+    found += filter(None, [width_problem("features.sql", [(name, kind) for name, kind, _ in columns])])
+    if len(folder.spec.key) > KEY_COLUMNS:
+        what = f"has {len(folder.spec.key)} columns, at most {KEY_COLUMNS} are possible"
+        found.append(Problem(file="model.toml", field="key", what=what))
     if not set(names) - set(folder.spec.key):
         found.append(Problem(file="features.sql", what="returns no feature beside the key"))
     twice = sorted({name for name in names if names.count(name) > 1})

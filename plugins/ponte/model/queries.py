@@ -23,6 +23,9 @@ from ponte.storage.columns import FAMILIES, Family
 
 PARAMETERS = ("window_start", "window_end", "as_of")
 
+#: PostgreSQL keeps the scale of a numeric in eleven bits; psycopg2 hands them on without their sign.
+_SCALES = 2048
+
 # Only a true array has a type that points back at it: not `name`, which is a text of fixed length.
 _TYPE_NAMES = sa.text("""SELECT t.oid, CASE WHEN e.oid IS NULL THEN t.typname ELSE e.typname || '[]' END
     FROM pg_type t LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
@@ -120,11 +123,20 @@ def columns_of(
 def describe(cursor_description: Sequence[Any], connection: sa.Connection) -> list[tuple[str, str, Family | None]]:
     """Return (name, PostgreSQL type, family or None when Ponte cannot carry the type) per column of a query.
 
-    An array is called `float8[]`, and is carried by no family.
+    A type is called as it was declared: `numeric(8,2)`, `varchar(9)`; a domain as the type below it. An array is
+    called `float8[]`, and is carried by no family.
     """
     oids = [column[1] for column in cursor_description]
     rows = connection.execute(_TYPE_NAMES, {"oids": oids})
     names: dict[int, str] = dict(rows.all())
-    return [
-        (column[0], names.get(column[1], "?"), FAMILIES.get(names.get(column[1], "?"))) for column in cursor_description
-    ]
+    kinds = [(column, names.get(column[1], "?")) for column in cursor_description]
+    return [(column[0], _declared(kind, column), FAMILIES.get(kind)) for column, kind in kinds]
+
+
+def _declared(kind: str, column: Sequence[Any]) -> str:
+    length, precision, scale = (*column, *[None] * 6)[3:6]
+    if length is None or length < 0:
+        return kind
+    if kind == "numeric":
+        return f"numeric({precision},{scale - _SCALES if scale >= _SCALES // 2 else scale})"
+    return f"{kind}({length})" if kind in ("varchar", "bpchar") else kind

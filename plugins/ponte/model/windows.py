@@ -84,9 +84,10 @@ def resolve(
 
     Raises WindowError when the run comes before the window's as_of.
     """
-    if not window_start:
-        return window_of_tick(rule, interval_end or run_after)
-    window = window_starting(rule, parse_day(window_start))
+    if window_start:
+        window = window_starting(rule, parse_day(window_start))
+    else:
+        window = window_of_tick(rule, interval_end or run_after)  # a logical date of the form may lie in the future
     require_past(window.as_of, run_after, f"window {window}")
     return window
 

@@ -11,7 +11,7 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from ponte.errors import PonteError
-from ponte.operators.base import PROMOTER, run_key, runtime_of
+from ponte.operators.base import PROMOTER, run_of, runtime_of
 from ponte.operators.report_link import ReportLink
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class ApproveOperator(ApprovalOperator):
             super().execute_complete(context, event)
         except HITLTimeoutError:
             why = f"nobody answered in {self.timeout_hours} hours"
-            self._record(context, "timed out", run_key(context), why, datetime.now(UTC))
+            self._record(context, "timed out", context["dag_run"].run_id, why, datetime.now(UTC))
             raise
         except DownstreamTasksSkipped:  # how the base class hands a rejection on
             self._answered(context, event)
@@ -105,7 +105,7 @@ class ApproveOperator(ApprovalOperator):
                 runtime_of(self.connection_id, self.model).db,
                 int(self.verdict_id),
                 decision,
-                run_id=run_key(context),
+                run=run_of(context),
                 actor=actor,
                 reason=reason,
                 answered_at=answered_at,

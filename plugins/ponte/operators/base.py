@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseHook, BaseOperator
 
 from ponte.runtime import Runtime, of_connection
+from ponte.storage.runs import Run, started_run
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -30,20 +31,20 @@ def runtime_of(connection_id: str, model: str) -> Runtime:
     return of_connection(model, lambda: BaseHook.get_connection(connection_id), open_root)
 
 
-def run_key(context: Context) -> str:
-    """Return the id of the run that Ponte's tables remember.
+def run_of(context: Context) -> Run:
+    """Return the run that Ponte's tables remember; raises PonteError when Airflow gives it no start date.
 
-    Clearing tasks in the UI keeps the run's id and raises its clear number; automatic retries do not. So a retry finds
-    the work of its run again, and whoever clears the freeze of a run gets its rows frozen anew.
+    All tasks of a run, the mapped and the resumed ones too, and their retries see one start date and one clear number:
+    a retry finds the work of its run again. Clearing tasks raises the number, and a run that is made again under the id
+    of a deleted one (ids of backfills follow from the date) starts at another moment: both get their rows frozen anew.
     """
     run = context["dag_run"]
-    number = run.clear_number
-    return f"{run.run_id}#{number}" if number else run.run_id
+    return started_run(run.run_id, start_date=run.start_date, clear_number=run.clear_number)
 
 
 def actor_of(context: Context) -> str:
     """Return who started the run: the user whom Airflow names, else the run itself."""
-    return str(getattr(context["dag_run"], "triggering_user_name", None) or run_key(context))
+    return str(getattr(context["dag_run"], "triggering_user_name", None) or context["dag_run"].run_id)
 
 
 class PonteOperator(BaseOperator):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk import DAG, ExceptionRetryPolicy, RetryAction, RetryRule
 
 from ponte.errors import ModelFolderError, Problem
 from ponte.model.folders import BrokenFolder
 from ponte.model.spec import ON_DEMAND
 from ponte.operators.base import PonteOperator
+from ponte.operators.timetable import BoundedCronTimetable
 from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -43,16 +44,16 @@ def dag_settings(folder: ModelFolder, *, cron: str) -> dict[str, Any]:
     """Return the keyword arguments of `DAG` that follow from a model folder.
 
     A cron expression becomes a timetable with true data intervals: the plain string would give intervals of no length.
+    The timetable bounds the schedule, and no date of the DAG does: a run by hand outside would do nothing, in green.
     One run at a time per DAG, so a late retry never meets the next week's run.
     """
     schedule = folder.spec.schedule
+    timetable = None if cron == ON_DEMAND else BoundedCronTimetable(cron, start=schedule.start, end=schedule.end)
     return {
         "description": folder.spec.description,
         "doc_md": folder.card.rstrip() + "\n",  # Airflow takes a text that ends in ".md" for the name of a file
         "tags": {"ponte", folder.name, *folder.spec.tags},
-        "schedule": None if cron == ON_DEMAND else CronDataIntervalTimetable(cron, timezone="UTC"),
-        "start_date": _midnight(schedule.start),
-        "end_date": _midnight(schedule.end) if schedule.end else None,
+        "schedule": timetable,
         "catchup": False,
         "auto_register": False,  # the DAG file says which DAGs there are, see build_dags
         "max_active_runs": 1,
@@ -66,7 +67,6 @@ def platform_settings(*, description: str) -> dict[str, Any]:
         "description": description,
         "tags": {"ponte"},
         "schedule": None,
-        "start_date": datetime(2020, 1, 1, tzinfo=UTC),
         "catchup": False,
         "is_paused_upon_creation": False,  # without a schedule it runs only when somebody means it
         "max_active_runs": 1,
@@ -113,10 +113,6 @@ def broken_dag(folder: BrokenFolder, *, pipeline: str) -> DAG:
     ) as dag:
         BrokenFolderOperator(task_id="read_model_folder", model=folder.name)
     return dag
-
-
-def _midnight(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 class BrokenFolderOperator(PonteOperator):

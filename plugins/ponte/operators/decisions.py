@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PROMOTER, PonteOperator, actor_of, run_key
+from ponte.operators.base import PROMOTER, PonteOperator, actor_of, run_of
 from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class SetChampionOperator(PonteOperator):
         alias = set_champion(
             runtime.db,
             version,
-            run_id=run_key(context),
+            run=run_of(context),
             actor=actor_of(context),
             reason=form["reason"],
             allow_bad=form["allow_bad"],
@@ -87,7 +87,7 @@ class StageWindowOperator(PonteOperator):
             runtime.folder,
             form["version"],
             parse_day(self.window_start),
-            run_id=run_key(context),
+            run=run_of(context),
             now=datetime.now(UTC),
             allow_hindsight=form["allow_hindsight"],
         )
@@ -113,7 +113,7 @@ class RollBackOperator(PonteOperator):
         done = roll_back(
             runtime.db,
             Plan(**self.plan),
-            run_id=run_key(context),
+            run=run_of(context),
             actor=actor_of(context),
             reason=form["reason"],
             mark_bad=form["mark_bad"],
@@ -137,7 +137,7 @@ class MarkVersionOperator(PonteOperator):
             self.model,
             form["version"],
             form["mark"],
-            run_id=run_key(context),
+            run=run_of(context),
             actor=actor_of(context),
             reason=form["reason"],
         )
@@ -168,7 +168,7 @@ class PublishBatchOperator(PonteOperator):
             runtime.db,
             form["batch_id"],
             model=self.model,
-            run_id=run_key(context),
+            run_id=context["dag_run"].run_id,
             actor=actor_of(context),
             reason=form["reason"],
         )

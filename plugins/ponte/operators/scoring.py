@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import PonteError
-from ponte.operators.base import PonteOperator, run_key
+from ponte.operators.base import PonteOperator, run_of
 from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class FreezeBatchOperator(PonteOperator):
             runtime.db,
             runtime.folder,
             window,
-            run_id=run_key(context),
+            run=run_of(context),
             now=datetime.now(UTC),
             allow_hindsight=bool(context["params"].get("allow_hindsight")),
         )
@@ -149,8 +149,8 @@ class PublishOperator(PonteOperator):
         from ponte.batches.lifecycle import get_batch
         from ponte.publishing.pointer import publish
 
-        run_id = run_key(context)
-        done = publish(runtime.db, int(self.batch_id), actor=run_id, reason="scored by its run")
+        actor = context["dag_run"].run_id
+        done = publish(runtime.db, int(self.batch_id), actor=actor, reason="scored by its run")
         batch = get_batch(runtime.db, done.batch_id)
         result: dict[str, Any] = {
             "batch_id": done.batch_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PROMOTER, TRAINER, PonteOperator, run_key
+from ponte.operators.base import PROMOTER, TRAINER, PonteOperator, run_of
 from ponte.operators.report_link import ReportLink
 from ponte.runtime import Runtime
 
@@ -33,7 +33,7 @@ class FreezeWindowsOperator(PonteOperator):
         windows = matured_windows(
             spec.window, as_of=as_of, count=spec.training.windows, label_delay_days=spec.training.label_delay_days
         )
-        snapshot = freeze_snapshot(runtime.db, runtime.folder, windows, as_of=as_of, run_id=run_key(context))
+        snapshot = freeze_snapshot(runtime.db, runtime.folder, windows, as_of=as_of, run=run_of(context))
         return {"snapshot_id": snapshot.snapshot_id, "rows": snapshot.row_count}
 
 
@@ -92,7 +92,7 @@ class TrainOperator(PonteOperator):
             runtime.store,
             runtime.folder,
             int(self.snapshot_id),
-            run_id=run_key(context),
+            run_id=context["dag_run"].run_id,
             code_revision=runtime.code_revision,
         )
         return version.version
@@ -136,7 +136,7 @@ class GateOperator(PonteOperator):
         from ponte.decisions.verdicts import judge
 
         verdict_id, verdict = judge(
-            runtime.db, runtime.folder, int(self.version), int(self.snapshot_id), run_id=run_key(context)
+            runtime.db, runtime.folder, int(self.version), int(self.snapshot_id), run=run_of(context)
         )
         return {
             "reason": verdict.reason,
@@ -171,7 +171,7 @@ class PromoteOperator(PonteOperator):
         alias = promote(
             runtime.db,
             int(self.verdict_id),
-            actor=run_key(context),
+            actor=context["dag_run"].run_id,
             approval_id=int(self.approval_id) if self.approval_id else None,
             approval_required=runtime.folder.spec.promotion == "approval",
         )

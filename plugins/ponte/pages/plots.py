@@ -29,6 +29,8 @@ MATRIX_CLASSES = 12
 CURVES = 8
 #: Features of the importance plot, at most: the most important ones.
 FEATURES = 20
+#: The length of an axis for numbers this great, in both directions and with margins, is no double precision any more.
+NO_AXIS = 1e307
 #: Names of so many classes fit below a confusion matrix without being turned.
 LEVEL_CLASSES = 3
 TENTHS = 10
@@ -58,16 +60,21 @@ def draw(output: Output, labels: Array, predictions: Predictions, measured: Sequ
     """Return the plots that suit the task.
 
     labels : shape (n,); predictions : of the same n rows. A plot that is undefined on these rows is left out: a ROC
-    curve needs rows of both classes, and all plots of a classifier but its confusion matrix need probabilities.
+    curve needs both classes, all plots of a classifier but its confusion matrix need probabilities, and those of
+    a regression an axis that numbers can measure.
     """
     if output.task == "regression":
-        found = _regression(labels, predictions)
+        found = _regression(labels, predictions) if _greatest(labels, predictions) < NO_AXIS else []
     elif output.task == "multiclass":
         found = _multiclass(output, labels, predictions)
     else:
         found = _binary(output, labels, predictions)
     importance = _importance(measured)
     return (*found, importance) if importance else tuple(found)
+
+
+def _greatest(labels: Array, predictions: Predictions) -> float:
+    return float(max(abs(values.astype(float)).max(initial=0) for values in (labels, predictions.prediction)))
 
 
 def _plot(title: str, caption: str, fill: Callable[..., None], *, width: float = 5.2, height: float = 4.0,

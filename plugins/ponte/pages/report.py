@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,9 @@ class ReportFacts:
     #: Of the intervals, and the resamples they come from.
     confidence: float
     resamples: int
+    #: Rows of features.sql in all windows, None when they were not counted; and what of them is in no part, by reason.
+    feature_rows: int | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
     snapshot_sha256: str
     spec_digest: str
     code_revision: str | None

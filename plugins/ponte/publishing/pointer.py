@@ -5,6 +5,7 @@ Readers see all of a batch or none of it. A batch that was replaced stays where 
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Batch
 from ponte.checks import quarantine
 from ponte.errors import Fenced, PonteError, VersionMarkedBad
+from ponte.model.spec import WindowRule
+from ponte.model.windows import Window, window_starting
 from ponte.publishing.staging import require_conservation
 from ponte.publishing.tables import attach_prediction_table
 from ponte.storage.database import Database, insert_row, limit_lock_waits, quote, with_lock_retries
@@ -32,6 +35,10 @@ _LOCKED_CLAIM = sa.text("""SELECT epoch, run_id FROM ponte.claim
 
 _SHOWN = sa.text("SELECT batch_id FROM ponte.published WHERE model = :model AND window_start = :window")
 
+_SHOWN_WINDOW = sa.text("""SELECT b.window_start AS start, b.window_end AS end, b.as_of
+    FROM ponte.published p JOIN ponte.batch b USING (batch_id)
+    WHERE p.model = :model AND p.window_start = :window""")
+
 _SHOWN_BEFORE = sa.text("""SELECT previous_batch_id FROM ponte.publication_event
     WHERE batch_id = :batch ORDER BY event_id DESC LIMIT 1""")
 
@@ -47,6 +54,16 @@ class Publication:
     batch_id: int
     previous_batch_id: int | None
     row_count: int
+
+
+def shown_window(connection: sa.Connection, rule: WindowRule, model: str, first: dt.date) -> Window:
+    """Return the window that begins on a day: as people see it if they do, else by the rule of the model.
+
+    A window that was published keeps its bounds and its as_of, whatever `[window]` says by now. Raises WindowError when
+    people see no window that begins then, and none begins then by the rule.
+    """
+    shown = connection.execute(_SHOWN_WINDOW, {"model": model, "window": first}).mappings().one_or_none()
+    return window_starting(rule, first) if shown is None else Window(**shown)
 
 
 def publish(db: Database, batch_id: int, *, actor: str, reason: str) -> Publication:

@@ -17,6 +17,9 @@ from ponte.model.spec import Guard
 from ponte.storage.database import insert_row, quote
 from ponte.versions.registry import Version
 
+#: Predictions beyond it are summed up as numeric.
+HUGE = 1e140
+
 _UNSCORED = sa.text("SELECT count(*) FROM ponte.quarantine WHERE batch_id = :id AND shard IS NOT NULL")
 
 
@@ -85,7 +88,9 @@ def take_profile(connection: sa.Connection, batch: Batch, version: Version, rule
 
 def _score_figures(connection: sa.Connection, own: str, version: Version) -> dict[str, Any]:
     if version.task == "regression":
-        columns = ["prediction"]
+        # Sums of double precision hold squares, which may be none any more. Those of numeric may, and are slower.
+        huge = connection.exec_driver_sql(f"SELECT max(abs(prediction)) > {HUGE} FROM {own}").scalar_one()
+        columns = ["prediction::numeric" if huge else "prediction"]
     elif version.task == "multiclass":
         columns = [f"scores[{place}]" for place in range(1, len(version.output.classes) + 1)]
     else:
@@ -96,8 +101,8 @@ def _score_figures(connection: sa.Connection, own: str, version: Version) -> dic
     without = any(mean is None for mean in means)  # no row, or no probabilities
     return {
         "count": count,
-        "mean": () if without else tuple(means),
-        "sd": () if without else tuple(spreads),
+        "mean": () if without else tuple(float(mean) for mean in means),
+        "sd": () if without else tuple(float(spread) for spread in spreads),
         "distinct": any(distinct),
     }
 

@@ -11,7 +11,9 @@ import sqlalchemy as sa
 
 from ponte.errors import PonteError, TrainingRefused
 from ponte.model.folders import ModelFolder
+from ponte.snapshots.left_out import REASONS, describe_window, totals
 from ponte.storage.database import DATA_SCHEMA, Database, insert_row, quote
+from ponte.storage.runs import Run
 from ponte.versions import aliases
 from ponte.versions.signature import Signature
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 Status = Literal["freezing", "frozen", "checked", "written", "rejected", "failed"]
 
 _NAME_TABLE = sa.text("""UPDATE ponte.snapshot SET frozen_table = model || '__training_' || snapshot_id
-    WHERE model = :model AND run_id = :run_id AND status = 'freezing'
+    WHERE model = :model AND run_key = :run_key AND status = 'freezing'
     RETURNING snapshot_id""")
 
 # Only where the champion was made by another text: the same text makes the same features.
@@ -30,8 +32,11 @@ _NAME_CHAMPION_TABLE = sa.text("""UPDATE ponte.snapshot s SET champion_table = s
     WHERE s.snapshot_id = :id AND v.model = s.model AND v.version = s.champion_version
     AND t.features_sql <> s.features_sql AND s.status = 'freezing' AND s.champion_why IS NULL""")
 
-_ID_OF_RUN = sa.text("SELECT snapshot_id FROM ponte.snapshot WHERE model = :model AND run_id = :run_id")
-_RECOUNT = sa.text("UPDATE ponte.snapshot SET row_count = :rows, windows = :windows WHERE snapshot_id = :id")
+_ID_OF_RUN = sa.text("SELECT snapshot_id FROM ponte.snapshot WHERE model = :model AND run_key = :run_key")
+_RECOUNT = sa.text("""UPDATE ponte.snapshot
+    SET row_count = :rows, windows = :windows, set_aside_rows = :set_aside_rows WHERE snapshot_id = :id""")
+_SET_ASIDE = sa.text("""SELECT key ->> 'window_start', count(*) FROM ponte.quarantine
+    WHERE snapshot_id = :id GROUP BY 1""")
 
 _REJECT = sa.text("""UPDATE ponte.snapshot SET status = 'rejected', why = :why
     WHERE snapshot_id = :id AND status = 'frozen'""")
@@ -50,11 +55,18 @@ class Snapshot:
     holdout_from: dt.date
     #: None without a calibration part.
     calibration_from: dt.date | None
-    #: Entries of {window_start, window_end, as_of, rows}, oldest first; empty until the rows are frozen.
+    #: Entries of {window_start, window_end, as_of, rows, features, left_out}, oldest first; empty until the rows are
+    #: frozen. Those of before rows left out were counted lack the last two.
     windows: list[dict[str, Any]]
     frozen_table: str | None
     columns: dict[str, object] | None
     row_count: int | None
+    #: What features.sql returned, and what of it is not trained on; None of before they were counted.
+    feature_rows: int | None = None
+    no_label_rows: int | None = None
+    null_label_rows: int | None = None
+    late_label_rows: int | None = None
+    set_aside_rows: int | None = None
     features_sql: str
     labels_sql: str
     spec_digest: str
@@ -81,6 +93,11 @@ class Snapshot:
         assert self.columns is not None
         return Signature.from_json(self.columns)
 
+    @property
+    def left_out(self) -> dict[str, int | None]:
+        """How many rows of features.sql are not trained on, by reason."""
+        return {reason: getattr(self, f"{reason}_rows") for reason in REASONS}
+
     def window_as_of(self, window_start: dt.date) -> dt.datetime:
         """Return the moment at which the features of one of its windows were taken."""
         [as_of] = [w["as_of"] for w in self.windows if w["window_start"] == str(window_start)]
@@ -99,13 +116,13 @@ def claim_snapshot(
     as_of: dt.datetime,
     calibration_from: dt.date | None,
     holdout_from: dt.date,
-    run_id: str,
+    run: Run,
 ) -> Snapshot:
     """Return the snapshot of this run, made on the first call: it is for the champion of that moment."""
     champion = aliases.current_alias(db, folder.name)
     values = {
         "model": folder.name,
-        "run_id": run_id,
+        **run.row(),
         "as_of": as_of,
         "calibration_from": calibration_from,
         "holdout_from": holdout_from,
@@ -117,7 +134,7 @@ def claim_snapshot(
         "champion_version": champion.version if champion else None,
     }
     with db.begin() as connection:
-        insert_row(connection, "ponte.snapshot", values, unless="model, run_id")
+        insert_row(connection, "ponte.snapshot", values, unless="model, run_key")
         snapshot_id = connection.execute(_NAME_TABLE, values).scalar_one_or_none()
         if snapshot_id is None:
             snapshot_id = connection.execute(_ID_OF_RUN, values).scalar_one()
@@ -154,13 +171,24 @@ def _select(connection: sa.Connection, query: sa.TextClause, snapshot_id: int) -
 
 
 def recount(connection: sa.Connection, snapshot: Snapshot) -> None:
-    """Write down how many rows each window has after some were set aside, in the caller's transaction."""
+    """Write down how many rows each window has after some were set aside, in the caller's transaction.
+
+    Raises RowsLost unless the rows of each window add up.
+    """
     query = f"SELECT window_start, count(*) FROM {frozen_name(snapshot)} GROUP BY 1"
     counts = {str(row[0]): row[1] for row in connection.exec_driver_sql(query)}
-    windows = [{**window, "rows": counts.get(window["window_start"], 0)} for window in snapshot.windows]
-    connection.execute(
-        _RECOUNT, {"rows": sum(counts.values()), "windows": json.dumps(windows), "id": snapshot.snapshot_id}
-    )
+    set_aside = {row[0]: row[1] for row in connection.execute(_SET_ASIDE, {"id": snapshot.snapshot_id})}
+    windows = []
+    for window in snapshot.windows:
+        day = window["window_start"]
+        counted: dict[str, Any] = {"rows": counts.get(day, 0)}
+        if "left_out" in window:
+            left_out = {**window["left_out"], "set_aside": set_aside.get(day, 0)}
+            where = f"{snapshot.place}, window of {day}"
+            counted = describe_window(counted["rows"], window["features"], left_out, where=where)
+        windows.append({**window, **counted})
+    values = {"rows": sum(counts.values()), "windows": json.dumps(windows), "id": snapshot.snapshot_id}
+    connection.execute(_RECOUNT, {**values, "set_aside_rows": totals(windows)["set_aside_rows"]})
 
 
 def reject_snapshot(db: Database, snapshot: Snapshot, why: str) -> TrainingRefused:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_OF_WINDOW = ("window_start", "window_end", "as_of", "rows")
+
 _MARK_WRITTEN = sa.text("""UPDATE ponte.snapshot
     SET status = 'written', path = :path, sha256 = :sha256, byte_count = :bytes, frozen_table = NULL,
         champion_table = NULL, champion_why = :champion_why, champion_path = :champion_path,
@@ -81,7 +83,8 @@ def _description(snapshot: Snapshot) -> dict[str, Any]:
         "as_of": snapshot.as_of.isoformat(),
         "calibration_from": str(snapshot.calibration_from) if snapshot.calibration_from else None,
         "holdout_from": str(snapshot.holdout_from),
-        "windows": snapshot.windows,
+        # Not what was left out: the same rows give the same file, however many others there were.
+        "windows": [{name: window[name] for name in _OF_WINDOW} for window in snapshot.windows],
         "columns": snapshot.columns,
         "row_count": snapshot.row_count,
         "features_sql": snapshot.features_sql,

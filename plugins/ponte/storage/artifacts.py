@@ -113,6 +113,37 @@ class ArtifactStore:
         Raises ArtifactRefused that names extra, missing and changed files, or each fact (model, version …) in which the
         manifest differs from the registry.
         """
+        expected = self._verified_manifest(path, manifest_sha256, facts)
+        present = {p.name for p in (self.root / path).iterdir()} - {MANIFEST}
+        content = {name: (self.root / path / name).read_bytes() for name in sorted(expected.keys() & present)}
+        problems = [f"missing file {name}" for name in sorted(expected.keys() - present)]
+        problems += [f"extra file {name}" for name in sorted(present - expected.keys())]
+        for name, read in content.items():
+            got = hashlib.sha256(read).hexdigest()
+            if got != expected[name]:
+                problems.append(
+                    self._swapped(path, name, got)
+                    or f"changed file {name} (SHA-256 {got}, registered {expected[name]})"
+                )
+        if problems:
+            fix = "restore the folder from a backup, or train again; nothing was loaded from it"
+            where = f"{self.root}/{path}"
+            raise ArtifactRefused(
+                "the artifact is not what was registered", where=where, got="; ".join(problems), fix=fix
+            )
+        return content
+
+    def read_file(self, path: str, manifest_sha256: str, facts: Mapping[str, Any], name: str) -> bytes | None:
+        """Return one file of a folder, verified as `read_folder` does; None when the manifest does not name it.
+
+        The other files are not looked at: a page of a few kilobytes must not cost the memory of a forest. Raises
+        ArtifactRefused.
+        """
+        sha256 = self._verified_manifest(path, manifest_sha256, facts).get(name)
+        return None if sha256 is None else self.read_verified(f"{path}/{name}", sha256)
+
+    def _verified_manifest(self, path: str, manifest_sha256: str, facts: Mapping[str, Any]) -> dict[str, str]:
+        """Return the files that the manifest names, each with its SHA-256; raises ArtifactRefused as `read_folder`."""
         where = f"{self.root}/{path}"
         try:
             manifest = json.loads(self.read_verified(f"{path}/{MANIFEST}", manifest_sha256))
@@ -134,24 +165,8 @@ class ArtifactStore:
                 expected=f"one of {sorted(READABLE_FORMATS)}",
                 fix="use the release of Ponte that wrote it",
             )
-        expected: dict[str, str] = manifest["files"]
-        present = {p.name for p in (self.root / path).iterdir()} - {MANIFEST}
-        content = {name: (self.root / path / name).read_bytes() for name in sorted(expected.keys() & present)}
-        problems = [f"missing file {name}" for name in sorted(expected.keys() - present)]
-        problems += [f"extra file {name}" for name in sorted(present - expected.keys())]
-        for name, read in content.items():
-            got = hashlib.sha256(read).hexdigest()
-            if got != expected[name]:
-                problems.append(
-                    self._swapped(path, name, got)
-                    or f"changed file {name} (SHA-256 {got}, registered {expected[name]})"
-                )
-        if problems:
-            fix = "restore the folder from a backup, or train again; nothing was loaded from it"
-            raise ArtifactRefused(
-                "the artifact is not what was registered", where=where, got="; ".join(problems), fix=fix
-            )
-        return content
+        files: dict[str, str] = manifest["files"]
+        return files
 
     def _swapped(self, path: str, name: str, sha256: str) -> str | None:
         """Return whose file this is, when a manifest beside this folder claims it: only to say what happened."""

@@ -24,10 +24,31 @@ if TYPE_CHECKING:
 #: Author SQL and ours mean UTC wherever the server stands; the name shows in pg_stat_activity.
 #: The server looks every ten seconds whether the client of a running statement is still there: the statement of a task
 #: that was killed must not hold its locks against the retry until it ends by itself.
-SESSION = {"options": "-c TimeZone=UTC -c client_connection_check_interval=10s", "application_name": "ponte"}
+#: Text comes as UTF-8, which Arrow means by text, whatever the database is set to.
+SESSION = {
+    "options": "-c TimeZone=UTC -c client_connection_check_interval=10s "
+    "-c statement_timeout=0 -c transaction_timeout=0 -c idle_in_transaction_session_timeout=0",
+    "application_name": "ponte",
+    "client_encoding": "utf8",
+}
+#: A connection pooler between us and the server may keep `options` to itself, and hand the session of one transaction
+#: to somebody else's next. So each transaction says itself what its values and its length depend on. A database may
+#: limit how long statements run; a shard takes as long as its rows do, and would be tried again for ever.
+_SETTINGS = {
+    "TimeZone": "UTC",
+    "statement_timeout": "0",
+    "transaction_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+}
+# No SELECT: it would take the snapshot of a REPEATABLE READ transaction before the caller's first statement.
+_SET = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in _SETTINGS.items())
+_SET_BY_ADBC = "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in _SETTINGS.items())
 
 #: How often something is tried that lets go when it has waited too long for a lock.
 LOCK_TRIES = 5
+
+#: SQLSTATE of a row that was changed after the moment of a REPEATABLE READ transaction.
+_CONFLICT = "40001"
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -55,7 +76,7 @@ class Database:
     @cached_property
     def engine(self) -> sa.Engine:
         """Engine without a pool: a task opens few connections and must not hold them while it predicts."""
-        return sa.create_engine(self.url, poolclass=NullPool, connect_args=SESSION)
+        return settled(sa.create_engine(self.url, poolclass=NullPool, connect_args=SESSION))
 
     def begin(self) -> AbstractContextManager[sa.Connection]:
         """Return a context manager: one transaction, READ COMMITTED, committed at its end, rolled back on error."""
@@ -70,6 +91,17 @@ class Database:
                 yield connection
 
     @contextmanager
+    def one_moment(self) -> Iterator[sa.Connection]:
+        """Yield a connection in one REPEATABLE READ transaction: it reads all as it was at its first statement.
+
+        Whoever locks a row first has to expect that somebody changed it meanwhile: see `retry_conflicts`.
+        """
+        with self.engine.connect() as connection:
+            connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
     def adbc(self) -> Iterator[AdbcConnection]:
         """Yield an ADBC connection, one transaction at a time; closing it without a commit rolls back."""
         from adbc_driver_postgresql import dbapi
@@ -79,9 +111,30 @@ class Database:
         base, _, query = uri.render_as_string(hide_password=False).partition("?")
         connection = dbapi.connect(f"{base.replace(' ', '%20')}?{query.replace('+', '%20')}")
         try:
+            with connection.cursor() as cursor:  # a cursor's own `execute` would read the answer by COPY
+                cursor.adbc_statement.set_sql_query(_SET_BY_ADBC)
+                cursor.adbc_statement.execute_update()
             yield connection
         finally:
             connection.close()
+
+
+def settled(engine: sa.Engine) -> sa.Engine:
+    """Return the engine; each of its transactions begins by setting what ours depend on, until it ends."""
+
+    def settle(connection: sa.Connection) -> None:
+        driver: Any = connection.connection.dbapi_connection
+        if driver.autocommit:
+            return
+        errors: Any = connection.dialect.loaded_dbapi
+        try:
+            with driver.cursor() as cursor:
+                cursor.execute(_SET)
+        except errors.Error as error:  # as SQLAlchemy raises what a statement of its own meets
+            raise sa.exc.DBAPIError.instance(_SET, (), error, errors.Error, dialect=connection.dialect) from error
+
+    sa.event.listen(engine, "begin", settle)
+    return engine
 
 
 def lock_decisions(connection: sa.Connection, model: str) -> None:
@@ -228,6 +281,21 @@ def with_lock_retries(action: Callable[[], T]) -> T:
                 raise
             log.info("waits for a lock, try %d of %d", attempt, LOCK_TRIES)
             time.sleep(random.uniform(0.2, 1.0) * attempt)  # noqa: S311 - jitter, not a secret
+    raise AssertionError("unreachable")
+
+
+def retry_conflicts(action: Callable[[], T]) -> T:
+    """Return what `action`, a transaction of one moment, returns; tried again when somebody changed what it locks.
+
+    A row that was changed since is refused to it (SQLSTATE 40001); another moment sees the row as it is now.
+    """
+    for attempt in range(1, LOCK_TRIES + 1):
+        try:
+            return action()
+        except sa.exc.DBAPIError as error:
+            if attempt == LOCK_TRIES or getattr(error.orig, "pgcode", None) != _CONFLICT:
+                raise
+            log.info("somebody changed what it locks, try %d of %d", attempt, LOCK_TRIES)
     raise AssertionError("unreachable")
 
 

@@ -9,12 +9,13 @@ import logging
 import uuid
 from dataclasses import replace
 
-from ponte.errors import ArtifactRefused
+from ponte.errors import ArtifactRefused, RowsLost
 from ponte.model.estimator import ESTIMATOR_FILE, load_suitable
 from ponte.model.folders import ModelFolder
 from ponte.pages.report import ReportFacts, draw, render
 from ponte.quality.figures import Measured, to_json
 from ponte.quality.measurement import measure
+from ponte.snapshots.left_out import REASONS
 from ponte.snapshots.lifecycle import Snapshot, get_snapshot, require_unedited
 from ponte.snapshots.parquet import read_snapshot
 from ponte.snapshots.parts import Parts, split
@@ -68,6 +69,7 @@ def train(
             return known
     with recorded(db, Receipt(model=folder.name, step="train", snapshot_id=snapshot_id)) as receipt:
         parts = split(read_snapshot(store, snapshot), snapshot)
+        _require_all(snapshot, parts)
         require_enough(folder, snapshot, parts)
         estimator = load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec)
         fitted = fit(folder.spec, estimator, parts)
@@ -112,6 +114,20 @@ def train(
     return version
 
 
+def _require_all(snapshot: Snapshot, parts: Parts) -> None:
+    """Raise RowsLost unless every row of the snapshot is in one part or was purged."""
+    kept = {"fitting": parts.fitting, "calibration": parts.calibration, "holdout": parts.holdout}
+    counts = {**{name: len(part.labels) for name, part in kept.items()}, "purged": parts.purged_rows}
+    if sum(counts.values()) != snapshot.row_count:
+        raise RowsLost(
+            "the rows of the parts are not those of the snapshot",
+            where=snapshot.place,
+            got=", ".join(f"{name} {rows}" for name, rows in counts.items()),
+            expected=f"{snapshot.row_count} rows",
+            fix="clear freeze_windows: the rows are frozen anew",
+        )
+
+
 def _train_key(snapshot: Snapshot, folder: ModelFolder, libraries: dict[str, str]) -> str:
     facts = [snapshot.sha256, folder.digest(), libraries, artifacts.FORMAT]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -153,6 +169,8 @@ def _report_facts(version: Version, folder: ModelFolder, snapshot: Snapshot) -> 
         calibration_rows=version.calibration_rows,
         holdout_rows=version.holdout_rows,
         purged_rows=version.purged_rows,
+        feature_rows=snapshot.feature_rows,
+        left_out={said: snapshot.left_out[reason] or 0 for reason, said in REASONS.items()},
         classes=version.classes,
         threshold=version.threshold,
         confidence=spec.evaluation.confidence,

@@ -67,6 +67,12 @@ def read_files(store: ArtifactStore, version: Version) -> dict[str, bytes]:
     return store.read_folder(version.path, version.manifest_sha256, facts)
 
 
+def read_file(store: ArtifactStore, version: Version, name: str) -> bytes | None:
+    """Return one verified file of a version, None when it has no such file; raises ArtifactRefused. Reads no other."""
+    facts = artifact_facts(version.model, version.version, version.libraries, version.signature, version.output)
+    return store.read_file(version.path, version.manifest_sha256, facts, name)
+
+
 def current_libraries() -> dict[str, str]:
     """Return the exact versions of Python and of LIBRARIES that run now."""
     return {"python": platform.python_version(), **{name: library_version(name) for name in LIBRARIES}}

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from ponte.errors import VersionMarkedBad
 from ponte.storage.database import Database, insert_row, lock_decisions
+from ponte.storage.runs import Run
 from ponte.versions import registry
 from ponte.versions.registry import Version
 
@@ -20,7 +21,7 @@ _SAID_OF_LIBRARIES = sa.text("""SELECT mark FROM ponte.version_mark
     ORDER BY mark_id DESC LIMIT 1""")
 
 _MARK_OF_RUN = sa.text("""SELECT mark_id FROM ponte.version_mark
-    WHERE model = :model AND version = :version AND mark = :mark AND run_id = :run_id""")
+    WHERE model = :model AND version = :version AND mark = :mark AND run_key = :run_key""")
 
 
 def is_bad(db: Database, model: str, version: int) -> bool:
@@ -53,14 +54,14 @@ def require_not_bad(connection: sa.Connection, model: str, version: int) -> None
 
 
 def mark_version(
-    db: Database, model: str, version: int, mark: Mark, *, run_id: str, actor: str, reason: str
+    db: Database, model: str, version: int, mark: Mark, *, run: Run, actor: str, reason: str
 ) -> dict[str, Any]:
     """Append a mark to a version; return `{mark_id, mark}`. A repetition by the same run finds its mark.
 
     Marking changes no alias and no publication: see `decisions.rollback` for the way back.
     """
     registry.get_version(db, model, version)
-    row = {"model": model, "version": version, "mark": mark, "run_id": run_id, "actor": actor, "reason": reason}
+    row = {"model": model, "version": version, "mark": mark, **run.row(), "actor": actor, "reason": reason}
     with db.begin() as connection:
         lock_decisions(connection, model)  # who decides about the model or publishes sees the mark, or ends first
         mark_id = append_mark(connection, row)
@@ -69,5 +70,5 @@ def mark_version(
 
 def append_mark(connection: sa.Connection, row: dict[str, Any]) -> int:
     """Append a row of `ponte.version_mark` in the caller's transaction, unless its run has; return its number."""
-    insert_row(connection, "ponte.version_mark", row, unless="model, version, mark, run_id")
+    insert_row(connection, "ponte.version_mark", row, unless="model, version, mark, run_key")
     return int(connection.execute(_MARK_OF_RUN, row).scalar_one())

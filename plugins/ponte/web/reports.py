@@ -17,7 +17,7 @@ from ponte.pages.report import with_decisions
 from ponte.runtime import Runtime
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
-from ponte.versions.loading import REPORT, read_files
+from ponte.versions.loading import REPORT, read_file
 from ponte.versions.registry import get_version
 from ponte.web.access import HEADERS, get_runtime, may_read
 
@@ -46,7 +46,7 @@ def report_page(db: Database, store: ArtifactStore, model: str, version: int) ->
         found = get_version(db, model, version)
     except PonteError as error:
         raise ReportNotFound(str(error)) from error
-    page = read_files(store, found).get(REPORT)
+    page = read_file(store, found, REPORT)
     if page is None:
         raise ReportNotFound(f"version {version} of model {model} has no report: it was trained before there were any")
     return with_decisions(page, newest_rules(db, model, version), decisions(db, model, version))

@@ -25,7 +25,8 @@ from tests.postgres.checks.test_quarantine import NO_ITEMS
 from tests.sample_model import AS_OF, NEXT_WEEK, WEEK, World
 from upath import UPath
 
-from ponte.backup import backups, dumping, restoring
+from ponte.backup import dumping, restoring
+from ponte.backup.backups import Digest, Manifest, create, digest_of, list_artifacts, restore, verify, write_stored
 from ponte.errors import DatabaseUnavailable, PonteError
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database, is_transient
@@ -111,11 +112,11 @@ class Pair:
     def files(self) -> dict[str, bytes]:
         return {p.relative_to(self.root).as_posix(): p.read_bytes() for p in self.root.rglob("*") if p.is_file()}
 
-    def create(self, folder: Path) -> backups.Manifest:
-        return backups.create(folder, self.url, self.root.as_uri())
+    def create(self, folder: Path) -> Manifest:
+        return create(folder, self.url, self.root.as_uri())
 
     def restore(self, folder: Path, *, replace: bool = False) -> str | None:
-        return backups.restore(folder, self.url, self.root.as_uri(), replace=replace)[1]
+        return restore(folder, self.url, self.root.as_uri(), replace=replace)[1]
 
     def world(self, old: World) -> World:
         """Return the same world on this database and this artifact root."""
@@ -205,7 +206,7 @@ def test_what_is_put_back_is_what_was_there(
     manifest = pair.create(tmp_path / "backup")
     assert manifest.dump.row_counts["ponte.version"] == 1
     assert manifest.dump.row_counts["ponte_data.visits__prediction_1"] > 300
-    assert backups.verify(tmp_path / "backup") == manifest
+    assert verify(tmp_path / "backup") == manifest
     assert (tmp_path / "backup").stat().st_mode & 0o777 == 0o700, "it holds everything"
     assert elsewhere.restore(tmp_path / "backup") is None
     assert elsewhere.content() == before
@@ -260,14 +261,12 @@ def test_an_empty_database_needs_no_permission(pair: Pair, migrated: str, tmp_pa
 
 def test_artifacts_may_be_in_object_storage(pair: Pair, elsewhere: Pair, tmp_path: Path) -> None:
     pair.create(tmp_path / "backup")
-    backups.restore(tmp_path / "backup", elsewhere.url, "memory://store/artifacts")
-    found = {
-        name: path.read_bytes() for name, path in backups.list_artifacts(UPath("memory://store/artifacts")).items()
-    }
+    restore(tmp_path / "backup", elsewhere.url, "memory://store/artifacts")
+    found = {name: path.read_bytes() for name, path in list_artifacts(UPath("memory://store/artifacts")).items()}
     assert found == pair.files()
-    second = backups.create(tmp_path / "second", elsewhere.url, "memory://store/artifacts")
+    second = create(tmp_path / "second", elsewhere.url, "memory://store/artifacts")
     assert (tmp_path / "second" / "artifacts").is_dir()
-    assert second.dump == backups.verify(tmp_path / "backup").dump
+    assert second.dump == verify(tmp_path / "backup").dump
 
 
 def test_files_that_are_still_being_written_are_left_out(pair: Pair, tmp_path: Path) -> None:
@@ -275,7 +274,7 @@ def test_files_that_are_still_being_written_are_left_out(pair: Pair, tmp_path: P
     for hidden in (".x.partial/a", "v/.tmp", "v/.x/a"):
         (pair.root / hidden).parent.mkdir(parents=True, exist_ok=True)
         (pair.root / hidden).write_text("half")
-    assert backups.list_artifacts(UPath(pair.root.as_uri())).keys() == files.keys()
+    assert list_artifacts(UPath(pair.root.as_uri())).keys() == files.keys()
     manifest = pair.create(tmp_path / "backup")
     assert {name for name in manifest.files if name.startswith("artifacts/")} == {f"artifacts/{n}" for n in files}
 
@@ -284,7 +283,7 @@ def test_files_that_are_still_being_written_are_left_out(pair: Pair, tmp_path: P
 def test_a_file_that_changes_while_it_is_copied_is_not_kept(where: str, tmp_path: Path) -> None:
     root = UPath(tmp_path.as_uri() if where == "file" else f"memory://{tmp_path.name}")
     with pytest.raises(PonteError, match="changed while it was copied"):
-        backups.write_stored(io.BytesIO(b"right"), root / "v" / "a", backups.Digest("0" * 64, 5))
+        write_stored(io.BytesIO(b"right"), root / "v" / "a", Digest("0" * 64, 5))
     assert root.fs.find(root.path) == []
 
 
@@ -338,7 +337,7 @@ def test_a_damaged_backup_is_refused_before_anything_is_done(
     pair.create(tmp_path / "backup")
     change(tmp_path / "backup")
     with pytest.raises(PonteError, match=said):
-        backups.verify(tmp_path / "backup")
+        verify(tmp_path / "backup")
     with pytest.raises(PonteError, match=said):
         elsewhere.restore(tmp_path / "backup")
     assert elsewhere.databases() == []
@@ -349,7 +348,7 @@ def break_the_data(folder: Path) -> str:
     """Damage the dump so that pg_restore finds out, half way."""
     file = largest(folder, "*.dat.gz")
     flip(file)
-    digest = backups.digest_of(file)
+    digest = digest_of(file)
     entry = {"sha256": digest.sha256, "byte_count": digest.byte_count}
     rewrite(folder, lambda manifest: manifest["files"].update({f"database/{file.name}": entry}))
     return "pg_restore failed"
@@ -553,7 +552,7 @@ def test_a_role_that_is_missing_is_named(pair: Pair, elsewhere: Pair, tmp_path: 
     pair.create(tmp_path / "backup")
     pair.server.execute("DROP OWNED BY ponte_test_gone", pair.name)
     pair.server.execute("DROP ROLE ponte_test_gone")
-    with pytest.raises(PonteError, match=r"got: ponte_test_gone\n(.|\n)*python -m ponte\.provision"):
+    with pytest.raises(PonteError, match=r"got: ponte_test_gone\n(.|\n)*python -m ponte\.schema\.provision"):
         elsewhere.restore(tmp_path / "backup")
     assert elsewhere.databases() == []
 
@@ -614,7 +613,7 @@ def test_a_backup_that_is_killed_is_none(pair: Pair, tmp_path: Path, how: signal
         assert process.returncode == 130
         assert list(backups.iterdir()) == []
     with pytest.raises(PonteError, match="this is no backup"):
-        backups.verify(backups / "backup")
+        verify(backups / "backup")
     pair.create(backups / "backup")
 
 
@@ -664,7 +663,7 @@ def test_a_backup_of_a_database_at_work_is_of_one_moment(
     assert not faults
     batches = []
     for folder in folders:
-        backups.verify(folder)
+        verify(folder)
         elsewhere.restore(folder, replace=True)
         there = elsewhere.world(world)
         batches.append(there.ask("SELECT max(batch_id) FROM ponte.batch"))
@@ -700,7 +699,7 @@ def test_a_table_that_is_gone_when_it_would_be_locked_means_another_attempt(
     monkeypatch.setattr(dumping, "run_program", fail_in_parallel)
     pair.create(tmp_path / "backup")
     assert attempts == ["--jobs=2", "--jobs=1"]
-    backups.verify(tmp_path / "backup")
+    verify(tmp_path / "backup")
 
 
 def test_a_table_that_is_locked_means_another_attempt(
@@ -717,7 +716,7 @@ def test_a_table_that_is_locked_means_another_attempt(
         monkeypatch.setattr(dumping.time, "sleep", let_go)
         pair.create(tmp_path / "backup")
     assert pauses == [1]
-    backups.verify(tmp_path / "backup")
+    verify(tmp_path / "backup")
 
 
 # ---------------------------------------------------------------- the command line

@@ -19,7 +19,6 @@ from tests.sample_model import EMPTY_WEEK, NEXT_WEEK, NOW, STEPS, VISITS_PER_WEE
 from ponte.batches import lifecycle as batches
 from ponte.errors import Fenced
 from ponte.publishing import pointer
-from ponte.publishing import staging as publishing
 from ponte.scoring.plan import plan_shards
 from ponte.scoring.shards import score_shard
 
@@ -81,7 +80,7 @@ def test_a_claim_between_the_last_look_and_the_flip_fences(trained: World) -> No
 def test_a_claim_waits_for_a_publication_under_way(trained: World) -> None:
     """Publishing holds the claim's row: the newer run then finds a published batch, and does not mark it failed."""
     older = trained.run(run_id="older", until="guard")
-    attach, claimed = publishing.attach_prediction_table, []
+    attach, claimed = pointer.attach_prediction_table, []
 
     def claim_meanwhile(connection: object, batch: batches.Batch) -> None:
         newer = threading.Thread(target=lambda: claimed.append(trained.freeze(run_id="newer")))
@@ -91,7 +90,7 @@ def test_a_claim_waits_for_a_publication_under_way(trained: World) -> None:
         claimed.append(newer)
         attach(connection, batch)
 
-    with patch.object(publishing, "attach_prediction_table", claim_meanwhile):
+    with patch.object(pointer, "attach_prediction_table", claim_meanwhile):
         trained.publish(older.batch_id)
     claimed[0].join()
     assert batches.get_batch(trained.db, older.batch_id).status == "staged"
@@ -235,7 +234,7 @@ def test_without_the_fence_the_fight_is_lost(trained: World, monkeypatch: pytest
     mutant = inspect.getsource(pointer._flip).replace("if newest.epoch != batch.epoch:", "if False:")
     assert "if False:" in mutant
     names: dict[str, Any] = {}
-    exec(f"from __future__ import annotations\n{mutant}", vars(publishing) | {"__name__": "mutant"}, names)  # noqa: S102
+    exec(f"from __future__ import annotations\n{mutant}", vars(pointer) | {"__name__": "mutant"}, names)  # noqa: S102
     monkeypatch.setattr(pointer, "_flip", names["_flip"])
     monkeypatch.setattr(batches, "require", lambda *_: None)  # else the older one stops before
     older = trained.run(run_id="older", until="guard")

@@ -13,7 +13,17 @@ from unittest.mock import patch
 import pytest
 import sqlalchemy as sa
 from tests.conftest import Cluster, Template
-from tests.sample_model import ESTIMATOR, FEATURES_SQL, LABELS_SQL, NEXT_WEEK, NOW, VISITS_PER_WEEK, WEEK, World
+from tests.sample_model import (
+    ESTIMATOR,
+    FEATURES_SQL,
+    LABELS_SQL,
+    NEXT_WEEK,
+    NOW,
+    VISITS_PER_WEEK,
+    WEEK,
+    World,
+    run_named,
+)
 
 from ponte.checks.quarantine import Condition
 from ponte.errors import BatchRejected, ModelFolderError, PonteError, RowsLost, TrainingRefused
@@ -723,7 +733,9 @@ def test_a_rollback_whose_rows_are_over_the_budget_moves_nothing(picky: World) -
     )
     bad_prices(picky, *range(2150, 2160))
     with pytest.raises(BatchRejected, match="more rows cannot be scored"):
-        stage_window(picky.db, picky.store, picky.folder, 1, WEEK, run_id="back", now=NOW, allow_hindsight=False)
+        stage_window(
+            picky.db, picky.store, picky.folder, 1, WEEK, run=run_named("back"), now=NOW, allow_hindsight=False
+        )
     assert picky.champion().version == 2
     assert picky.ask("SELECT count(*) FROM ponte.published") == 0
 

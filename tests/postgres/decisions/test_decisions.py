@@ -6,7 +6,7 @@ import datetime as dt
 from typing import Any
 
 import pytest
-from tests.sample_model import FEATURES_SQL, LATER, TrainingRun, World
+from tests.sample_model import FEATURES_SQL, LATER, TrainingRun, World, run_named
 
 from ponte.decisions import approvals, promotion, verdicts
 from ponte.decisions.rules import RuleResult
@@ -41,9 +41,9 @@ def test_a_better_version_is_promoted_and_a_worse_one_is_not(world: World) -> No
     better = world.with_model(gate="").train(run_id="seeing")
     worse = world.with_model(**blind).train(run_id="blind again")
 
-    assert rule_of(better, "champion 1").got.startswith("better, by 0.")
+    assert rule_of(better, "against champion 1").got.startswith("better, by 0.")
     assert better.alias.version == 2
-    assert rule_of(worse, "champion 2").got.startswith("worse, by -0.")
+    assert rule_of(worse, "against champion 2").got.startswith("worse, by -0.")
     assert (worse.version.version, worse.alias) == (1, None)
     assert [r.rule for r in worse.verdict.rules if not r.passed] == ["roc_auc against champion 2"]
     assert world.champion().version == 2
@@ -65,8 +65,11 @@ def test_an_equal_version_leaves_the_champion_and_a_retry_gets_the_first_verdict
     # Other figures and another rule; the run was judged already, another run is judged by them.
     changed = trained.with_model(gate='champion_indistinguishable = "promote"', files=AGAIN)
     snapshot_id = run.snapshot.snapshot_id
-    assert verdicts.judge(trained.db, changed.folder, 2, snapshot_id, run_id="next") == (run.verdict_id, run.verdict)
-    later, verdict = verdicts.judge(trained.db, changed.folder, 2, snapshot_id, run_id="later")
+    assert verdicts.judge(trained.db, changed.folder, 2, snapshot_id, run=run_named("next")) == (
+        run.verdict_id,
+        run.verdict,
+    )
+    later, verdict = verdicts.judge(trained.db, changed.folder, 2, snapshot_id, run=run_named("later"))
     assert (later != run.verdict_id, verdict.passed) == (True, True)
 
 
@@ -126,7 +129,7 @@ def test_only_a_person_who_approves_makes_a_version_champion_where_one_is_asked(
             trained.db,
             run.verdict_id,
             decision,
-            run_id=run_id,
+            run=run_named(run_id),
             actor=f"who {decision}",
             reason=reason,
             answered_at=LATER,
@@ -159,16 +162,16 @@ def test_only_a_person_who_approves_makes_a_version_champion_where_one_is_asked(
 def test_an_approval_speaks_for_its_own_verdict_only_and_never_for_one_that_did_not_pass(trained: World) -> None:
     refused = challenge(trained)
     [first] = [v for (v,) in trained.rows("SELECT verdict_id FROM ponte.gate_verdict WHERE version = 1")]
-    approvals = [
+    numbers = [
         approvals.record_approval(
-            trained.db, verdict, "approved", run_id="r", actor="a person", reason="test", answered_at=LATER
+            trained.db, verdict, "approved", run=run_named("r"), actor="a person", reason="test", answered_at=LATER
         )
         for verdict in (first, refused.verdict_id)
     ]
 
-    with pytest.raises(PonteError, match=f"no such answer to this verdict[^$]*got: {approvals[0]}"):
-        promotion.promote(trained.db, refused.verdict_id, actor="r", approval_id=approvals[0])
-    assert promotion.promote(trained.db, refused.verdict_id, actor="r", approval_id=approvals[1]) is None
+    with pytest.raises(PonteError, match=f"no such answer to this verdict[^$]*got: {numbers[0]}"):
+        promotion.promote(trained.db, refused.verdict_id, actor="r", approval_id=numbers[0])
+    assert promotion.promote(trained.db, refused.verdict_id, actor="r", approval_id=numbers[1]) is None
     assert trained.champion().version == 1
 
 
@@ -184,7 +187,7 @@ def test_a_second_answer_of_a_run_is_a_row_of_its_own_and_promotion_follows_the_
             trained.db,
             run.verdict_id,
             decision,
-            run_id="next",
+            run=run_named("next"),
             actor="a person",
             reason=f"{decision}, said I",
             answered_at=LATER + dt.timedelta(minutes=minute),
@@ -246,7 +249,7 @@ def test_a_version_marked_bad_since_its_verdict_is_not_promoted(trained: World) 
         trained.set_champion(2)
     assert trained.champion().version == 1
     assert trained.set_champion(2, run_id="by hand", allow_bad=True).version == 2
-    assert trained.rows(EVENT)[0][3] == {"by_hand_in_run": "by hand", "allow_bad": True}
+    assert trained.rows(EVENT)[0][3] == {"by_hand_in_run": "by hand", "run_key": "by hand", "allow_bad": True}
 
 
 def test_a_first_version_that_was_refused_leaves_the_model_without_champion(world: World) -> None:

@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.postgres.batches.test_fence import at_once
 from tests.postgres.decisions.history_model import Event, History, Outcome, Planned
 from tests.postgres.decisions.test_rollback import Crash, at_statement, crash
-from tests.sample_model import AS_OF, LATER, NEXT_WEEK, WEEK, write_model
+from tests.sample_model import AS_OF, LATER, NEXT_WEEK, WEEK, run_named, write_model
 
 from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Pin
@@ -153,8 +153,8 @@ class Real:
             number = run.scalar_one()
             connection.execute(
                 sa.text(
-                    "INSERT INTO ponte.gate_verdict (model, version, snapshot_id, run_id, passed, outcome, "
-                    "champion_event_id, rules) VALUES (:m, :version, :snapshot, :run, :passed, "
+                    "INSERT INTO ponte.gate_verdict (model, version, snapshot_id, run_id, run_key, passed, outcome, "
+                    "champion_event_id, rules) VALUES (:m, :version, :snapshot, :run, :run, :passed, "
                     "CASE WHEN :passed THEN 'passed' ELSE 'refused' END, :event, '[]')"
                 ),
                 {
@@ -170,7 +170,7 @@ class Real:
 
     def answer(self, verdict: int, decision: Any, actor: str, minute: int) -> Outcome:
         number = self._numbers("gate_verdict", "verdict_id")[verdict]
-        says = {"run_id": f"run of {verdict}", "actor": actor, "reason": f"{actor} says so"}
+        says = {"run": run_named(f"run of {verdict}"), "actor": actor, "reason": f"{actor} says so"}
         moment = LATER + dt.timedelta(minutes=minute)
         answered = approvals.record_approval(self.db, number, decision, **says, answered_at=moment)
         return self._numbers("approval", "approval_id").index(answered)
@@ -188,21 +188,22 @@ class Real:
 
     def set_champion(self, version: int, run: str, allow_bad: bool) -> Outcome:
         found = registry.get_version(self.db, self.model, version)
-        who = {"run_id": run, "actor": "a person", "reason": "test"}
+        who = {"run": run_named(run), "actor": "a person", "reason": "test"}
         return promotion.set_champion(self.db, found, **who, allow_bad=allow_bad).version
 
     def mark(self, version: int, mark: Any, run: str) -> Outcome:
-        who = {"run_id": run, "actor": "a person", "reason": "test"}
+        who = {"run": run_named(run), "actor": "a person", "reason": "test"}
         return marks.mark_version(self.db, self.model, version, mark, **who)["mark"]
 
     def score(self, week: dt.date, version: int, run: str) -> Outcome:
         """Publish a batch of one row, which nobody predicted."""
         window = window_starting(self.folder.spec.window, week)
         pin = Pin(version=version, reason="test", hindsight=False)
-        batch = batches.claim(self.db, self.model, window, run_id=run, choose=lambda: pin)
+        batch = batches.claim(self.db, self.model, window, run=run_named(run), choose=lambda: pin)
         with self.db.begin() as connection:
             parent, own = f"ponte_data.prediction_{self.model}", f"ponte_data.{batch.prediction_table}"
-            columns = f"{batch.batch_id}::bigint AS batch_id, DATE '{week}' AS window_start, 1::bigint AS visit_id"
+            columns = f"{batch.batch_id}::bigint AS batch_id, DATE '{week}' AS window_start, 1::bigint AS visit_id, "
+            columns += "1::bigint AS prediction, 0.5::double precision AS score, now() AS scored_at"
             for statement in (
                 f"CREATE TABLE {own} AS SELECT {columns}",
                 f"CREATE TABLE IF NOT EXISTS {parent} (LIKE {own}) PARTITION BY LIST (batch_id)",
@@ -246,7 +247,7 @@ class Real:
                 rescore=(),
                 every_window=plan.every_window,
             ),
-            run_id=run,
+            run=run_named(run),
             actor="a person",
             reason="test",
             mark_bad=mark_bad,
@@ -681,8 +682,9 @@ def machines(db: Database, tmp_path: Path) -> Iterator[Callable[[], Machine]]:
     pooled, looking = Pooled(db.url), Pooled(db.url)
     with pooled.begin() as connection:
         snapshot_id = connection.exec_driver_sql(
-            "INSERT INTO ponte.snapshot (model, run_id, as_of, windows, holdout_from, features_sql, labels_sql, "
-            f"spec_digest) VALUES ('m', 'm', '{AS_OF}', '[]', '{WEEK}', '', '', '') RETURNING snapshot_id"
+            "INSERT INTO ponte.snapshot (model, run_id, run_key, as_of, windows, holdout_from, features_sql, "
+            f"labels_sql, spec_digest) VALUES ('m', 'm', 'm', '{AS_OF}', '[]', '{WEEK}', '', '', '') "
+            "RETURNING snapshot_id"
         ).scalar_one()
     folder = write_model(tmp_path)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.sample_model import AS_OF, FEATURES_SQL, LABELS_SQL, TrainingRun, World
+from tests.sample_model import AS_OF, FEATURES_SQL, LABELS_SQL, TrainingRun, World, run_named
 
 from ponte.errors import PonteError
 from ponte.publishing import janitor
@@ -153,7 +153,7 @@ def test_a_champion_of_after_the_freezing_is_compared_only_if_its_features_are_t
 
 def test_the_janitor_drops_what_a_dead_run_froze_for_a_champion(trained: World) -> None:
     edited = trained.with_model(files={"features.sql": OTHER_VALUES})
-    dead = freeze_snapshot(edited.db, edited.folder, edited.windows(), as_of=AS_OF, run_id="dead")
+    dead = freeze_snapshot(edited.db, edited.folder, edited.windows(), as_of=AS_OF, run=run_named("dead"))
     assert len(trained.data_tables()) == 2
     edited.snapshot(run_id="next")
     assert janitor.sweep_snapshots(trained.db, "visits") == 2

@@ -19,7 +19,7 @@ from tests import rotation
 from tests.conftest import Cluster, Template
 from tests.postgres.batches.test_fence import at_once
 from tests.postgres.children import wait_for
-from tests.sample_model import EMPTY_WEEK, LATER, NEXT_WEEK, NOW, STEPS, WEEK, World, midnight
+from tests.sample_model import EMPTY_WEEK, LATER, NEXT_WEEK, NOW, STEPS, WEEK, World, midnight, run_named
 from upath import UPath
 
 from ponte.batches import lifecycle as batches
@@ -185,7 +185,7 @@ def stage(world: World, plan: Plan, *, run_id: str) -> None:
             world.folder,
             plan.to_version,
             dt.date.fromisoformat(day),
-            run_id=run_id,
+            run=run_named(run_id),
             now=NOW,
             allow_hindsight=False,
         )
@@ -193,7 +193,7 @@ def stage(world: World, plan: Plan, *, run_id: str) -> None:
 
 def carry_out(world: World, plan: Plan, *, run_id: str, **changes: bool) -> Rollback:
     """Carry a planned rollback out."""
-    return rollback.roll_back(world.db, plan, run_id=run_id, actor="a person", reason="test", **changes)
+    return rollback.roll_back(world.db, plan, run=run_named(run_id), actor="a person", reason="test", **changes)
 
 
 # ---------------------------------------------------------------- what moves
@@ -559,7 +559,9 @@ def test_a_newer_run_that_is_just_taking_a_window_scored_anew_stops_it(served: W
 def test_a_window_that_was_never_staged_is_no_half_rollback(served: World) -> None:
     """Staging one of two windows failed, and somebody starts the last task by force."""
     plan = plan_of(served, 1, THIRD_WEEK, FOURTH_WEEK)
-    stage_window(served.db, served.store, served.folder, 1, THIRD_WEEK, run_id="back", now=NOW, allow_hindsight=False)
+    stage_window(
+        served.db, served.store, served.folder, 1, THIRD_WEEK, run=run_named("back"), now=NOW, allow_hindsight=False
+    )
     with nothing_moves(served), pytest.raises(PonteError, match=str(FOURTH_WEEK)):
         carry_out(served, plan, run_id="back")
 
@@ -927,7 +929,7 @@ def test_killed_before_any_statement_or_the_commit_nothing_has_moved(
 ) -> None:
     """Every statement and the COMMIT of the transaction, one after the other, in one world: it never changes."""
     monkeypatch.setattr("ponte.storage.database.LOCK_TRIES", 1)
-    said: dict[str, Any] = {"run_id": "back", "actor": "a person", "reason": "test", "mark_bad": True}
+    said: dict[str, Any] = {"run": run_named("back"), "actor": "a person", "reason": "test", "mark_bad": True}
     with planned_world() as world:
         before, readers = tables(world), tuple(world.rows(SEEN))
         for number in itertools.count(1):

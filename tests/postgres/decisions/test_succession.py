@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from tests.postgres.versions.test_registry import another, move
-from tests.sample_model import AS_OF, FEATURES_SQL, LATER, WEEK, Change, TrainingRun, World
+from tests.sample_model import AS_OF, FEATURES_SQL, LATER, WEEK, Change, TrainingRun, World, run_named
 
 from ponte.batches import freezing
 from ponte.batches.lifecycle import Pin
@@ -88,7 +88,13 @@ def assert_undecided(world: World, run: TrainingRun, why: str) -> None:
     assert stored == [(False, "undecided")]
     assert world.champion().version == 1
     answer = approvals.record_approval(
-        world.db, run.verdict_id, "approved", run_id="next", actor="a person", reason="it works", answered_at=LATER
+        world.db,
+        run.verdict_id,
+        "approved",
+        run=run_named("next"),
+        actor="a person",
+        reason="it works",
+        answered_at=LATER,
     )
     assert promotion.promote(world.db, run.verdict_id, actor="next", approval_id=answer).version == 2
 
@@ -149,7 +155,7 @@ def test_a_champion_that_was_promoted_after_the_evaluation_has_to_be_measured_fi
     move(trained, third, aliases.current_alias(trained.db, "visits"), "a person")
 
     with pytest.raises(AliasMoved, match=f"champion is version {third}, which was not measured") as caught:
-        verdicts.judge(run.db, run.folder, version, written.snapshot_id, run_id="next")
+        verdicts.judge(run.db, run.folder, version, written.snapshot_id, run=run_named("next"))
     assert "clear the task evaluate" in str(caught.value)
     assert trained.ask("SELECT count(*) FROM ponte.gate_verdict WHERE run_id = 'next'") == 0
     # That one has the files of another: measured, and of no use.
@@ -426,7 +432,7 @@ def test_a_folder_that_was_edited_before_a_retry_of_the_freeze_is_refused(
         as_of=AS_OF,
         calibration_from=None,
         holdout_from=world.windows()[-2].start,
-        run_id="t",
+        run=run_named("t"),
     )
     with pytest.raises(PonteError, match="edited since this run began"):
         world.with_model(files=OTHER_SCALE).snapshot(run_id="t")

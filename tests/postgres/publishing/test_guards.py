@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.conftest import Cluster, Template
 from tests.postgres.checks.test_quarantine import PICKY, bad_prices
-from tests.sample_model import FEATURES_SQL, NEXT_WEEK, NOW, WEEK, World, write_model
+from tests.sample_model import FEATURES_SQL, NEXT_WEEK, NOW, WEEK, World, run_named, write_model
 
 from ponte.errors import BatchRejected, Fenced, PonteError, VersionMarkedBad
 from ponte.publishing import pointer, profiles
@@ -426,7 +426,7 @@ def test_a_rollback_records_what_the_guards_say_and_acts_without_them(known: Wor
     known.with_model(files={"features.sql": FEATURES_SQL + "-- again\n"}).train(run_id="second")
     known.execute("DELETE FROM shop.visit WHERE visit_id BETWEEN 3160 AND 3400")
     batch = stage_window(
-        known.db, known.store, known.folder, 1, FOURTH_WEEK, run_id="back", now=NOW, allow_hindsight=False
+        known.db, known.store, known.folder, 1, FOURTH_WEEK, run=run_named("back"), now=NOW, allow_hindsight=False
     )
     assert batch.status == "staged"
     assert dict(known.rows(RESULTS, id=batch.batch_id))["row_count"] == "tripped"

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 import sqlalchemy as sa
 from tests.postgres.batches.test_fence import at_once
-from tests.sample_model import AS_OF, FEATURES_SQL, LATER, NEXT_WEEK, WEEK, World, midnight, write_model
+from tests.sample_model import AS_OF, FEATURES_SQL, LATER, NEXT_WEEK, WEEK, World, midnight, run_named, write_model
 
 from ponte.decisions import rollback
 from ponte.errors import BatchRejected, PonteError
@@ -20,6 +20,7 @@ from ponte.publishing import guards, janitor, retention
 from ponte.publishing.guards import GuardResult
 from ponte.snapshots.checking import check_snapshot
 from ponte.snapshots.freezing import freeze_snapshot
+from ponte.storage.database import lock_decisions
 
 THIRD_WEEK, FOURTH_WEEK = dt.date(2024, 2, 26), dt.date(2024, 3, 4)
 WEEKS = (WEEK, NEXT_WEEK, THIRD_WEEK, FOURTH_WEEK)
@@ -163,7 +164,7 @@ def test_other_models_are_swept_by_their_own_runs(trained: World) -> None:
 
 
 def freeze_training(world: World, run_id: str) -> int:
-    frozen = freeze_snapshot(world.db, world.folder, world.windows(), as_of=AS_OF, run_id=run_id)
+    frozen = freeze_snapshot(world.db, world.folder, world.windows(), as_of=AS_OF, run=run_named(run_id))
     return frozen.snapshot_id
 
 
@@ -346,7 +347,7 @@ def test_what_people_saw_then_is_still_told_after_its_rows_are_gone(scored: Worl
 def test_what_was_decided_and_not_dropped_is_dropped_by_the_next_call(trained: World) -> None:
     for week in WEEKS[:3]:
         trained.run(run_id="r", week=week)
-    with patch.object(janitor, "drop_prediction_table", side_effect=RuntimeError), pytest.raises(RuntimeError):
+    with patch.object(retention, "drop_prediction_table", side_effect=RuntimeError), pytest.raises(RuntimeError):
         retire(trained, weeks=1)
     assert partitions(trained) == [1, 2, 3]
     assert trained.rows("SELECT DISTINCT batch_id FROM predictions.visits ORDER BY 1") == [(2,), (3,)]
@@ -474,7 +475,7 @@ def test_retention_decides_nothing_while_somebody_else_decides(trained: World) -
     for run_id in "ab":
         trained.run(run_id=run_id)
     with session(trained) as deciding:
-        janitor.lock_decisions(deciding, "visits")
+        lock_decisions(deciding, "visits")
         with session(trained) as waiting, patch.object(type(trained.db), "begin", lambda _: _given(waiting)):
             waiting.exec_driver_sql("SET LOCAL lock_timeout = '200ms'")
             with pytest.raises(sa.exc.OperationalError, match="lock timeout"):
@@ -496,3 +497,25 @@ def test_the_newest_window_is_that_of_the_model_and_not_the_run(trained: World) 
     world.run(run_id="r", week=WEEK)
     assert [w for (w,) in world.rows("SELECT window_start FROM ponte.published ORDER BY 1")] == [NEXT_WEEK, FOURTH_WEEK]
     assert midnight(FOURTH_WEEK) > midnight(NEXT_WEEK)
+
+
+# ---------------------------------------------------------------- what people saw, and see no more
+
+
+def test_a_window_that_retention_has_dropped_is_not_published_any_more_from_then_on(trained: World) -> None:
+    """`published_at` of now says what `ponte.published` says; of a moment before, what people saw then."""
+    third = WEEK + dt.timedelta(days=14)
+    for week in (WEEK, third):
+        trained.run(run_id=str(week), week=week)
+    then = trained.ask("SELECT clock_timestamp()")
+    assert retire(trained, weeks=1) == 1
+    at = "SELECT window_start, batch_id FROM ponte.published_at('visits', :moment)"
+    now = trained.ask("SELECT clock_timestamp()")
+    assert trained.rows(at, moment=then) == [(WEEK, 1), (third, 2)]
+    assert trained.rows(at, moment=now) == trained.rows("SELECT window_start, batch_id FROM ponte.published")
+    assert trained.rows(at, moment=now) == [(third, 2)]
+
+    trained.run(run_id="backfill", week=WEEK, until="publish")
+    later = trained.ask("SELECT clock_timestamp()")
+    assert trained.rows(at, moment=later) == [(WEEK, 3), (third, 2)]
+    assert trained.rows(at, moment=now) == [(third, 2)]

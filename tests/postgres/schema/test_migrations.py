@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from tests.conftest import Cluster, Template
 from tests.postgres.checks.test_quarantine import budget, check
 from tests.postgres.children import process_of
-from tests.sample_model import EMPTY_WEEK, FEATURES_SQL, LATER, NEXT_WEEK, NOW, WEEK, World, load_visits
+from tests.sample_model import EMPTY_WEEK, FEATURES_SQL, LATER, NEXT_WEEK, NOW, WEEK, World, load_visits, run_named
 from upath import UPath
 
 from ponte.decisions import approvals
@@ -28,6 +28,7 @@ from ponte.scoring import shards
 from ponte.scoring.window import stage_window
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
+from ponte.storage.runs import Run
 from ponte.versions.loading import METRICS_FILE, REPORT, artifact_facts, read_files
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def test_upgrades_at_once_all_succeed(empty_url: str) -> None:
         process.join()
 
     assert [process.exitcode for process in processes] == [0] * 4
-    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0005",)]
+    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0008",)]
 
 
 def test_every_table_view_function_and_column_for_people_has_a_comment(scored: World) -> None:
@@ -114,7 +115,7 @@ def eventful_template(
     def happen(world: World) -> None:
         world.mark(1, "not bad", run_id="m")
         approvals.record_approval(
-            world.db, 1, "approved", run_id="a", actor="a person", reason="test", answered_at=LATER
+            world.db, 1, "approved", run=run_named("a"), actor="a person", reason="test", answered_at=LATER
         )
         world.run(run_id="again")
         retention.retire(world.db, "visits", Retention(replaced_batches=0))
@@ -180,15 +181,21 @@ def test_a_fresh_database_and_one_upgraded_from_revision_0004_have_the_same_view
     """Text, columns, comments, owner, options and rights."""
     old = Database(empty_url)
     migrations.upgrade(empty_url, "0004")
-    roles.grant(old)
+    views = ", ".join(f"ponte.{name}" for (name, *_) in _ask(old, VIEWS))
+    with old.begin() as connection:  # as then: the rights of today are about columns that there are not yet
+        connection.exec_driver_sql(f"GRANT SELECT ON {views} TO ponte_analyst")
     before = {row[0]: row[5] for row in _ask(old, VIEWS)}
     migrations.upgrade(empty_url)
+    for name, *_ in _ask(old, VIEWS):
+        may = f"SELECT has_table_privilege('ponte_analyst', 'ponte.{name}', 'SELECT')"
+        assert _ask(old, may) == [(True,)], "before the rights are given anew: people go on reading"
+    roles.grant(old)
     upgraded = _ask(old, VIEWS)
     with server.database() as (_, url):
         provision.upgrade(url)
         fresh = _ask(Database(url), VIEWS)
 
-    assert upgraded == fresh, "before the grants are given anew: people go on reading"
+    assert upgraded == fresh
     assert [row[0] for row in fresh] == ["batch_overview", "champion", "gate_rule", "version_overview"]
     assert all("ponte_analyst=r/ponte_owner" in str(row[4]) for row in fresh)
     # What was there stays in its place, for the views that others have made of these.
@@ -237,6 +244,14 @@ def test_a_later_revision_changes_views_of_a_fresh_database_and_of_one_that_is_t
     assert there == fresh
     assert list(there) == ["a_new_one", "batch_overview", "champion", "version_overview"]
     assert "version_reason" not in str(there)
+
+
+#: Columns of `ponte.snapshot` that revisions 0007 and 0008 have added.
+SINCE_5 = (
+    *("champion_event_id", "champion_version", "champion_table", "champion_rows", "champion_why"),
+    *("champion_path", "champion_sha256", "champion_byte_count"),
+    *("feature_rows", "no_label_rows", "null_label_rows", "late_label_rows", "set_aside_rows"),
+)
 
 
 # ---------------------------------------------------------------- from revision 0001
@@ -312,11 +327,14 @@ def test_a_database_of_revision_0001_keeps_all_it_has_and_its_champion_scores_on
     migrations.upgrade(empty_url)
 
     new = {
-        "snapshot": {"calibration_from": None},
+        "snapshot": {"calibration_from": None, **dict.fromkeys(SINCE_5)},
+        "gate_verdict": {"outcome": "passed"},
         "version": {"classes": None, "threshold": None, "calibration_rows": 0, "purged_rows": 0},
         "metric": {"slice": "", "low": None, "high": None},
         "batch": {"hindsight": False, "version_reason": None, "rejected_by": None},
     }
+    for table in ("snapshot", "gate_verdict", "batch"):
+        before[table] = [{**row, "run_key": row["run_id"]} for row in before[table]]
     assert rows() == {table: [{**row, **new.get(table, {})} for row in kept] for table, kept in before.items()}
     assert old.rows("SELECT * FROM predictions.visits") == shown
     assert old.rows("SELECT DISTINCT passed, evidence::text FROM ponte.gate_rule") == [(True, None)]
@@ -372,6 +390,8 @@ def of_revision_2(trained: World, url: str, *, under_way: str) -> World:
     load_visits(old.db)
     for table in TABLES_OF_2:
         for (row,) in trained.rows(f"SELECT to_jsonb(t) FROM ponte.{table} t ORDER BY t"):
+            if row.get("on_failure") == "quarantine":
+                continue  # the checks of values that every model gets came later
             old.execute(
                 f"INSERT INTO ponte.{table} OVERRIDING SYSTEM VALUE "
                 f"SELECT * FROM jsonb_populate_record(NULL::ponte.{table}, CAST(:row AS jsonb))",
@@ -434,7 +454,11 @@ def test_a_database_of_revision_0002_keeps_what_people_see_and_its_run_goes_on(
     assert len(shown) == 350
     migrations.upgrade(empty_url)
 
-    before["batch"] = [({**row, "rejected_by": None},) for (row,) in before["batch"]]
+    new = {"batch": {"rejected_by": None}, "snapshot": dict.fromkeys(SINCE_5), "gate_verdict": {"outcome": "passed"}}
+    for table, columns in new.items():
+        before[table] = [({**row, **columns},) for (row,) in before[table]]
+    for table in ("snapshot", "gate_verdict", "batch"):
+        before[table] = [({**row, "run_key": row["run_id"]},) for (row,) in before[table]]
     assert {t: old.rows(state.format(t)) for t in TABLES_OF_2} == before
     assert old.rows("SELECT * FROM predictions.visits ORDER BY visit_id") == shown
     assert old.rows("SELECT guards_tripped, published_anyway FROM ponte.batch_overview") == [(None, None)] * 2
@@ -486,7 +510,8 @@ def test_a_model_of_revision_0002_gets_all_that_is_new(trained: World, empty_url
 
 
 def of_revision_4(world: World) -> None:
-    """Take back what revision 0005 has done, and what the code since then keeps."""
+    """Take back what the revisions since have done, and what the code since then keeps."""
+    of_revision_5(world)
     [overview] = re.findall(
         r"^CREATE OR REPLACE VIEW ponte\.batch_overview AS.*?;",
         (VERSIONS / "r0003_scoring_at_scale.sql").read_text(encoding="utf-8"),
@@ -536,12 +561,12 @@ def every_kind_of_batch(trained: World) -> dict[str, int]:
     found["guard"] = rejected(narrow, "guard", "a guard has tripped")
     # A window that a rollback made is never rejected, and yet can be published for a reason.
     back = stage_window(
-        narrow.db, narrow.store, narrow.folder, 1, NEXT_WEEK, run_id="back", now=NOW, allow_hindsight=False
+        narrow.db, narrow.store, narrow.folder, 1, NEXT_WEEK, run=run_named("back"), now=NOW, allow_hindsight=False
     )
     found["of a rollback, asked for"] = back.batch_id
     publish_anyway(narrow, back.batch_id)
     found["of a rollback"] = stage_window(
-        narrow.db, narrow.store, narrow.folder, 1, NEXT_WEEK, run_id="again", now=NOW, allow_hindsight=False
+        narrow.db, narrow.store, narrow.folder, 1, NEXT_WEEK, run=run_named("again"), now=NOW, allow_hindsight=False
     ).batch_id
     found["published anyway"] = rejected(narrow, "published anyway", "a guard has tripped")
     publish_anyway(narrow, found["published anyway"])
@@ -603,3 +628,82 @@ def test_a_batch_is_not_rejected_without_saying_by_what_and_why(trained: World, 
     trained.run(run_id="r", until="freeze")
     with pytest.raises(sa.exc.IntegrityError, match=constraint):
         trained.execute(f"UPDATE ponte.batch SET {change}")
+
+
+# ---------------------------------------------------------------- from revision 0005
+
+#: Tables that are unique by run → what they are unique by.
+BY_RUN = {
+    "snapshot": "model, run_id", "batch": "model, window_start, run_id", "gate_verdict": "model, version, run_id",
+    "approval": "verdict_id, run_id, answered_at", "version_mark": "model, version, mark, run_id",
+    "rollback": "model, run_id",
+}  # fmt: skip
+
+
+def of_revision_5(world: World) -> None:
+    """Take back what the revisions since have done."""
+    with world.db.begin() as connection:
+        connection.exec_driver_sql(
+            "DROP VIEW ponte.gate_rule, ponte.version_overview; ALTER TABLE ponte.gate_verdict DROP COLUMN outcome"
+        )
+        for column in SINCE_5:
+            connection.exec_driver_sql(f"ALTER TABLE ponte.snapshot DROP COLUMN {column} CASCADE")
+    for table, columns in BY_RUN.items():
+        name = f"{table}_{columns.replace(', ', '_')}_key"
+        world.execute(f"ALTER TABLE ponte.{table} DROP COLUMN run_key, ADD CONSTRAINT {name} UNIQUE ({columns})")
+    each = "jsonb_array_elements(windows) WITH ORDINALITY AS e (w, n)"
+    counts = f"SELECT jsonb_agg(w - 'features' - 'left_out' ORDER BY n) FROM {each}"
+    world.execute(f"UPDATE ponte.snapshot SET windows = coalesce(({counts}), '[]') WHERE status <> 'written'")
+    world.execute("UPDATE ponte.schema_version SET version_num = '0005'")
+
+
+#: A run of then, and the name that it had in the tables after it was cleared.
+OF_THEN = ("r", "r#1")
+
+
+def do_all(world: World, run: Run) -> None:
+    """Do, in a run, one thing of each kind that a run does once."""
+    world.freeze(run_id=run, week=NEXT_WEEK)
+    world.snapshot(run_id=run)
+    world.judge(1, 1, run_id=run)
+    approvals.record_approval(world.db, 1, "rejected", run=run, actor="a person", reason="test", answered_at=LATER)
+    world.mark(1, "other libraries allowed", run_id=run)
+    world.roll_back(1, run_id=run)
+
+
+@pytest.fixture
+def of_then(scored: World) -> World:
+    """A world of revision 0005."""
+    for name in OF_THEN:
+        do_all(scored, run_named(name))
+        scored.execute("UPDATE ponte.batch SET status = 'frozen', why = NULL WHERE run_id = 'r'")
+    of_revision_5(scored)
+    return scored
+
+
+def test_rows_of_revision_0005_get_the_run_id_that_named_them_then_as_key(of_then: World) -> None:
+    """Those of a run that was cleared have "#1" in both. History may not be updated, and is not."""
+    state = "SELECT to_jsonb(t) FROM ponte.{} t ORDER BY t::text"
+    before = {table: of_then.rows(state.format(table)) for table in BY_RUN}
+    migrations.upgrade(of_then.db.url.render_as_string(hide_password=False))
+
+    for table, rows in before.items():
+        assert set(OF_THEN) <= {row["run_id"] for (row,) in rows}
+        then = {"run_key", *rows[0][0]}
+        found = [{name: row[name] for name in then} for (row,) in of_then.rows(state.format(table))]
+        assert found == [{**row, "run_key": row["run_id"]} for (row,) in rows]
+    for table in ("gate_verdict", "approval", "version_mark", "rollback"):
+        with pytest.raises(sa.exc.DBAPIError, match=f"ponte.{table} is append-only"):
+            of_then.execute(f"UPDATE ponte.{table} SET run_key = 'x'")
+
+
+def test_after_the_upgrade_runs_of_then_find_their_work_and_others_under_their_id_do_it_anew(of_then: World) -> None:
+    migrations.upgrade(of_then.db.url.render_as_string(hide_password=False))
+    count = {table: f"SELECT count(*) FROM ponte.{table}" for table in BY_RUN}
+    before = {table: of_then.ask(query) for table, query in count.items()}
+    for name in OF_THEN:
+        do_all(of_then, run_named(name))
+    assert {table: of_then.ask(query) for table, query in count.items()} == before
+
+    do_all(of_then, Run("r", "r@2024-02-12T06:00:00.000000+00:00#0"))
+    assert {table: of_then.ask(query) - before[table] for table, query in count.items()} == dict.fromkeys(BY_RUN, 1)

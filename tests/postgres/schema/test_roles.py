@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 from tests.postgres.children import process_of
 from tests.postgres.schema.test_migrations import of_revision_4
-from tests.sample_model import AS_OF, ESTIMATOR, LATER, NEXT_WEEK, NOW, STEPS, WEEK, World
+from tests.sample_model import AS_OF, ESTIMATOR, LATER, NEXT_WEEK, NOW, STEPS, WEEK, World, run_named
 
 from ponte.batches import lifecycle as batches
 from ponte.decisions import approvals, promotion, rollback, verdicts
@@ -74,11 +74,11 @@ def work(world: World) -> None:
         version = trainer.fit(written.snapshot_id, run_id=run_id)
         comparison.evaluate(trainer.db, trainer.store, trainer.folder, version.version, written.snapshot_id)
         verdict_id, verdict = verdicts.judge(
-            promoter.db, promoter.folder, version.version, written.snapshot_id, run_id=run_id
+            promoter.db, promoter.folder, version.version, written.snapshot_id, run=run_named(run_id)
         )
         assert verdict.passed
         approvals.record_approval(
-            promoter.db, verdict_id, "approved", run_id=run_id, actor="a", reason="b", answered_at=NOW
+            promoter.db, verdict_id, "approved", run=run_named(run_id), actor="a", reason="b", answered_at=NOW
         )
         promotion.promote(promoter.db, verdict_id, actor=run_id)
     promoter.set_champion(2)
@@ -96,9 +96,9 @@ def work(world: World) -> None:
         allow_bad=False, allow_hindsight=False,
     )  # fmt: skip
     assert plan.rescore
-    stage_window(scorer.db, scorer.store, scorer.folder, 1, WEEK, run_id="back", now=NOW, allow_hindsight=False)
+    stage_window(scorer.db, scorer.store, scorer.folder, 1, WEEK, run=run_named("back"), now=NOW, allow_hindsight=False)
     rollback.roll_back(
-        promoter.db, plan, run_id="back", actor="a person", reason="test", mark_bad=False, allow_bad=False
+        promoter.db, plan, run=run_named("back"), actor="a person", reason="test", mark_bad=False, allow_bad=False
     )
     promoter.set_champion(2)
     promoter.mark(1, "bad", run_id="mark")
@@ -408,9 +408,9 @@ def test_a_name_that_another_role_has_written_down_gives_it_nothing(worked: Worl
     """The owner of a table does not follow from what a row says, once it has one of the new owners."""
     trainer = as_role(worked, roles.TRAINER)
     trainer.execute(
-        "INSERT INTO ponte.snapshot (model, run_id, as_of, windows, holdout_from, frozen_table, features_sql, "
+        "INSERT INTO ponte.snapshot (model, run_id, run_key, as_of, windows, holdout_from, frozen_table, features_sql, "
         "labels_sql, spec_digest) "
-        "SELECT model, 'greedy', as_of, windows, holdout_from, 'prediction_visits', '', '', '' "
+        "SELECT model, 'greedy', 'greedy', as_of, windows, holdout_from, 'prediction_visits', '', '', '' "
         "FROM ponte.snapshot LIMIT 1"
     )
     provision.upgrade(worked.db.url)
@@ -452,7 +452,7 @@ def test_an_upgrade_lets_readers_pass_and_is_tried_again(scored: World, monkeypa
         scored.execute("ALTER VIEW predictions.visits OWNER TO ponte_owner")
         reader.exec_driver_sql("SELECT count(*) FROM predictions.visits")  # in the way of the grants
         provision.upgrade(scored.db.url)
-    assert revisions == ["0003", "0005"]
+    assert revisions == ["0003", "0008"]
 
 
 def test_no_two_of_the_working_roles_can_act_for_one_another(server: Cluster, migrated: str) -> None:
@@ -702,7 +702,7 @@ def test_a_database_of_revision_0003_is_split_between_the_roles_in_the_middle_of
     scored: World, under_way: str
 ) -> None:
     batch = scored.run(run_id="under way", week=NEXT_WEEK, until=under_way)
-    unfinished = freeze_snapshot(scored.db, scored.folder, scored.windows(), as_of=AS_OF, run_id="t")
+    unfinished = freeze_snapshot(scored.db, scored.folder, scored.windows(), as_of=AS_OF, run=run_named("t"))
     seen = scored.published_checksum()
     defaults = "SELECT defaclnamespace, defaclacl FROM pg_default_acl WHERE defaclrole = 'ponte_scorer'::regrole"
     given = scored.rows(defaults)
@@ -734,6 +734,6 @@ def test_a_database_of_revision_0003_is_split_between_the_roles_in_the_middle_of
         allow_bad=False, allow_hindsight=False,
     )  # fmt: skip
     rollback.roll_back(
-        promoter.db, plan, run_id="back", actor="a person", reason="test", mark_bad=False, allow_bad=False
+        promoter.db, plan, run=run_named("back"), actor="a person", reason="test", mark_bad=False, allow_bad=False
     )
     assert analyst.published_checksum() == seen

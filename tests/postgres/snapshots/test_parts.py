@@ -116,7 +116,11 @@ def test_the_snapshot_says_itself_what_it_is(world: World) -> None:
         "shop", "items", "price", "distance", "member", "shop_rate"
     ]  # fmt: skip
     row = "SELECT windows, columns, row_count, path, status FROM ponte.snapshot"
-    assert world.rows(row) == [(said["windows"], said["columns"], 2000, written.path, "written")]
+    [(windows, *others)] = world.rows(row)
+    assert others == [said["columns"], 2000, written.path, "written"]
+    # Not what was left out: the same rows make the same file.
+    assert [{name: window[name] for name in said["windows"][0]} for window in windows] == said["windows"]
+    assert windows[0].keys() - said["windows"][0].keys() == {"features", "left_out"}
 
 
 def test_the_snapshot_is_named_by_its_content(world: World) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.postgres.batches.test_fence import at_once
-from tests.sample_model import AS_OF, WEEK, World, write_model
+from tests.sample_model import AS_OF, WEEK, World, run_named, write_model
 
 from ponte.decisions import promotion, verdicts
 from ponte.errors import ArtifactRefused, TrainingRefused
@@ -220,7 +220,7 @@ REFUSALS = {
     "a key twice": (
         "ALTER TABLE shop.visit DROP CONSTRAINT visit_pkey; UPDATE shop.visit SET visit_id = 1 WHERE visit_id = 2",
         {},
-        "key_is_unique(key=['window_start', 'visit_id']): failed, 4 of ",
+        "a key has more than one label",
     ),
 }
 
@@ -338,7 +338,7 @@ def test_a_regression_is_trained_judged_and_promoted(world: World) -> None:
 def test_two_copies_of_a_training_step_at_once_both_succeed(world: World, step: str) -> None:
     from ponte.snapshots.freezing import freeze_snapshot
 
-    frozen = freeze_snapshot(world.db, world.folder, world.windows(), as_of=AS_OF, run_id="t")
+    frozen = freeze_snapshot(world.db, world.folder, world.windows(), as_of=AS_OF, run=run_named("t"))
     number = frozen.snapshot_id
     found: dict[str, int] = {}
     steps = {
@@ -346,7 +346,7 @@ def test_two_copies_of_a_training_step_at_once_both_succeed(world: World, step: 
         "write": lambda: parquet.write_snapshot(world.db, world.store, number),
         "fit": lambda: world.fit(number, run_id="t"),
         "evaluate": lambda: comparison.evaluate(world.db, world.store, world.folder, 1, number),
-        "judge": lambda: verdicts.judge(world.db, world.folder, 1, number, run_id="t"),
+        "judge": lambda: verdicts.judge(world.db, world.folder, 1, number, run=run_named("t")),
         "promote": lambda: promotion.promote(world.db, found["verdict"], actor="t"),
     }
     for name, action in steps.items():
@@ -392,6 +392,6 @@ def checks_done(world: World) -> int:
     """Return the number of a snapshot that is frozen and checked."""
     from ponte.snapshots.freezing import freeze_snapshot
 
-    frozen = freeze_snapshot(world.db, world.folder, world.windows(), as_of=AS_OF, run_id="t")
+    frozen = freeze_snapshot(world.db, world.folder, world.windows(), as_of=AS_OF, run=run_named("t"))
     check_snapshot(world.db, world.folder, frozen.snapshot_id)
     return frozen.snapshot_id

@@ -166,7 +166,7 @@ def test_every_damage_is_refused_with_a_text_of_its_own_before_anything_runs(
     load_version(pair.store, pair.one)
     damage(pair)
     monkeypatch.setattr(joblib, "load", lambda *_: pytest.fail("unpickled"))
-    monkeypatch.setattr(loading.estimators, "run_module", lambda *_, **__: pytest.fail("ran"))
+    monkeypatch.setattr(loading, "run_module", lambda *_, **__: pytest.fail("ran"))
 
     with pytest.raises(ArtifactRefused, match=said):
         load_version(pair.store, pair.one)
@@ -259,3 +259,32 @@ def test_other_libraries_that_predict_in_the_last_bit_otherwise_are_refused(
     trained.mark(1, "other libraries allowed", run_id="m")
     with pytest.raises(ArtifactRefused, match=r"predicts its golden rows differently[^$]*version 1, golden\.parquet"):
         trained.run(run_id="r")
+
+
+# ---------------------------------------------------------------- one file of a version
+
+
+def test_one_file_is_read_and_verified_without_the_others(trained: World) -> None:
+    """A page must not cost the memory of the estimator: the other files are not there at all."""
+    version = trained.champion()
+    folder = trained.store.root / version.path
+    everything = loading.read_files(trained.store, version)
+    for name in everything.keys() - {loading.REPORT}:
+        (folder / name).unlink()
+
+    assert loading.read_file(trained.store, version, loading.REPORT) == everything[loading.REPORT]
+    assert loading.read_file(trained.store, version, "notes.txt") is None
+    with pytest.raises(ArtifactRefused, match="a stored file is missing"):
+        loading.read_file(trained.store, version, loading.MODEL)
+    (folder / loading.REPORT).write_bytes(everything[loading.REPORT] + b" ")
+    with pytest.raises(ArtifactRefused, match="not what was registered"):
+        loading.read_file(trained.store, version, loading.REPORT)
+
+
+def test_one_file_is_read_only_below_the_manifest_that_was_registered(pair: Pair) -> None:
+    """A manifest that names other bytes, or says that it is another version's, lends nothing."""
+    for one, other in ((pair.one, pair.two), (pair.two, pair.one)):
+        with pytest.raises(ArtifactRefused, match="the manifest is another version's"):
+            loading.read_file(pair.store, replace(one, path=other.path), loading.REPORT)
+    with pytest.raises(ArtifactRefused, match="the manifest is another version's"):
+        loading.read_file(pair.store, replace(pair.one, version=7), loading.REPORT)

@@ -37,7 +37,8 @@ def test_only_what_is_required_gives_the_documented_defaults(model_toml: str) ->
     }  # fmt: skip
     assert spec.gate.model_dump() == {
         "metric": "roc_auc", "minimum": 0.6, "maximum": None, "beats_baseline": True, "champion_better": "promote",
-        "champion_indistinguishable": "keep", "champion_worse": "keep", "champion_margin": None, "slice_bound": None,
+        "champion_indistinguishable": "keep", "champion_worse": "keep", "champion_below_bound": "keep",
+        "champion_margin": None, "slice_bound": None,
         "calibration_maximum": None, "rows_per_second_minimum": None, "leakage_alarm": 0.95, "leakage_allowed": (),
     }  # fmt: skip
     assert spec.approval.model_dump() == {"timeout_hours": 72, "approvers": ()}

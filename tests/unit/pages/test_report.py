@@ -407,3 +407,11 @@ def test_a_version_without_a_calibration_part_or_revision_says_so() -> None:
     text = Page(render(facts, [], ()).decode()).text
     assert "no rows of its own" in text
     assert "not known" in text
+
+
+def test_what_was_left_out_of_training_is_told_by_reason_and_not_guessed_when_it_was_not_counted(case: Case) -> None:
+    counted = replace(case.facts, feature_rows=12_345, left_out={"its label is NULL": 1_007, "a check set it aside": 0})
+    text = Page(render(counted, case.measured, case.plots).decode()).text
+    assert "Left out of 12,345 rows" in text
+    assert "1,007: its label is NULL0: a check set it aside" in text
+    assert "Left out of" not in Page(render(case.facts, case.measured, case.plots).decode()).text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import MagicMock
 
 import adbc_driver_manager as adbc
 import psycopg2
@@ -83,7 +84,7 @@ def adbc_uri(db: Database) -> str:
     """Return the URL that ADBC is given."""
     asked: list[str] = []
 
-    class Connection:
+    class Connection(MagicMock):
         def close(self) -> None:
             asked.append("closed")
 
@@ -112,8 +113,10 @@ def test_libpq_reads_the_adbc_url_back_as_the_parts_that_airflow_keeps(
         "dbname": database,
         "host": host,
         "port": "5433",
-        "options": "-c TimeZone=UTC -c client_connection_check_interval=10s",
+        "options": "-c TimeZone=UTC -c client_connection_check_interval=10s "
+        "-c statement_timeout=0 -c transaction_timeout=0 -c idle_in_transaction_session_timeout=0",
         "application_name": "ponte",
+        "client_encoding": "utf8",
     }
 
 
