@@ -47,8 +47,8 @@ def interval(values: Array, confidence: float, *, units: int) -> tuple[float, fl
     small by the root of (n - 1) / n, and plain percentiles know nothing of how uncertain a spread of few units is: of
     two equal versions they call one better too often. So the tails are those of Student's t with n - 1 degrees of
     freedom (Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 69, 2015), times
-    n / (n - 1) and not its root, which tests/bench/gate_units.py has shown to be too little for a ROC AUC of units. With
-    thousands of units that is the percentile interval.
+    n / (n - 1) and not its root, which tests/bench/gate_units.py has shown to be too little for a ROC AUC of units.
+    With thousands of units that is the percentile interval.
     """
     import numpy as np
 
