@@ -445,7 +445,7 @@ MANY = 10**9
 
 @pytest.mark.parametrize("confidence", [0.5, 0.8, 0.95, 0.99])
 def test_fewer_units_make_an_interval_wider_and_many_leave_the_percentiles(confidence: float) -> None:
-    tails = [tail_of(confidence, units) for units in (3, 5, 10, 14, 28, 100, 1000)]
+    tails = [tail_of(confidence, units) for units in (5, 10, 14, 28, 100, 1000)]
     assert tails == sorted(tails)
     assert all(0 < tail < (1 - confidence) / 2 for tail in tails)
     assert tail_of(confidence, MANY) == pytest.approx((1 - confidence) / 2)
