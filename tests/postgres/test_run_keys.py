@@ -49,6 +49,7 @@ def test_a_window_is_scored_anew_from_the_corrected_source(trained: World) -> No
 
     again = trained.run(run_id=AGAIN)
     assert again.batch_id != first.batch_id
+    assert trained.run(run_id=AGAIN).batch_id == again.batch_id, "and a retry of this one finds its own"
     assert trained.published_checksum() != before
     assert trained.ask("SELECT count(*) FROM predictions.visits WHERE visit_id = 2200") == 0
     assert trained.rows(KEYS.format("batch")) == [(ID, FIRST.key), (ID, AGAIN.key)]
@@ -74,10 +75,28 @@ def test_a_version_is_trained_on_the_corrected_source(trained: World) -> None:
 
     run = trained.train(run_id=AGAIN)
     assert run.snapshot.snapshot_id != first.snapshot_id
+    assert trained.snapshot(run_id=AGAIN) == run.snapshot, "and a retry of this one finds its own"
     assert run.snapshot.sha256 != first.sha256
     assert run.version.version == 2
     assert run.version.run_id == ID
     assert trained.rows(f"{KEYS.format('snapshot')} LIMIT 2") == [(ID, FIRST.key), (ID, AGAIN.key)]
+
+
+def test_a_snapshot_whose_run_was_deleted_while_it_froze_is_left_alone(
+    trained: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("ponte.snapshots.freezing._freeze_windows", _die)
+        with pytest.raises(RuntimeError):
+            trained.snapshot(run_id=FIRST)
+    assert trained.snapshot(run_id=AGAIN).status == "written"
+    states = "SELECT run_key, status FROM ponte.snapshot WHERE run_id = :id ORDER BY snapshot_id"
+    assert trained.rows(states, id=ID) == [(FIRST.key, "freezing"), (AGAIN.key, "written")]
+    assert trained.snapshot(run_id=FIRST).status == "written", "a retry goes on"
+
+
+def _die(*_: object) -> None:
+    raise RuntimeError
 
 
 def test_the_gate_is_asked_anew(trained: World) -> None:
