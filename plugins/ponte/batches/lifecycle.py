@@ -32,7 +32,8 @@ _TAKE_OVER = sa.text("""INSERT INTO ponte.claim AS c (model, window_start, epoch
     RETURNING epoch""")
 
 # A step of an older run may hold its batch for long: it is passed over, and the fence stops it later.
-_END_OLDER_RUNS = sa.text("""UPDATE ponte.batch SET status = 'failed', stopped_in = NULL, why = 'superseded by run ' || :run_id
+_END_OLDER_RUNS = sa.text("""UPDATE ponte.batch SET status = 'failed', stopped_in = NULL,
+    why = 'superseded by run ' || :run_id
         || CASE WHEN run_id = :run_id THEN ', which was cleared or made again' ELSE '' END
     WHERE batch_id IN (
         SELECT batch_id FROM ponte.batch b

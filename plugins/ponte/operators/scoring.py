@@ -176,7 +176,9 @@ class PublishOperator(PonteOperator):
         from ponte.publishing.pointer import publish
 
         actor = context["dag_run"].run_id
-        done = publish(runtime.db, batch_of_run(runtime, context, self.batch_id), actor=actor, reason="scored by its run")
+        done = publish(
+            runtime.db, batch_of_run(runtime, context, self.batch_id), actor=actor, reason="scored by its run"
+        )
         batch = get_batch(runtime.db, done.batch_id)
         result: dict[str, Any] = {
             "batch_id": done.batch_id,

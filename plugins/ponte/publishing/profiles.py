@@ -42,8 +42,8 @@ class Profile:
 
 
 _COLUMNS = ", ".join(f"f.{name}" for name in Profile.__dataclass_fields__)
-#: The tables `earlier (window_start, batch_id)`: of each window of :model before :window the batch with rows that people
-#: see, or saw until retention dropped them.
+#: The table `earlier (window_start, batch_id)`: of each window of :model before :window the batch with rows that people
+#: see, or saw until retention dropped it.
 EARLIER = """WITH retired AS (
         SELECT DISTINCT ON (window_start) window_start, batch_id FROM ponte.retention_event
         WHERE model = :model AND published
