@@ -159,7 +159,8 @@ class GuardOperator(PonteOperator):
             return guard_batch(runtime.db, runtime.folder, batch_of_run(runtime, context, self.batch_id))
         except WindowsUnfinished as unfinished:
             self.log.info("waiting: %s", unfinished)
-            raise AirflowRescheduleException(datetime.now(UTC) + POLL) from unfinished
+            again = datetime.now(UTC) + POLL
+            raise AirflowRescheduleException(again) from unfinished  # type: ignore[no-untyped-call]
 
 
 class PublishOperator(PonteOperator):

@@ -35,8 +35,9 @@ def guard_batch(db: Database, folder: ModelFolder, batch_id: int, *, enforce: bo
 
     Raises WindowsUnfinished while a batch that it would be compared with is still being scored, see
     `require_earlier_finished`; RowsLost unless rows frozen = rows scored + rows quarantined, counted in the prediction
-    table itself; BatchRejected when more rows are in quarantine than the budget allows, or a guard has tripped: its predictions are
-    complete all the same, and `publish_anyway` can show them. Does nothing when the batch was staged before.
+    table itself; BatchRejected when more rows are in quarantine than the budget allows, or a guard has tripped: its
+    predictions are complete all the same, and `publish_anyway` can show them. Does nothing when the batch was staged
+    before.
     """
     batch = batches.get_batch(db, batch_id)
     batches.require(batch, "checked")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.conftest import Cluster, Template
 from tests.postgres.children import wait_for
-from tests.sample_model import NEXT_WEEK, VISITS_PER_WEEK, WEEK, World, write_model
+from tests.sample_model import FEATURES_SQL, NEXT_WEEK, VISITS_PER_WEEK, WEEK, World, write_model
 
 from ponte.batches import lifecycle as batches
 from ponte.errors import BatchRejected, Fenced, PonteError, WindowsUnfinished
@@ -279,14 +279,15 @@ def test_nothing_goes_on_once_a_newer_run_has_the_window(beside: World, ended: b
 
 def test_a_rollback_fences_off_a_window_whose_run_has_ended(trained: World) -> None:
     """Else a cleared task could show later what the version left had predicted."""
-    trained.train(run_id="second")
-    batch_id = trained.run(run_id="dead", until="guard").batch_id
-    trained.execute("UPDATE ponte.batch SET version = 2")
-    end(trained, Run("dead", "dead"))
-    trained.roll_back(1, run_id="back", every_window=True)
-    batches.go_on(trained.db, batch_id, run=Run("dead", "dead#1"))
+    second = trained.with_model(files={"features.sql": FEATURES_SQL + "-- again\n"})
+    second.train(run_id="second")
+    batch_id = second.run(run_id="dead", until="guard").batch_id
+    second.execute("UPDATE ponte.batch SET version = 2")
+    end(second, Run("dead", "dead"))
+    second.roll_back(1, run_id="back", every_window=True)
+    batches.go_on(second.db, batch_id, run=Run("dead", "dead#1"))
     with pytest.raises(Fenced):
-        trained.publish(batch_id)
+        second.publish(batch_id)
 
 
 def test_the_end_of_a_run_takes_nothing_from_a_publication_that_is_under_way(
