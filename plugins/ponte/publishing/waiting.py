@@ -6,8 +6,6 @@ does so for earlier windows only, so nobody waits in a circle.
 
 from __future__ import annotations
 
-import logging
-
 import sqlalchemy as sa
 
 from ponte.batches.lifecycle import Batch
@@ -15,8 +13,6 @@ from ponte.errors import PonteError, WindowsUnfinished
 from ponte.model.spec import Guard
 from ponte.publishing.profiles import EARLIER
 from ponte.storage.database import Database
-
-log = logging.getLogger(__name__)
 
 # A window is among those compared with unless there are as many later ones that people see. A claim counts with the
 # batch of its own epoch: older ones are fenced off, and a rollback that shows a kept batch has none.
