@@ -252,6 +252,8 @@ SINCE_5 = (
     *("champion_path", "champion_sha256", "champion_byte_count"),
     *("feature_rows", "no_label_rows", "null_label_rows", "late_label_rows", "set_aside_rows"),
 )
+#: Columns of `ponte.batch` that revision 0009 has added.
+WAITING = ("stopped_in", "waits_since")
 
 
 # ---------------------------------------------------------------- from revision 0001
@@ -331,7 +333,7 @@ def test_a_database_of_revision_0001_keeps_all_it_has_and_its_champion_scores_on
         "gate_verdict": {"outcome": "passed"},
         "version": {"classes": None, "threshold": None, "calibration_rows": 0, "purged_rows": 0},
         "metric": {"slice": "", "low": None, "high": None},
-        "batch": {"hindsight": False, "version_reason": None, "rejected_by": None},
+        "batch": {"hindsight": False, **dict.fromkeys(("version_reason", "rejected_by", *WAITING))},
     }
     for table in ("snapshot", "gate_verdict", "batch"):
         before[table] = [{**row, "run_key": row["run_id"]} for row in before[table]]
@@ -454,7 +456,8 @@ def test_a_database_of_revision_0002_keeps_what_people_see_and_its_run_goes_on(
     assert len(shown) == 350
     migrations.upgrade(empty_url)
 
-    new = {"batch": {"rejected_by": None}, "snapshot": dict.fromkeys(SINCE_5), "gate_verdict": {"outcome": "passed"}}
+    since = dict.fromkeys(("rejected_by", *WAITING))
+    new = {"batch": since, "snapshot": dict.fromkeys(SINCE_5), "gate_verdict": {"outcome": "passed"}}
     for table, columns in new.items():
         before[table] = [({**row, **columns},) for (row,) in before[table]]
     for table in ("snapshot", "gate_verdict", "batch"):
@@ -715,7 +718,7 @@ def test_what_dead_runs_of_before_revision_0009_have_left_keeps_nobody_waiting(
     trained: World, days: int, freed: bool
 ) -> None:
     """A run of the last days may be at work during the upgrade; the others go on when a task of theirs is cleared."""
-    for week, run_id in ((WEEK, "dead"), (NEXT_WEEK, "older"), (NEXT_WEEK, "published")):
+    for week, run_id in ((NEXT_WEEK, "dead"), (WEEK, "older"), (WEEK, "published")):
         trained.run(run_id=run_id, week=week, until="clean" if run_id == "published" else "check")
     # A step held it when its window was claimed again, so it was passed over.
     trained.execute("UPDATE ponte.batch SET status = 'checked', why = NULL WHERE run_id = 'older'")

@@ -218,7 +218,7 @@ BROKEN = {
     "typo in guard": (
         "", "[guard]\nrow_count_minimun = 0.1",
         "model.toml: guard.row_count_minimun: unknown key → did you mean 'row_count_minimum'? Known: batches",
-        "maximum"),
+        "wait_minutes"),
     "typo in retention": (
         "", "[retention]\nreplaced_batch = 1",
         "model.toml: retention.replaced_batch: unknown key → did you mean 'replaced_batches'? Known: repl", "weeks"),
