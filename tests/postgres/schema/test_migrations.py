@@ -272,6 +272,8 @@ CREATE TABLE ponte.prediction_visits (
 CREATE TABLE ponte_data.visits__prediction_1 PARTITION OF ponte.prediction_visits FOR VALUES IN (1);
 INSERT INTO ponte.prediction_visits VALUES (1, '2024-02-12', 2100, 1, 0.75, '2024-02-12 06:00+00');
 INSERT INTO ponte.published (model, window_start, batch_id, epoch) VALUES ('visits', '2024-02-12', 1, 1);
+INSERT INTO ponte.publication_event (model, window_start, batch_id, row_count, actor, reason)
+VALUES ('visits', '2024-02-12', 1, 1, 'old', 'scored by its run');
 CREATE VIEW predictions.visits AS
     SELECT p.window_start, p.visit_id, p.prediction, p.score, p.scored_at, b.version AS model_version, p.batch_id
     FROM ponte.prediction_visits p
