@@ -7,6 +7,7 @@
     ├── WindowError           a window that the model does not have
     ├── SignatureMismatch     the columns of a batch are not those of the version
     ├── BatchRejected         checks or guards refused a batch; nothing was published
+    ├── WindowsUnfinished     a batch would be compared with one that is not finished yet
     ├── TrainingRefused       the snapshot cannot support a trustworthy model
     ├── ArtifactRefused       stored bytes are not the bytes that were registered
     ├── NoChampion            nothing was promoted yet
@@ -92,6 +93,10 @@ class SignatureMismatch(PonteError):
 
 class BatchRejected(PonteError):
     """A check, a guard or an empty window refused the batch; the previous publication stays."""
+
+
+class WindowsUnfinished(PonteError):
+    """Batches of earlier windows are still being scored; `guard` asks again later."""
 
 
 class TrainingRefused(PonteError):
