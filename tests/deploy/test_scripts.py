@@ -256,7 +256,7 @@ def init(programs: Programs, users: str = NO_USERS, fails: str = "nothing") -> "
     return programs.run("/bin/sh", str(DOCKER / "init.sh"), AIRFLOW_ADMIN_PASSWORD=PASSWORD, PONTE_SCORE_SLOTS="3")
 
 
-BEFORE = ["python|-m|ponte.schema.provision", "airflow|db|migrate", "airflow|users|list|--output|plain"]
+BEFORE = ["python|-m|ponte.schema.provision|--own-server", "airflow|db|migrate", "airflow|users|list|--output|plain"]
 
 
 def test_the_first_start_makes_the_administrator(programs: Programs) -> None:

@@ -1,9 +1,8 @@
 """The author's SELECT: named parameters in, a query fit to be wrapped out.
 
 The text is wrapped as `SELECT … FROM (<text>) AS features`, which takes one SELECT and refuses everything else; text
-that would end the wrapping early is refused before it is sent; PostgreSQL itself counts the statements before that. That
-guards against accidents, and against SQL that means something else to PostgreSQL than to us. It is no sandbox: an
-author's Python runs in the same task.
+that would end the wrapping early is refused before it is sent, by us and by PostgreSQL, which alone knows where quotes end.
+That guards against accidents. It is no sandbox: an author's Python runs in the same task.
 """
 
 from __future__ import annotations
@@ -117,9 +116,7 @@ class QueryRefused(PonteError):
     """PostgreSQL does not take the author's text for one query; says it in PostgreSQL's words."""
 
 
-def columns_of(
-    db: Database, query: AuthorQuery, parameters: Mapping[str, Any]
-) -> list[tuple[str, str, Family | None]]:
+def columns_of(db: Database, query: AuthorQuery, parameters: Mapping[str, Any]) -> list[tuple[str, str, Family | None]]:
     """Return (name, PostgreSQL type, family) per result column without running the query (LIMIT 0), READ ONLY.
 
     Raises QueryRefused or sqlalchemy.exc.DBAPIError when PostgreSQL does not accept the text, PonteError when the text

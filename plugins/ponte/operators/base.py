@@ -70,7 +70,7 @@ class PonteOperator(BaseOperator):
         try:
             with warnings_without_values(), transient_faults_marked():
                 return self.run(runtime_of(self.connection_id, self.model), context)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised below
             told = without_values(error)
         # Not in the `except`: Airflow logs what an error was raised upon.
         raise told

@@ -245,9 +245,7 @@ def transient_faults_marked() -> Iterator[None]:
         yield
     except Exception as error:
         if is_transient(error):
-            raise DatabaseUnavailable(
-                "the database failed in passing", got=said_of(error)
-            ) from error
+            raise DatabaseUnavailable("the database failed in passing", got=said_of(error)) from error
         raise
 
 

@@ -28,7 +28,7 @@ _NO_RIGHT = "42501"
 
 
 def said_of(error: BaseException) -> str:
-    """Return the class of the error; of one of PostgreSQL also its SQLSTATE, and its first line unless values may be in.
+    """Return the class of the error; of PostgreSQL's also the SQLSTATE, and the first line unless it may hold values.
 
     A PonteError says itself.
     """
@@ -49,7 +49,7 @@ def said_of(error: BaseException) -> str:
 
 
 def _diagnosis(error: BaseException) -> tuple[str, str, bool]:
-    """Return SQLSTATE, first line, and whether the error points at a place in the statement, as only the parser does."""
+    """Return SQLSTATE, first line, and whether it points at a place in the statement, as only the parser does."""
     if (diagnosis := getattr(error, "diag", None)) is not None:
         position = diagnosis.statement_position
         return str(getattr(error, "pgcode", None) or ""), diagnosis.message_primary or "", bool(position)
@@ -73,14 +73,18 @@ def _told(error: BaseException, seen: set[int]) -> BaseException:
     seen.add(id(error))
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     keep = isinstance(error, PonteError) or not isinstance(error, Exception) or _of_airflow(error)
-    told = error if keep else Withheld(said_of(error), where=_place(error), fix=_FIX).with_traceback(error.__traceback__)
+    told = (
+        error if keep else Withheld(said_of(error), where=_place(error), fix=_FIX).with_traceback(error.__traceback__)
+    )
     told.__cause__ = _told(before, seen) if before is not None and id(before) not in seen else None
     told.__context__ = None
     told.__suppress_context__ = True
     return told
 
 
-_FIX = "its own words may hold values of rows and are withheld; do the same with the model folder where you may read them"
+_FIX = (
+    "its own words may hold values of rows and are withheld; do the same with the model folder where you may read them"
+)
 
 
 def _of_airflow(error: BaseException) -> bool:
@@ -97,7 +101,8 @@ def warnings_without_values() -> Iterator[None]:
     """Log Python's warnings by class and place alone: libraries write values into these, too."""
     before = warnings.showwarning
 
-    def show(_: Any, category: type[Warning], filename: str, lineno: int, *__: Any) -> None:
+    def show(*told: Any, **_: Any) -> None:
+        _, category, filename, lineno = told[:4]
         log.warning("%s at %s, line %d", category.__name__, filename, lineno)
 
     warnings.showwarning = show
