@@ -1,8 +1,8 @@
 """The author's SELECT: named parameters in, a query fit to be wrapped out.
 
 The text is wrapped as `SELECT … FROM (<text>) AS features`, which takes one SELECT and refuses everything else; text
-that would end the wrapping early is refused before it is sent, by us and by PostgreSQL, which alone knows where quotes end.
-That guards against accidents. It is no sandbox: an author's Python runs in the same task.
+that would end the wrapping early is refused before it is sent, by us and by PostgreSQL, which alone knows where
+quotes end. That guards against accidents. It is no sandbox: an author's Python runs in the same task.
 """
 
 from __future__ import annotations
