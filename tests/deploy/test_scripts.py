@@ -276,7 +276,7 @@ def test_where_there_are_users_none_is_added(programs: Programs) -> None:
 @pytest.mark.parametrize(
     ("fails", "calls"),
     [
-        ("python -m ponte.schema.provision", BEFORE[:1]),
+        ("python -m ponte.schema.provision --own-server", BEFORE[:1]),
         ("airflow db migrate", BEFORE[:2]),
         ("airflow users list", BEFORE),
         ("airflow users create", [*BEFORE, f"setsid|--wait|{CREATE}", CREATE]),
