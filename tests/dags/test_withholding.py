@@ -14,6 +14,7 @@ from ponte.errors import BatchRejected, Withheld
 VALUE = "a value of a row"
 
 
+@pytest.mark.filterwarnings("always")
 @pytest.mark.parametrize("kind", [ValueError, BatchRejected])
 def test_an_operator_raises_no_words_of_a_library_and_logs_none_of_its_warnings(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: type[Exception]
@@ -33,6 +34,7 @@ def test_an_operator_raises_no_words_of_a_library_and_logs_none_of_its_warnings(
         Operator(task_id="t", model="m").execute({})
     said = "".join(traceback.format_exception(caught.value))
     assert VALUE not in said + caplog.text
+    assert "RuntimeWarning at" in caplog.text
     assert caught.value.__context__ is None
     assert "KeyError" in said
     assert kind.__name__ in said
