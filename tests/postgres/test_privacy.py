@@ -151,6 +151,7 @@ def test_what_older_releases_kept_of_words_goes(trained: World) -> None:
         (scored, r"^more rows .* of 350 rows leaves: ValueError \(.*withheld"),
         (check, r"error \(its words were withheld.*\); another: failed, 3 of 9 rows$"),
         ("a guard has tripped: row_count", "^a guard has tripped: row_count$"),
+        (scored.partition("ValueError")[0] + "5 rows: ValueError", "5 rows: ValueError$"),
     ):
         trained.execute("UPDATE ponte.batch SET why = :why", why=why)
         trained.execute("UPDATE ponte.check_result SET detail = :detail WHERE position = 77", detail=detail)

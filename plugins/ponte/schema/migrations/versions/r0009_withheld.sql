@@ -18,7 +18,9 @@ END $$;
 UPDATE ponte.batch
 SET why = substring(why FROM '^(.*? leaves): too many rows cannot be scored')
     || coalesce(': ' || substring(why FROM E'\n  got: (\\w+): '), '') || ' (its words were withheld by revision 0009)'
-WHERE why LIKE 'more rows cannot be scored than [quarantine] budget%leaves: too many rows cannot be scored%';
+WHERE why LIKE 'more rows cannot be scored than [quarantine] budget%leaves: too many rows cannot be scored%'
+    -- As it is written since: so many rows of this class.
+    AND why !~ E'^[^\\n]* leaves: too many rows cannot be scored\\n  got: [0-9]+ rows: ';
 
 -- What PostgreSQL said of a check that could not be evaluated: it may hold values, in the result and where that is told.
 DO $$
