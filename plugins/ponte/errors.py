@@ -17,6 +17,7 @@
     ├── Fenced                a newer run owns the window
     ├── UnpredictableRows     the estimator cannot say anything usable of some rows
     ├── RowsLost              the conservation law of rows does not hold
+    ├── Withheld              the class of an error whose own words may hold values of rows
     ├── DatabaseUnavailable   a passing database fault; the only error that is worth a retry
     └── StackError            the local stack, or its embedded PostgreSQL, cannot do what was asked
 """
@@ -136,6 +137,10 @@ class UnpredictableRows(PonteError):
 
 class RowsLost(PonteError):
     """Rows frozen differ from rows published plus rows quarantined."""
+
+
+class Withheld(PonteError):
+    """Stands in the place of an error of a library, whose own words may hold values of rows; says its class."""
 
 
 class DatabaseUnavailable(PonteError):

@@ -6,6 +6,7 @@ Databases, roles with the passwords of the environment, Ponte's schema up to dat
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -14,36 +15,72 @@ from collections.abc import Mapping, Sequence
 import sqlalchemy as sa
 
 from ponte.errors import PonteError
-from ponte.schema import migrations, roles
+from ponte.schema import closing, migrations, roles
 from ponte.storage.database import Database, with_lock_retries
 
 #: Airflow's own database, and the role that owns it.
 AIRFLOW = "airflow"
 PONTE = "ponte"
+#: Databases that come with a server, and that can be entered.
+_OF_POSTGRES = ("postgres", "template1")
 _ADMIN = "PONTE_ADMIN_URL"
+
+log = logging.getLogger(__name__)
 
 _LOCK = sa.text("SELECT pg_advisory_lock(hashtext('ponte.provision'))")  # until the session ends
 
 
-def prepare_server(admin_url: str | sa.URL, passwords: Mapping[str, str]) -> None:
+def prepare_server(admin_url: str | sa.URL, passwords: Mapping[str, str], *, own_server: bool = False) -> None:
     """Create both databases and every role with its password; what exists keeps its content.
 
     admin_url : of a superuser, or a role with CREATEDB and CREATEROLE; any database but the two.
     passwords : role -> password, for `airflow` and each of `roles.LOGINS`.
+    own_server : nobody else uses the server, so the databases that come with it are closed to everybody, too, and what
+    is made of `template1` later is as closed as `ponte`. Else no database is touched but the two.
     """
     # CREATE DATABASE is refused inside a transaction.
     url = Database(admin_url).url
     engine = sa.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    inside = sa.create_engine(url.set(database=PONTE), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with engine.connect() as admin:
         admin.execute(_LOCK)
         roles.ensure_logins(admin, passwords)
         roles.ensure_memberships(admin)
         for database, owner in ((AIRFLOW, AIRFLOW), (PONTE, roles.OWNER)):
             roles.ensure_database(admin, database, owner)
-        if roles.is_superuser(admin):
-            with inside.connect() as admin_inside:
-                roles.close_to_public(admin_inside)
+        _close(url, own_server=own_server)
+        if own_server:
+            for name in _OF_POSTGRES:
+                admin.exec_driver_sql(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+
+
+def _close(url: sa.URL, *, own_server: bool) -> None:
+    for name in (PONTE, *(_OF_POSTGRES if own_server else ())):
+        engine = sa.create_engine(url.set(database=name), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        try:
+            with engine.connect() as admin:
+                closing.close(admin, owner=roles.OWNER if name == PONTE else None)
+        except sa.exc.OperationalError:
+            if own_server:
+                raise
+            log.debug("the administrator may not enter %s", name)  # `what_is_open` finds what that leaves
+
+
+def what_is_open(owner_url: str | sa.URL) -> list[str]:
+    """Return what everybody may still do that Ponte's roles should not: the SQL that closes it, with comments.
+
+    In `ponte` itself, and by which other databases of the server Ponte's roles may enter; [] for nothing.
+    """
+    with Database(owner_url).begin() as connection:
+        inside, beside = closing.still_open(connection), closing.open_databases(connection)
+    found = (
+        [f"-- in the database {PONTE}, as a superuser:", *(f"{statement};" for statement in inside)] if inside else []
+    )
+    if beside:
+        found += [
+            "-- unless somebody needs them who has no right of his own:",
+            *(f"{statement};" for statement in beside),
+        ]
+    return found
 
 
 def upgrade(owner_url: str | sa.URL) -> None:
@@ -74,7 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog=f"Environment: {_ADMIN} (postgresql://user:password@host:5432/postgres), AIRFLOW_DB_PASSWORD, "
         + ", ".join(f"{role.upper()}_PASSWORD" for role in roles.LOGINS),
     )
-    parser.parse_args(argv)
+    own = "the server is Ponte's alone: also close the databases that come with it"
+    parser.add_argument("--own-server", action="store_true", help=own)
+    arguments = parser.parse_args(argv)
     started = time.monotonic()
     try:
         if not os.environ.get(_ADMIN):
@@ -82,8 +121,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise PonteError("no administrator to connect as", where="environment", expected=_ADMIN, fix=fix)
         admin = sa.make_url(os.environ[_ADMIN])
         passwords = passwords_of(os.environ)
-        prepare_server(admin, passwords)
-        upgrade(admin.set(database=PONTE, username=roles.OWNER, password=passwords[roles.OWNER]))
+        prepare_server(admin, passwords, own_server=arguments.own_server)
+        owner = admin.set(database=PONTE, username=roles.OWNER, password=passwords[roles.OWNER])
+        upgrade(owner)
+        left = what_is_open(owner)
     except PonteError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
@@ -91,6 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Only what the server says: the statement may hold what it keeps of a password.
         print(f"\nPostgreSQL refused: {error.orig}", file=sys.stderr)
         return 1
+    if left:
+        print("Still open to every role of the server:", *left, sep="\n  ")
     print(f"PostgreSQL is ready for Ponte ({time.monotonic() - started:.1f} s).")
     return 0
 

@@ -81,7 +81,7 @@ def test_upgrades_at_once_all_succeed(empty_url: str) -> None:
         process.join()
 
     assert [process.exitcode for process in processes] == [0] * 4
-    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0009",)]
+    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0010",)]
 
 
 def test_every_table_view_function_and_column_for_people_has_a_comment(scored: World) -> None:
@@ -161,7 +161,7 @@ def test_every_view_has_a_file_and_every_file_is_a_view(db: Database) -> None:
     assert {name for (name,) in _ask(db, made)} == {file.stem for file in migrations.VIEWS.glob("*.sql")}
     for file in migrations.VIEWS.glob("*.sql"):
         made_here = re.findall(r"^CREATE .*VIEW .*$", file.read_text(encoding="utf-8"), re.MULTILINE)
-        assert made_here == [f"CREATE OR REPLACE VIEW ponte.{file.stem} AS"]
+        assert made_here == [f"CREATE OR REPLACE VIEW ponte.{file.stem} WITH (security_barrier) AS"]
 
 
 def test_no_revision_since_0005_holds_the_text_of_a_view() -> None:
