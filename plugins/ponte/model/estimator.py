@@ -148,23 +148,28 @@ def load_estimator(text: str, *, model: str, task: Task) -> Any:
         estimator = build()
     except (Exception, SystemExit) as error:
         raise refuse(f"fails: {type(error).__name__}: {error}") from error
+    problem = _why_unsuitable(estimator, task)
+    if problem is not None:
+        raise refuse(*problem)
+    return estimator
+
+
+def _why_unsuitable(estimator: Any, task: Task) -> tuple[str, str] | None:
+    """Return what is wrong with what `build_estimator()` returned and what helps, None when nothing is."""
     if isinstance(estimator, type):
-        raise refuse(f"returns the class {estimator.__name__}", f"return an object: {estimator.__name__}(…)")
+        return f"returns the class {estimator.__name__}", f"return an object: {estimator.__name__}(…)"
+    kind = type(estimator).__name__
     for method in ("fit", "predict", "get_params", "set_params"):
         if not callable(getattr(estimator, method, None)):
-            raise refuse(
-                f"returns {type(estimator).__name__}, which has no {method}()", "return a scikit-learn estimator"
-            )
+            return f"returns {kind}, which has no {method}()", "return a scikit-learn estimator"
     several = _of_several_outputs(estimator)
     if several is not None:
         fix = "return an estimator of one output; every other target is a model of its own"
-        raise refuse(f"returns {type(several).__name__}, a multi-output estimator", fix)
+        return f"returns {type(several).__name__}, a multi-output estimator", fix
     if task != "regression" and not hasattr(estimator, "predict_proba") and not _is_classifier(estimator):
-        raise refuse(f"returns {type(estimator).__name__}, which is no classifier", "return a classifier")
+        return f"returns {kind}, which is no classifier", "return a classifier"
     unkept = _what_cannot_be_kept(estimator)
-    if unkept is not None:
-        raise refuse(f"returns an estimator that cannot be stored: {unkept}", KEEPABLE)
-    return estimator
+    return None if unkept is None else (f"returns an estimator that cannot be stored: {unkept}", KEEPABLE)
 
 
 def _what_cannot_be_kept(estimator: Any) -> str | None:

@@ -24,7 +24,7 @@ ALONE = 30
 
 
 def require_same_in_pieces(fitted: Fitted, rows: pa.Table, signature: Signature, *, where: str) -> None:
-    """Raise TrainingRefused unless a row has one prediction among all rows, in halves, reversed, and without neighbours.
+    """Raise TrainingRefused unless rows have one prediction each: among all, in halves, reversed, apart and alone.
 
     The same means what `predicting.differing` lets pass. where : begins the message's place. Otherwise raises what
     `predict` raises of all rows at once. The message holds counts and no content of rows.

@@ -195,20 +195,22 @@ def differing(then: Predictions, now: Predictions, output: Output, *, exactly: b
     """
     import numpy as np
 
-    other = np.asarray(then.prediction != now.prediction, dtype=bool)
+    differ: Array = np.asarray(then.prediction != now.prediction, dtype=bool)
     figures = (then.prediction, now.prediction) if output.task == "regression" else (then.score, now.score)
-    if exactly or figures[0] is None or figures[1] is None:
-        return other if figures[0] is None else other | ~_per_row(np.asarray(figures[0] == figures[1]))
-    relative, absolute = _roundings(figures[0])
+    if figures[0] is None or figures[1] is None:
+        return differ
+    relative, absolute = (0.0, 0.0) if exactly else _roundings(figures[0])
     same = _per_row(np.isclose(figures[1], figures[0], rtol=relative, atol=absolute))
     if output.task == "regression":
-        return np.logical_not(same)
-    if figures[0].ndim == 1:
-        best, next_best = figures[0], np.float64(EVEN_ODDS if output.threshold is None else output.threshold)
-    else:
-        next_best, best = np.sort(figures[0], axis=1)[:, -2:].T
-    clear = ~np.isclose(best, next_best, rtol=relative, atol=absolute)
-    return np.logical_not(same) | (other & clear)
+        differ = np.zeros(len(same), dtype=bool)
+    elif not exactly:
+        if figures[0].ndim == 1:
+            best, next_best = figures[0], np.float64(EVEN_ODDS if output.threshold is None else output.threshold)
+        else:
+            next_best, best = np.sort(figures[0], axis=1)[:, -2:].T
+        differ &= ~np.isclose(best, next_best, rtol=relative, atol=absolute)
+    differ |= ~same
+    return differ
 
 
 def _roundings(figures: Array) -> tuple[float, float]:
