@@ -10,7 +10,7 @@ import uuid
 from dataclasses import replace
 
 from ponte.errors import ArtifactRefused, RowsLost
-from ponte.model.estimator import ESTIMATOR_FILE, load_suitable
+from ponte.model.estimator import ESTIMATOR_FILE, dump, imported_libraries, load_suitable
 from ponte.model.folders import ModelFolder
 from ponte.pages.report import ReportFacts, draw, render
 from ponte.quality.figures import Measured, to_json
@@ -24,10 +24,12 @@ from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.storage.receipts import Receipt, recorded
 from ponte.training.fitting import fit
+from ponte.training.splits import require_same_in_pieces
 from ponte.training.sufficiency import require_enough
 from ponte.versions import registry
 from ponte.versions.loading import (
     GOLDEN,
+    LIBRARIES,
     METRICS_FILE,
     MODEL,
     REPORT,
@@ -56,7 +58,9 @@ def train(
     """
     snapshot = get_snapshot(db, snapshot_id)
     require_unedited(folder, snapshot)
-    libraries = current_libraries()
+    # Its imports are known when it has built its estimator.
+    estimator = load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec)
+    libraries = {**imported_libraries(folder.text(ESTIMATOR_FILE), known=LIBRARIES), **current_libraries()}
     train_key = _train_key(snapshot, folder, libraries)
     while (known := registry.find_by_train_key(db, folder.name, train_key)) is not None:
         try:
@@ -71,12 +75,13 @@ def train(
         parts = split(read_snapshot(store, snapshot), snapshot)
         _require_all(snapshot, parts)
         require_enough(folder, snapshot, parts)
-        estimator = load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec)
+        signature = replace(snapshot.signature, categories=parts.categories)
         fitted = fit(folder.spec, estimator, parts)
+        require_same_in_pieces(fitted, parts.holdout.rows.slice(0, GOLDEN_ROWS), signature, where=snapshot.place)
         log.info("fitted on %d rows; measuring on %d", len(parts.fitting.labels), len(parts.holdout.labels))
-        figures, predictions = measure(folder.spec, fitted, snapshot.signature, parts)
+        figures, predictions = measure(folder.spec, fitted, signature, parts)
         plots = draw(fitted.output, parts.holdout.labels, predictions, figures)
-        files = _files(fitted, folder, snapshot.signature, parts, figures)
+        files = _files(fitted, folder, signature, parts, figures)
 
         def write(number: int) -> Version:
             # Never a name that was used before: the lock on the number ends with the session, and a run that has lost
@@ -136,14 +141,8 @@ def _train_key(snapshot: Snapshot, folder: ModelFolder, libraries: dict[str, str
 def _files(
     fitted: Fitted, folder: ModelFolder, signature: Signature, parts: Parts, figures: list[Measured]
 ) -> dict[str, bytes]:
-    import io
-
-    import joblib
-
-    model = io.BytesIO()
-    joblib.dump(fitted.estimator, model, compress=3)
     return {
-        MODEL: model.getvalue(),
+        MODEL: dump(fitted.estimator),
         ESTIMATOR_FILE: folder.text(ESTIMATOR_FILE).encode(),
         SIGNATURE: json.dumps(signature.as_json(), indent=1).encode(),
         METRICS_FILE: to_json(figures),
