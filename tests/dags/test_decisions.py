@@ -82,7 +82,7 @@ def test_a_rollback_that_cannot_be_done_moves_nothing(
         "plan": "failed",
         "score_window": "upstream_failed",
         "roll_back": "upstream_failed",
-        "clean_up": "upstream_failed",
+        "clean_up": "success",  # whatever has been staged goes
     }
     assert "expected: one of [1, 2]" in capsys.readouterr().out
     assert shown(two_versions) == [(WEEK, 2)]
