@@ -30,7 +30,7 @@ Artifacts = Annotated[
 
 def psql(
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[PSQL ARGUMENT]...", help="For psql itself, as -c 'SELECT 1'.")
+        list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="For psql itself, as -c 'SELECT 1'.")
     ] = None,
     role: Annotated[
         str, typer.Option(envvar="PONTE_ROLE", help="Database role, as ponte_analyst; postgres is the superuser.")
