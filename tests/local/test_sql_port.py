@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,13 +29,15 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home() -> Iterator[Path]:
     """A stack whose PostgreSQL has Ponte's schema, and no port."""
-    folder = tmp_path_factory.mktemp("stack")
+    # No folder of pytest's: another run would close it to the server's user.
+    folder = Path(tempfile.mkdtemp(prefix="ponte-stack-"))
     server, secrets = start(folder, None)
     upgrade(server.url("ponte", "ponte_owner", secrets.ponte_password))
     yield folder
     postgres.stop(folder / "postgres", mode="immediate")
+    shutil.rmtree(folder)
 
 
 def start(home: Path, port: int | None) -> tuple[postgres.Server, Secrets]:
