@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import traceback
 import types
+from collections.abc import Collection
 from typing import Any
 
 from ponte.errors import ModelFolderError, Problem
@@ -60,14 +62,16 @@ def load_estimator(text: str, *, model: str, task: Task) -> Any:
     try:
         module = run_module(text, model=model)
     except (Exception, SystemExit) as error:
-        raise refuse(f"does not run: {type(error).__name__}: {error}", field="") from error
+        what = f"does not run: {type(error).__name__}: {error}{_line_of(error, model)}"
+        raise refuse(what, _missing_package(error), field="") from error
     build = getattr(module, "build_estimator", None)
     if not callable(build):
         raise refuse("is missing", "def build_estimator(): return an unfitted scikit-learn estimator")
     try:
         estimator = build()
     except (Exception, SystemExit) as error:
-        raise refuse(f"fails: {type(error).__name__}: {error}") from error
+        what = f"fails: {type(error).__name__}: {error}{_line_of(error, model)}"
+        raise refuse(what, _missing_package(error)) from error
     if isinstance(estimator, type):
         raise refuse(f"returns the class {estimator.__name__}", f"return an object: {estimator.__name__}(…)")
     for method in ("fit", "predict", "get_params", "set_params"):
@@ -82,6 +86,70 @@ def load_estimator(text: str, *, model: str, task: Task) -> Any:
     if task != "regression" and not hasattr(estimator, "predict_proba") and not _is_classifier(estimator):
         raise refuse(f"returns {type(estimator).__name__}, which is no classifier", "return a classifier")
     return estimator
+
+
+def _line_of(error: BaseException, model: str) -> str:
+    """Return ` (line 3)` of the last line of the file that was being run; nothing if that is unknown."""
+    file = f"{model}/{ESTIMATOR_FILE}"
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return ""  # its own text says so
+    numbers = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f" (line {numbers[-1]})" if numbers else ""
+
+
+def _missing_package(error: BaseException) -> str:
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    return f"add the package of {error.name.partition('.')[0]} to requirements.in, then `make lock`"
+
+
+def helper_problem(error: BaseException | None, beside: Collection[str]) -> Problem | None:
+    """Return what is wrong with an import of a file that lies beside `estimator.py`; None when `error` is none of it.
+
+    beside : names of the files and folders in the model folder, without their suffixes.
+    """
+    if not isinstance(error, ImportError):
+        return None
+    name = (error.name or "").partition(".")[0]
+    if not ("relative import" in str(error) or (isinstance(error, ModuleNotFoundError) and name in beside)):
+        return None
+    what = f"imports {name or 'a module'} from the model folder, which no version keeps"
+    fix = "write what it needs into estimator.py, or into a package that is installed"
+    return Problem(file=ESTIMATOR_FILE, what=what, fix=fix)
+
+
+def unkept(estimator: Any) -> list[Problem]:
+    """Return the parts of an unfitted estimator that cannot be written into a version, a lambda for one."""
+    if _can_be_kept(estimator):
+        return []
+    found = [
+        Problem(file=ESTIMATOR_FILE, field=name, what=what, fix=fix)
+        for name, value in estimator.get_params(deep=True).items()
+        if isinstance(value, types.FunctionType) and not _can_be_kept(value)
+        for what, fix in [_why_unkept(value)]
+    ]
+    what, fix = (
+        "returns something that cannot be pickled",
+        "define its classes and functions at the top of estimator.py",
+    )
+    return found or [Problem(file=ESTIMATOR_FILE, field="build_estimator", what=what, fix=fix)]
+
+
+def _why_unkept(function: types.FunctionType) -> tuple[str, str]:
+    if function.__name__ == "<lambda>":
+        return "is a lambda, which no version can keep", "write it as a function, with def, at the top of estimator.py"
+    where = function.__qualname__.partition(".<locals>")[0]
+    return f"is a function inside {where}, which no version can keep", "move it to the top of estimator.py"
+
+
+def _can_be_kept(value: Any) -> bool:
+    import pickle
+
+    try:
+        pickle.dumps(value)
+    except Exception:  # noqa: BLE001 - each class fails in its own way
+        return False
+    return True
 
 
 def probability_problems(spec: ModelSpec, estimator: Any) -> list[Problem]:

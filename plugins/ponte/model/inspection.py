@@ -12,10 +12,10 @@ import sqlalchemy as sa
 
 from ponte.errors import ModelFolderError, Problem, did_you_mean
 from ponte.model import windows
-from ponte.model.estimator import ESTIMATOR_FILE, load_suitable
+from ponte.model.estimator import ESTIMATOR_FILE, helper_problem, load_suitable, unkept
 from ponte.model.expectations import build_expectations, named_columns
 from ponte.model.folders import ModelFolder
-from ponte.model.queries import AuthorQuery, columns_of
+from ponte.model.queries import AuthorQuery, columns_of, refusal
 from ponte.model.spec import COLUMN_NAME
 from ponte.storage.columns import FAMILIES, KEY_FAMILIES, Column, Family
 from ponte.storage.database import Database, is_transient
@@ -117,9 +117,7 @@ def _columns(
     except sa.exc.DBAPIError as error:
         if is_transient(error):
             raise  # the database is away; that says nothing about the folder
-        said = str(error.orig).strip().replace("\n", " ")
-        fix = "one SELECT that returns the key and the columns; run it in `./ponte psql` with values for its parameters"
-        problems.append(Problem(file=query.file, what=f"PostgreSQL refuses the query: {said}", fix=fix))
+        problems.append(refusal(query, error))
         return None
 
 
@@ -227,4 +225,13 @@ def _cast_hint(families: frozenset[Family]) -> str:
 
 
 def _build_estimator(folder: ModelFolder) -> None:
-    load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec)
+    try:
+        estimator = load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec)
+    except ModelFolderError as error:
+        problem = helper_problem(error.__cause__, {path.stem for path in folder.path.iterdir()})
+        if problem is None:
+            raise
+        raise ModelFolderError(folder.name, [problem]) from error
+    problems = unkept(estimator)
+    if problems:
+        raise ModelFolderError(folder.name, problems)

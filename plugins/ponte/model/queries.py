@@ -23,6 +23,9 @@ from ponte.storage.columns import FAMILIES, Family
 
 PARAMETERS = ("window_start", "window_end", "as_of")
 
+#: Characters of a line that an error shows.
+_SHOWN = 80
+
 #: PostgreSQL keeps the scale of a numeric in eleven bits; psycopg2 hands them on without their sign.
 _SCALES = 2048
 
@@ -118,6 +121,39 @@ def columns_of(
     result = connection.exec_driver_sql(statement, dict(parameters))
     assert result.cursor is not None
     return describe(result.cursor.description or (), connection)
+
+
+def refusal(query: AuthorQuery, error: sa.exc.DBAPIError) -> Problem:
+    """Return what PostgreSQL said of the query in `columns_of`, with the line of the author's file and its own hint."""
+    found = getattr(error.orig, "diag", None)
+    said = str(getattr(found, "message_primary", None) or error.orig).strip().replace("\n", " ")
+    hint = getattr(found, "message_hint", None) or _missing_grant(said)
+    fix = "one SELECT that returns the key and the columns; run it in `./ponte psql` with values for its parameters"
+    what = f"PostgreSQL refuses the query: {said}{_line_of(query, error)}"
+    return Problem(file=query.file, what=what, fix=(hint or fix).replace("\n", " "))
+
+
+def _missing_grant(said: str) -> str | None:
+    """Return the GRANT that lacks. The role is that of the sources: who trains and who scores are members of it."""
+    denied = re.fullmatch(r"permission denied for (schema|table|view|materialized view|foreign table) (\S+)", said)
+    if denied is None:
+        return None
+    right = f"USAGE ON SCHEMA {denied[2]}" if denied[1] == "schema" else f"SELECT ON <its schema>.{denied[2]}"
+    return f"GRANT {right} TO ponte_reader; see docs/reference/roles.md"
+
+
+def _line_of(query: AuthorQuery, error: sa.exc.DBAPIError) -> str:
+    """Return ` (line 3: FROM shop.vists)`, or nothing when PostgreSQL names no place."""
+    place = getattr(getattr(error.orig, "diag", None), "statement_position", None)
+    sent = getattr(getattr(error.orig, "cursor", None), "query", None)
+    if not place or not sent:
+        return ""
+    lines = query.text.splitlines()
+    blank = len(query.text) - len(query.text.lstrip())
+    # What was sent begins with a line of ours, and without the blank lines at the beginning of the file.
+    number = sent.decode()[: int(place) - 1].count("\n") + query.text[:blank].count("\n")
+    number = min(max(number, 1), len(lines))  # an error at the end of the text is found behind it
+    return f" (line {number}: {lines[number - 1].strip()[:_SHOWN]})"
 
 
 def describe(cursor_description: Sequence[Any], connection: sa.Connection) -> list[tuple[str, str, Family | None]]:
