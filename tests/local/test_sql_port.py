@@ -33,11 +33,13 @@ def home() -> Iterator[Path]:
     """A stack whose PostgreSQL has Ponte's schema, and no port."""
     # No folder of pytest's: another run would close it to the server's user.
     folder = Path(tempfile.mkdtemp(prefix="ponte-stack-"))
-    server, secrets = start(folder, None)
-    upgrade(server.url("ponte", "ponte_owner", secrets.ponte_password))
-    yield folder
-    postgres.stop(folder / "postgres", mode="immediate")
-    shutil.rmtree(folder)
+    try:
+        server, secrets = start(folder, None)
+        upgrade(server.url("ponte", "ponte_owner", secrets.ponte_password))
+        yield folder
+    finally:
+        postgres.stop(folder / "postgres", mode="immediate")
+        shutil.rmtree(folder)
 
 
 def start(home: Path, port: int | None) -> tuple[postgres.Server, Secrets]:
