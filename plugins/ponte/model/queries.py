@@ -25,6 +25,9 @@ from ponte.storage.withholding import said_of
 
 PARAMETERS = ("window_start", "window_end", "as_of")
 
+#: Characters of a line that an error shows.
+_SHOWN = 80
+
 #: PostgreSQL keeps the scale of a numeric in eleven bits; psycopg2 hands them on without their sign.
 _SCALES = 2048
 
@@ -113,7 +116,14 @@ def prefixed(parameters: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 class QueryRefused(PonteError):
-    """PostgreSQL does not take the author's text for one query; says it in PostgreSQL's words."""
+    """PostgreSQL does not take the author's text for one query; says it in PostgreSQL's words.
+
+    hint : PostgreSQL's own, if it has one; before : the text before the place that it points at, if it points at one.
+    """
+
+    def __init__(self, said: str, *, hint: str | None = None, before: str | None = None) -> None:
+        super().__init__(said)
+        self.hint, self.before = hint, before
 
 
 def columns_of(db: Database, query: AuthorQuery, parameters: Mapping[str, Any]) -> list[tuple[str, str, Family | None]]:
@@ -157,8 +167,58 @@ def _require_one_statement(db: Database, text: str) -> None:
         except Exception as error:
             if is_transient(error):
                 raise
-            said = str(error).partition("ERROR:  ")[2].rpartition("\nQuery was: ")[0].strip()
-            raise QueryRefused(said or said_of(error)) from error
+            told = {_text(name): _text(value) for name, value in getattr(error, "details", None) or ()}
+            said, place = told.get("PG_DIAG_MESSAGE_PRIMARY"), told.get("PG_DIAG_STATEMENT_POSITION")
+            before = text[: int(place) - 1] if place else None
+            raise QueryRefused(said or said_of(error), hint=told.get("PG_DIAG_MESSAGE_HINT"), before=before) from error
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def refusal(query: AuthorQuery, error: QueryRefused | sa.exc.DBAPIError) -> Problem:
+    """Return what PostgreSQL said of the query in `columns_of`, with the line of the author's file and its own hint."""
+    refused = error if isinstance(error, QueryRefused) else _of_wrapped(error)
+    said = refused.what.replace("\n", " ")
+    fix = "one SELECT that returns the key and the columns; run it in `./ponte psql` with values for its parameters"
+    what = f"PostgreSQL refuses the query: {said}{_line_of(query, refused.before)}"
+    return Problem(file=query.file, what=what, fix=(refused.hint or _missing_grant(said) or fix).replace("\n", " "))
+
+
+def _of_wrapped(error: sa.exc.DBAPIError) -> QueryRefused:
+    found = getattr(error.orig, "diag", None)
+    said = str(getattr(found, "message_primary", None) or error.orig).strip()
+    place, sent = (
+        getattr(found, "statement_position", None),
+        getattr(getattr(error.orig, "cursor", None), "query", None),
+    )
+    # What was sent begins with a line of ours.
+    before = sent.decode()[: int(place) - 1].partition("\n")[2] if place and sent else None
+    return QueryRefused(said, hint=getattr(found, "message_hint", None), before=before)
+
+
+def _missing_grant(said: str) -> str | None:
+    """Return the GRANT that lacks. The role is that of the sources: who trains and who scores are members of it."""
+    denied = re.fullmatch(r"permission denied for (schema|table|view|materialized view|foreign table) (\S+)", said)
+    if denied is None:
+        return None
+    right = f"USAGE ON SCHEMA {denied[2]}" if denied[1] == "schema" else f"SELECT ON <its schema>.{denied[2]}"
+    return f"GRANT {right} TO ponte_reader; see docs/reference/roles.md"
+
+
+def _line_of(query: AuthorQuery, before: str | None) -> str:
+    """Return ` (line 3: FROM shop.vists)`, or nothing when PostgreSQL names no place.
+
+    before : the text before the place, without the blank lines at the beginning of the file.
+    """
+    if before is None:
+        return ""
+    lines = query.text.splitlines()
+    blank = len(query.text) - len(query.text.lstrip())
+    number = 1 + before.count("\n") + query.text[:blank].count("\n")
+    number = min(number, len(lines))  # an error at the end of the text is found behind it
+    return f" (line {number}: {lines[number - 1].strip()[:_SHOWN]})"
 
 
 def describe(cursor_description: Sequence[Any], connection: sa.Connection) -> list[tuple[str, str, Family | None]]:

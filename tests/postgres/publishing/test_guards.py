@@ -148,9 +148,7 @@ def test_a_batch_is_compared_with_what_people_see_of_earlier_windows_and_nothing
         id=batch.batch_id,
     )
     assert found is None, "two earlier windows are too few"
-    batch = known.with_model(checks="[guard]\nminimum_batches = 2\nwait_minutes = 0").run(
-        run_id="r2", week=THIRD_WEEK
-    )
+    batch = known.with_model(checks="[guard]\nminimum_batches = 2\nwait_minutes = 0").run(run_id="r2", week=THIRD_WEEK)
     found = known.ask(
         "SELECT evidence->'earlier' FROM ponte.guard_result WHERE batch_id = :id AND guard = 'row_count'",
         id=batch.batch_id,
