@@ -247,7 +247,7 @@ def init(programs: Programs, users: str = NO_USERS, fails: str = "nothing") -> "
     folder = shlex.quote(str(programs.folder))
     # Not the real one, which no Mac has.
     programs.add("setsid", 'shift; exec "$@"')
-    programs.add("python", f'[ "python $*" != {shlex.quote(fails)} ] || exit 3')
+    programs.add("ponte", f'[ "ponte $*" != {shlex.quote(fails)} ] || exit 3')
     programs.add(
         "airflow",
         f'case "airflow $*" in {shlex.quote(fails)}*) exit 3 ;; esac\n'
@@ -256,7 +256,7 @@ def init(programs: Programs, users: str = NO_USERS, fails: str = "nothing") -> "
     return programs.run("/bin/sh", str(DOCKER / "init.sh"), AIRFLOW_ADMIN_PASSWORD=PASSWORD, PONTE_SCORE_SLOTS="3")
 
 
-BEFORE = ["python|-m|ponte.schema.provision", "airflow|db|migrate", "airflow|users|list|--output|plain"]
+BEFORE = ["ponte|provision", "airflow|db|migrate", "airflow|users|list|--output|plain"]
 
 
 def test_the_first_start_makes_the_administrator(programs: Programs) -> None:
@@ -276,7 +276,7 @@ def test_where_there_are_users_none_is_added(programs: Programs) -> None:
 @pytest.mark.parametrize(
     ("fails", "calls"),
     [
-        ("python -m ponte.schema.provision", BEFORE[:1]),
+        ("ponte provision", BEFORE[:1]),
         ("airflow db migrate", BEFORE[:2]),
         ("airflow users list", BEFORE),
         ("airflow users create", [*BEFORE, f"setsid|--wait|{CREATE}", CREATE]),

@@ -1,6 +1,6 @@
 """Hold a model folder against the database and scikit-learn: every breach of the contract, in one message.
 
-`make check-models` does so for all folders; every run does it first.
+`./ponte check` does so for all folders; every run does it first.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _columns(
         if is_transient(error):
             raise  # the database is away; that says nothing about the folder
         said = str(error.orig).strip().replace("\n", " ")
-        fix = "one SELECT that returns the key and the columns; run it in `make psql` with values for its parameters"
+        fix = "one SELECT that returns the key and the columns; run it in `./ponte psql` with values for its parameters"
         problems.append(Problem(file=query.file, what=f"PostgreSQL refuses the query: {said}", fix=fix))
         return None
 
