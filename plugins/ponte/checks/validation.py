@@ -82,7 +82,7 @@ def validate(db: Database, folder: ModelFolder, table: str) -> tuple[list[CheckR
     with warnings.catch_warnings():
         # It would rather have a PostgresDatasource, which refuses the URL of a unix socket.
         warnings.simplefilter("ignore", category=UserWarning)
-        source = context.data_sources.add_sql("ponte", connection_string=url, kwargs=db.engine_arguments)
+        source = context.data_sources.add_sql("ponte", connection_string=url, kwargs=db.engine_arguments)  # type: ignore[call-arg]
     db.joined(source.get_execution_engine().engine)
     asset = source.add_table_asset("frozen", table_name=table, schema_name=DATA_SCHEMA)
     suite = gx.ExpectationSuite("checks", expectations=expectations)

@@ -1,4 +1,4 @@
-"""The loop without Airflow: the rows of a training, tries on them, versions to ask, compare and judge, in a notebook."""
+"""The loop without Airflow, for a notebook: rows of a training, tries on them, versions to ask, compare and judge."""
 
 from ponte.notebook.asking import AskableVersion, load_version
 from ponte.notebook.comparing import Comparison, compare

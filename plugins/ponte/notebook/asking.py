@@ -12,7 +12,6 @@ from ponte.versions import aliases, registry
 from ponte.versions.loading import LoadedVersion, load_registered
 from ponte.versions.predicting import Predictions
 from ponte.versions.registry import Version
-from ponte.versions.signature import differences
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,11 +88,10 @@ def to_arrow(rows: pd.DataFrame, columns: tuple[Column, ...], *, where: str) -> 
     import pyarrow as pa
 
     known = [str(name) for name in rows.columns]
-    missing = [c for c in columns if c.name not in known]
+    missing = [c.name for c in columns if c.name not in known]
     if missing:
-        got = "; ".join(differences(missing, [Column(name=n, family="text") for n in known if n not in columns]))
         names = ", ".join(c.name for c in columns)
-        raise SignatureMismatch("columns are missing", where=where, got=got.partition("; column")[0], expected=names)
+        raise SignatureMismatch("columns are missing", where=where, got=", ".join(missing), expected=names)
     arrays, problems = [], []
     for column in columns:
         try:
@@ -102,7 +100,9 @@ def to_arrow(rows: pd.DataFrame, columns: tuple[Column, ...], *, where: str) -> 
             problems.append(f"column {column.name!r} ({column.family}) holds {rows[column.name].dtype}: {error}")
     if problems:
         fix = "give the columns as frame() returns them"
-        raise SignatureMismatch("columns are not what they were in training", where=where, got="; ".join(problems), fix=fix)
+        raise SignatureMismatch(
+            "columns are not what they were in training", where=where, got="; ".join(problems), fix=fix
+        )
     return pa.Table.from_arrays(arrays, names=[c.name for c in columns])
 
 
@@ -110,7 +110,7 @@ def _array(values: pd.Series[Any], column: Column) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    types = {
+    types: dict[str, Any] = {
         "integer": pa.int64(),
         "number": pa.float64(),
         "boolean": pa.bool_(),

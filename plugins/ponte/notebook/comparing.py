@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import sqlalchemy as sa
 from tabulate import tabulate
 
 from ponte.errors import ArtifactRefused
@@ -22,6 +23,12 @@ from ponte.storage.columns import Column
 from ponte.versions import registry
 from ponte.versions.loading import METRICS_FILE, load_registered, read_files
 from ponte.versions.registry import Version
+
+_VERSIONS = sa.text("""SELECT v.version, v.champion, v.trained_as_of::date AS as_of, v.train_rows, v.holdout_rows,
+        '' AS metric, (v.metrics ->> :metric)::float8 AS value,
+        (SELECT outcome FROM ponte.gate_verdict g WHERE g.model = v.model AND g.version = v.version
+         ORDER BY verdict_id DESC LIMIT 1) AS gate
+    FROM ponte.version_overview v WHERE v.model = :model ORDER BY v.version""")
 
 _Rows = Sequence[tuple[str, str, str]]
 
@@ -101,6 +108,19 @@ def compare_in(place: Surroundings, first: int, second: int) -> Comparison:
     )
 
 
+def versions(model: str) -> list[dict[str, Any]]:
+    """Return {version, champion, as_of, train_rows, holdout_rows, metric, value, gate} of each version, oldest first.
+
+    metric : that of the model folder's gate now; value : None when the version has no such figure. gate : outcome of
+    the newest verdict, None before there is one.
+    """
+    place = find(require_name(model))
+    values = {"model": model, "metric": (metric := place.folder.spec.gate.metric)}
+    with place.db.begin() as connection:
+        rows = connection.execute(_VERSIONS, values).mappings()
+        return [{**row, "metric": metric} for row in rows]
+
+
 def _files(place: Surroundings, version: Version, notes: list[str]) -> dict[str, bytes]:
     try:
         return read_files(place.store, version)
@@ -155,5 +175,5 @@ def _differing(first: Mapping[str, str], second: Mapping[str, str]) -> _Rows:
 
 
 def _diff(file: str, first: str, second: str, numbers: tuple[int, int]) -> str:
-    names = [f"{file}, version {number}" for number in numbers]
-    return "\n".join(difflib.unified_diff(first.splitlines(), second.splitlines(), *names, lineterm=""))
+    before, after = (f"{file}, version {number}" for number in numbers)
+    return "\n".join(difflib.unified_diff(first.splitlines(), second.splitlines(), before, after, lineterm=""))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _BLOCK = 64 * 1024 * 1024
 
 
-class _Lent(extensions.connection):
+class _Lent(extensions.connection):  # type: ignore[misc]
     """A connection that is handed out many times, inside one transaction: whoever has it can neither end nor close it.
 
     SQLAlchemy does so for every transaction of its own. Those are savepoints here, see `Scratch.joined`.
@@ -51,8 +51,7 @@ class _Lent(extensions.connection):
         self.set_session(isolation_level="REPEATABLE READ")
 
     def end_for_good(self) -> None:
-        """Roll back whatever was done, and close."""
-        super().rollback()
+        """Close, which rolls back whatever was done."""
         super().close()
 
 
@@ -76,9 +75,9 @@ class Scratch(Database):
 
     def joined(self, engine: sa.Engine) -> sa.Engine:
         """Return the engine; each of its transactions is a savepoint."""
-        sa.event.listen(engine, "begin", self._begin)
-        sa.event.listen(engine, "commit", lambda _: self._end("RELEASE"))
-        sa.event.listen(engine, "rollback", lambda _: self._end("ROLLBACK TO", "RELEASE"))
+        sa.event.listen(engine, "begin", lambda _: self._begin())
+        sa.event.listen(engine, "commit", lambda _: self._end("RELEASE SAVEPOINT"))
+        sa.event.listen(engine, "rollback", lambda _: self._end("ROLLBACK TO SAVEPOINT", "RELEASE SAVEPOINT"))
         return settled(engine)
 
     @contextmanager
@@ -93,7 +92,7 @@ class Scratch(Database):
         """Yield what reads rows of the one transaction as Arrow; another connection would not see them."""
         yield _Copying(self._lent)
 
-    def _begin(self, connection: sa.Connection) -> None:
+    def _begin(self) -> None:
         self._depth += 1
         self._tell("SAVEPOINT")
 
@@ -104,8 +103,12 @@ class Scratch(Database):
         self._depth -= 1
 
     def _tell(self, verb: str) -> None:
-        with self._lent.cursor() as cursor:
-            cursor.execute(f"{verb}{'' if verb == 'SAVEPOINT' else ' SAVEPOINT'} ponte_scratch_{self._depth}")
+        statement = f"{verb} ponte_scratch_{self._depth}"
+        try:
+            with self._lent.cursor() as cursor:
+                cursor.execute(statement)
+        except psycopg2.Error as error:  # as SQLAlchemy raises what a statement of its own meets
+            raise sa.exc.DBAPIError.instance(statement, (), error, psycopg2.Error) from error
 
 
 @contextmanager

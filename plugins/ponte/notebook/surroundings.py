@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ponte.errors import PonteError, StackError
-from ponte.local.environment import airflow_environment
-from ponte.local.secrets import load_or_create
+from ponte.errors import PonteError
 from ponte.local.settings import Settings
-from ponte.local.stack import as_running
+from ponte.local.stack import database_of
 from ponte.model.folders import ModelFolder
 from ponte.runtime import Runtime, from_environment
 from ponte.schema import roles
@@ -44,29 +42,20 @@ def tries_root(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def runtime_of(model: str, role: str, environ: Mapping[str, str] = os.environ) -> Runtime:
-    """Return the runtime of a model as one of the roles: of `$AIRFLOW_CONN_<ROLE>`, else of the local stack.
+    """Return the runtime of a model as one of the roles: of what the environment names, else of the local stack.
 
-    Raises StackError when neither is there.
+    `$AIRFLOW_CONN_<ROLE>` and `$PONTE_ARTIFACTS` are those of Airflow's workers. Raises StackError when there is no
+    database.
     """
-    return from_environment(model, role, {**_of_local_stack(role, environ), **environ})
-
-
-def _of_local_stack(role: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that Airflow's processes of the local stack have; none when the environment names others."""
-    from ponte.embedded import postgres
-
-    if environ.get(f"AIRFLOW_CONN_{role.upper()}"):
-        return {}
-    settings = Settings.from_environment(environ)
-    if not settings.secrets_file.exists() or not postgres.is_running(settings.data_dir):
-        raise StackError(
-            "no database to work with",
-            where=f"local stack in {settings.home}, which does not run",
-            expected=f"a running local stack, or AIRFLOW_CONN_{role.upper()} and PONTE_ARTIFACTS in the environment",
-            fix="start it with:  make up",
-        )
-    server, secrets = postgres.describe(settings.data_dir), load_or_create(settings.secrets_file)
-    return airflow_environment(as_running(settings), secrets, server)
+    found = from_environment(model, role, environ)
+    if not environ.get(f"AIRFLOW_CONN_{role.upper()}"):
+        url = database_of(environ, role)
+        found = replace(found, connect=lambda: Database(url))
+    return (
+        found
+        if found.artifacts
+        else replace(found, artifacts=(Settings.from_environment(environ).home / "artifacts").as_uri())
+    )
 
 
 def require_name(model: str) -> str:

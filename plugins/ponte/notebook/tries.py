@@ -1,7 +1,7 @@
 """The rows of a training, frozen to try ideas on: once with the queries of a training, then read from Parquet.
 
-They lie below `tries/<model>/<digest>`, readable by this user alone, because they are rows of the sources. The digest is
-of all that decides which rows they are, so an edit of the estimator finds them again and an edit of the SQL does not.
+They lie below `tries/<model>/<digest>`, readable by this user alone, because they are rows of the sources. The digest
+is of all that decides which rows they are, so an edit of the estimator finds them again and one of the SQL does not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ponte.model.folders import ModelFolder
 from ponte.model.windows import Window, matured_windows, midnight, parse_day, require_past
 from ponte.notebook.scratch import scratch
 from ponte.notebook.surroundings import Surroundings, find, require_name

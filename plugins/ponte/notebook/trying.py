@@ -1,4 +1,4 @@
-"""Fit and measure the model folder as it is now, as a training does, and keep nothing but the figures, for the next try.
+"""Fit and measure the model folder as it is now, as a training does; keep nothing but figures, for the next try.
 
 What is compared with earlier tries is compared on the same rows and the same resamples, as with the champion.
 """
@@ -6,6 +6,7 @@ What is compared with earlier tries is compared on the same rows and the same re
 from __future__ import annotations
 
 import datetime as dt
+import html
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 from ponte.model.estimator import ESTIMATOR_FILE
 from ponte.model.folders import ModelFolder
 from ponte.model.spec import METRICS
-from ponte.notebook import showing, surroundings, tries
+from ponte.notebook import surroundings, tries
+from ponte.notebook.showing import figures_table
 from ponte.notebook.tries import Frozen
 from ponte.pages.report import render
 from ponte.quality.comparison import Measurable, beside_champion, champion_beside
-from ponte.quality.figures import CANDIDATE, Measured, difference_subject
+from ponte.quality.figures import CANDIDATE, READABLE, Measured, difference_subject
 from ponte.quality.measurement import compare
+from ponte.snapshots.left_out import in_words
 from ponte.training.candidate import Candidate, make_candidate, report_facts
 from ponte.versions.loading import current_libraries
 from ponte.versions.predicting import Predictions, as_labels, predict, score_column
@@ -68,12 +71,34 @@ class Try:
         return render(facts, self.candidate.figures, self.candidate.plots()).decode()
 
     def __str__(self) -> str:
-        return showing.text_of(self)
+        table = figures_table(self.folder.spec, self.measured, own="this try")
+        return "\n\n".join([self._headline(), table, self._footer()])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return showing.html_of(self)
+        """Return the figures, and the report in a frame of its own, in which its style stays."""
+        table = figures_table(self.folder.spec, self.measured, own="this try", style="html")
+        return (
+            f"<p>{html.escape(self._headline())}</p>{table}<p>{html.escape(self._footer())}</p>"
+            f'<iframe srcdoc="{html.escape(self.report)}" style="width:100%;height:42em;border:0"></iframe>'
+        )
+
+    def _headline(self) -> str:
+        snapshot, version = self.frozen.snapshot, self.version
+        parts = {"fit": version.train_rows, "calibration": version.calibration_rows, "holdout": version.holdout_rows}
+        rows = ", ".join(f"{name} {count:,}" for name, count in parts.items() if count)
+        frozen = "just now" if self.frozen.new else f"at {self.frozen.frozen_at:%Y-%m-%d %H:%M} UTC"
+        said = [f"{self.model}, try {self.number} on the rows as of {snapshot.as_of:%Y-%m-%d}, frozen {frozen}: {rows}"]
+        if version.purged_rows:
+            said.append(f"{version.purged_rows:,} left out: known too late for their part")
+        return "; ".join([*said, *filter(None, [in_words(snapshot.left_out)])])
+
+    def _footer(self) -> str:
+        unreadable = [m.subject for m in self.measured if m.name == READABLE and not m.figure.value]
+        said = [f"{subject.replace(':', ' ').capitalize()} cannot be measured on these rows." for subject in unreadable]
+        took = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
+        return " ".join(["* the metric of the gate. Nothing was registered.", *said, f"{took.capitalize()}."])
 
 
 def try_model(

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
-import stat
-from pathlib import Path
 
 import pytest
 from tests.sample_model import AS_OF, World
 
-from ponte.notebook import frame, surroundings, tries, try_model
+from ponte.notebook import try_model
 from ponte.quality.figures import Measured
 from ponte.snapshots.parquet import read_snapshot
-from ponte.storage.artifacts import ArtifactStore
 
 DAY = str(AS_OF.date())
 #: A column more than the champion's text has: the champion is asked with features of its own.
