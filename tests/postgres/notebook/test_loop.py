@@ -111,6 +111,9 @@ def test_frozen_rows_are_removed_after_14_days_and_on_demand(
     assert not old.exists()
     assert new.exists()
     assert forget(home(tmp_path), "others") == 0
+    for name in ("..", "../tries/visits", "*"):  # what is removed is below the name of a model, and nowhere else
+        with pytest.raises(PonteError, match="no name of a model"):
+            forget(home(tmp_path), name)
     assert ponte("try", "visits", "--clean") == 0
     assert capsys.readouterr().out == "Removed the frozen rows of 2 trainings.\n"
     assert list(home(tmp_path).glob("visits/*")) == []
