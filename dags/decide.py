@@ -1,4 +1,4 @@
-"""DAGs by which a person decides: make a version champion, roll back, mark one, publish a batch a guard rejected.
+"""DAGs by which a person decides: make a version champion, judge one again, roll back, mark one, publish a batch.
 
 Each serves every model and has a form. Airflow reads this file again for every task, so it imports nothing heavy.
 """
@@ -13,6 +13,7 @@ from ponte.model.folders import ModelFolder, find_folders
 from ponte.operators.dags import platform_settings
 from ponte.operators.decisions import (
     MarkVersionOperator,
+    MeasureAgainOperator,
     PlanRollbackOperator,
     PreparePublicationOperator,
     PublishBatchOperator,
@@ -21,6 +22,7 @@ from ponte.operators.decisions import (
     StageWindowOperator,
 )
 from ponte.operators.scoring import CleanUpOperator
+from ponte.operators.training import GateOperator, PromoteOperator
 from ponte.runtime import models_root
 
 MODEL = "{{ params.model }}"
@@ -53,6 +55,33 @@ def promote_dag(models: list[str]) -> DAG:
         **platform_settings(description="Make a version champion by hand; past windows stay as they are"),
     ) as dag:
         SetChampionOperator(task_id="set_champion", model=MODEL)
+    return dag
+
+
+def judge_dag(models: list[str]) -> DAG:
+    """Return the DAG that judges a version by the model folder as it is now, and promotes it if its mode lets it."""
+    version = Param(
+        None, type=["null", "integer"], minimum=1, title="Version", description="Empty: the newest of the model."
+    )
+    with DAG(
+        "ponte__judge",
+        params={"model": form(models)["model"], "version": version},
+        **platform_settings(
+            description="Judge a version again, after [gate] or [approval] changed; nothing is trained"
+        ),
+    ) as dag:
+        measure = MeasureAgainOperator(task_id="measure_again", model=MODEL)
+        known = "{{{{ ti.xcom_pull(task_ids='measure_again')['{}'] }}}}"
+        gate = GateOperator(
+            task_id="judge_again", model=MODEL, version=known.format("version"), snapshot_id=known.format("snapshot_id")
+        )
+        promote = PromoteOperator(
+            task_id="promote",
+            model=MODEL,
+            verdict_id="{{ ti.xcom_pull(task_ids='judge_again', key='verdict_id') }}",
+            reason="{{ ti.xcom_pull(task_ids='judge_again', key='reason') }}",
+        )
+        chain(measure, gate, promote)
     return dag
 
 
@@ -124,5 +153,5 @@ def publish_dag(models: list[str]) -> DAG:
 
 names = [folder.name for folder in find_folders(models_root()) if isinstance(folder, ModelFolder)]
 if names:  # a form needs something to choose from
-    dags = {dag.dag_id: dag for dag in (promote_dag(names), rollback_dag(names), mark_dag(names), publish_dag(names))}
-    globals().update(dags)
+    made = [build(names) for build in (promote_dag, judge_dag, rollback_dag, mark_dag, publish_dag)]
+    globals().update({dag.dag_id: dag for dag in made})

@@ -32,6 +32,8 @@ class Runtime:
     connect: Callable[[], Database]
     #: Makes a path of the URL of the artifact root.
     open_root: Callable[[str], Any]
+    #: URL of the artifact root; None: `$PONTE_ARTIFACTS`.
+    artifacts: str | None = None
 
     @cached_property
     def db(self) -> Database:
@@ -40,10 +42,10 @@ class Runtime:
 
     @cached_property
     def store(self) -> ArtifactStore:
-        """The artifact store at `$PONTE_ARTIFACTS`."""
+        """The artifact store at `artifacts`."""
         from ponte.storage.artifacts import ArtifactStore
 
-        root = os.environ.get("PONTE_ARTIFACTS")
+        root = self.artifacts or os.environ.get("PONTE_ARTIFACTS")
         if not root:
             fix = "for example PONTE_ARTIFACTS=file:///var/lib/ponte/artifacts, the same for all workers"
             raise PonteError("no artifact root", where="environment of the task", expected="PONTE_ARTIFACTS", fix=fix)
@@ -108,7 +110,7 @@ def from_environment(model: str, role: str, environ: Mapping[str, str] = os.envi
 
         return UPath(url)
 
-    return Runtime(model=model, connect=connect, open_root=open_root)
+    return Runtime(model=model, connect=connect, open_root=open_root, artifacts=environ.get("PONTE_ARTIFACTS"))
 
 
 def _url_of(environ: Mapping[str, str], name: str) -> Any:

@@ -325,3 +325,28 @@ def test_an_answer_to_another_verdict_promotes_nothing(world: World) -> None:
     )
     with pytest.raises(PonteError, match="no such answer"):
         promotion.promote(world.db, first.verdict_id, actor="x", approval_id=answer, approval_required=True)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("auto", "promote", ""),
+        ("auto", "keep", "Not promoted"),
+        ("approval", "promote", "PASSED: decide with ponte__promote"),
+    ],
+)
+def test_a_version_is_judged_again_by_the_gate_of_now(
+    run_dag: Run, trained: World, capsys: pytest.CaptureFixture[str], case: tuple[str, str, str]
+) -> None:
+    mode, outcome, said = case
+    gate, state = f'champion_indistinguishable = "{outcome}"', "skipped" if said else "success"
+    refusing = trained.with_model(training="seed = 7", gate='champion_indistinguishable = "keep"')
+    assert refusing.train(run_id="second").alias is None
+    trained.with_model(training="seed = 7", gate=gate, promotion=mode)
+    _, states = run_dag("ponte__judge", run_conf={"model": "visits"})
+    assert states == {"measure_again": "success", "judge_again": "success", "promote": state}
+    assert said in capsys.readouterr().out
+    verdicts = trained.rows("SELECT version, passed FROM ponte.gate_verdict ORDER BY verdict_id")
+    assert verdicts == [(1, True), (2, False), (2, "promote" in gate)]
+    assert trained.champion().version == (2 if state == "success" else 1)
+    assert trained.ask("SELECT count(*) FROM ponte.version") == 2

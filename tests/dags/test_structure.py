@@ -29,6 +29,7 @@ TRAIN = ["freeze_windows", "check", "snapshot", "train", "evaluate", "gate", "pr
 BY_HAND = [
     *("plan", "score_window", "roll_back", "clean_up", "set_champion", "mark_version"),
     *("prepare", "publish_batch", "clean_up"),
+    *("measure_again", "judge_again", "promote"),
 ]
 SCORE = ["freeze_batch", "check", "plan", "score", "guard", "publish", "clean_up"]
 
@@ -254,10 +255,14 @@ def test_every_task_works_as_the_role_that_may_do_just_that(dags: Read, models_r
             role = connection or task.operator_class.default_connection_id
             used.setdefault(role, set()).add(f"{dag.dag_id.partition('__')[2]}.{task.task_id}")
     assert used == {
-        "ponte_trainer": {f"train.{task}" for task in ("freeze_windows", "check", "snapshot", "train", "evaluate")},
+        "ponte_trainer": {
+            *(f"train.{task}" for task in ("freeze_windows", "check", "snapshot", "train", "evaluate")),
+            "judge.measure_again",
+        },
         "ponte_scorer": {f"score.{task}" for task in SCORE}
         | {"rollback.score_window", "rollback.clean_up", "publish_batch.prepare", "publish_batch.clean_up"},
         "ponte_promoter": {
+            *("judge.judge_again", "judge.promote"),
             *("train.gate", "train.approve", "train.promote", "promote.set_champion", "mark_version.mark_version"),
             *("rollback.plan", "rollback.roll_back", "publish_batch.publish_batch"),
         },
@@ -306,6 +311,7 @@ def test_what_a_person_decides_has_a_dag_of_its_own(dags: Read, models_root: Pat
     write_model(models_root)
     found = {dag_id: sorted(dag.task_ids) for dag_id, dag in dags(by_hand=True).items()}
     assert found == {
+        "ponte__judge": ["judge_again", "measure_again", "promote"],
         "ponte__mark_version": ["mark_version"],
         "ponte__promote": ["set_champion"],
         "ponte__publish_batch": ["clean_up", "prepare", "publish_batch"],

@@ -303,12 +303,32 @@ def test_a_package_has_two_to_eight_modules() -> None:
     assert {name for name, modules in PACKAGES.items() if not 2 <= len(modules) <= 8} == SMALL.keys()
 
 
+#: The one package whose names people type, `from ponte.notebook import frame`: no DAG file and no task comes near it.
+TYPED_BY_PEOPLE = "notebook"
+
+
 def test_init_of_a_package_holds_one_docstring_and_nothing_else() -> None:
     """A DAG file reads `model.spec`; an import in the package's `__init__` would make it load the rest of `model/`."""
-    for name in ("", *PACKAGES):
+    for name in ("", *(PACKAGES.keys() - {TYPED_BY_PEOPLE})):
         module = parsed(LIBRARY / name / "__init__.py")
         assert ast.get_docstring(module), name
         assert len(module.body) == 1, name
+
+
+def test_the_package_for_people_exports_names_of_its_own_modules_and_nobody_below_the_door_imports_it() -> None:
+    package = f"ponte.{TYPED_BY_PEOPLE}"
+    docstring, *imports, exported = parsed(LIBRARY / TYPED_BY_PEOPLE / "__init__.py").body
+    assert isinstance(docstring, ast.Expr)
+    assert imports
+    assert all(isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}.") for node in imports)
+    assert ast.unparse(exported).startswith("__all__ = ")
+    importers = {
+        p.parent.name
+        for p in MODULES
+        for name in imported(parsed(p))
+        if name == package or name.startswith(f"{package}.")
+    }
+    assert importers == {TYPED_BY_PEOPLE, "cli"}
 
 
 # ---------------------------------------------------------------- who calls an estimator
@@ -363,7 +383,7 @@ def test_exactly_one_module_calls_an_estimator() -> None:
 # ---------------------------------------------------------------- who reads the environment
 
 #: What runs for somebody: Airflow, a person at a terminal, another program. All else gets what it needs as arguments.
-ENTRANCES = {"cli", "operators", "web", "local", "backup", "embedded", "schema", "runtime.py"}
+ENTRANCES = {"cli", "notebook", "operators", "web", "local", "backup", "embedded", "schema", "runtime.py"}
 
 
 def reads_the_environment(tree: ast.AST) -> bool:

@@ -16,7 +16,7 @@ from ponte.errors import DatabaseUnavailable
 from ponte.model.expectations import UNIQUE_COLUMNS, build_expectations
 from ponte.model.folders import ModelFolder
 from ponte.model.spec import Check
-from ponte.storage.database import DATA_SCHEMA, SESSION, Database, settled
+from ponte.storage.database import DATA_SCHEMA, SESSION, Database
 from ponte.storage.withholding import said_of
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def validate(db: Database, folder: ModelFolder, table: str) -> tuple[list[CheckR
     with warnings.catch_warnings():
         # It would rather have a PostgresDatasource, which refuses the URL of a unix socket.
         warnings.simplefilter("ignore", category=UserWarning)
-        source = context.data_sources.add_sql("ponte", connection_string=url)
-    met = _errors_met(settled(source.get_execution_engine().engine))
+        source = context.data_sources.add_sql("ponte", connection_string=url, kwargs=db.engine_arguments)  # type: ignore[call-arg]
+    met = _errors_met(db.joined(source.get_execution_engine().engine))
     asset = source.add_table_asset("frozen", table_name=table, schema_name=DATA_SCHEMA)
     suite = gx.ExpectationSuite("checks", expectations=expectations)
     batch = asset.add_batch_definition_whole_table("all").get_batch()

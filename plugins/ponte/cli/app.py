@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ponte.cli import database, models, output, stack
+from ponte.cli import database, loop, models, output, stack
 from ponte.errors import PonteError
 
 
@@ -57,6 +57,10 @@ app.command()(stack.status)
 app.command()(stack.password)
 app.command()(stack.demo)
 app.command()(models.check)
+app.command("try")(loop.try_)
+app.command()(loop.versions)
+app.command()(loop.compare)
+app.command()(loop.judge)
 # What this command does not know is for the program psql.
 app.command(context_settings={"ignore_unknown_options": True})(database.psql)
 app.command()(database.backup)

@@ -6,6 +6,7 @@ import logging
 
 import sqlalchemy as sa
 
+from ponte.decisions.rules import Verdict
 from ponte.errors import PonteError
 from ponte.publishing.tables import require_columns_of_earlier
 from ponte.storage.database import Database
@@ -68,6 +69,16 @@ def promote(
             reason=reason,
             evidence=evidence,
         )
+
+
+def next_step(verdict: Verdict, *, approval_required: bool) -> str:
+    """Return what a person may do after `promote` has acted on a verdict; empty when nothing is left to do."""
+    by_hand = f"ponte__promote makes version {verdict.version} of {verdict.model} champion"
+    if verdict.outcome == "undecided":
+        return f"The gate left it to a person: the DAG {by_hand}."
+    if verdict.outcome == "refused":
+        return f"The gate refused: mend what it says, or decide against it, the DAG {by_hand}."
+    return f"A person has to agree: the DAG {by_hand}." if approval_required else ""
 
 
 def set_champion(

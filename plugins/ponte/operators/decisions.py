@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PROMOTER, PonteOperator, actor_of, run_of
+from ponte.operators.base import PROMOTER, TRAINER, PonteOperator, actor_of, run_of
 from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -34,6 +34,25 @@ class SetChampionOperator(PonteOperator):
             allow_bad=form["allow_bad"],
         )
         return {"version": alias.version, "alias_event_id": alias.event_id}
+
+
+class MeasureAgainOperator(PonteOperator):
+    """Measure the form's version, the newest without one, beside the champion of now; returns `{version, snapshot_id}`.
+
+    On the rows that it was measured on when it was trained; nothing is fitted.
+    """
+
+    default_connection_id = TRAINER
+    template_fields = ("model",)
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
+        from ponte.quality.comparison import evaluate
+        from ponte.versions.registry import get_version, newest
+
+        number = context["params"]["version"] or newest(runtime.db, self.model)
+        snapshot_id = get_version(runtime.db, self.model, number).snapshot_id
+        evaluate(runtime.db, runtime.store, runtime.folder, number, snapshot_id)
+        return {"version": number, "snapshot_id": snapshot_id}
 
 
 class PlanRollbackOperator(PonteOperator):

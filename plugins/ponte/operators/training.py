@@ -124,7 +124,7 @@ class GateOperator(PonteOperator):
     """
 
     default_connection_id = PROMOTER
-    template_fields = ("snapshot_id", "version")
+    template_fields = ("model", "snapshot_id", "version")
     operator_extra_links = (ReportLink(),)
 
     def __init__(self, *, snapshot_id: Any, version: Any, **kwargs: Any) -> None:
@@ -154,7 +154,7 @@ class PromoteOperator(PonteOperator):
     """
 
     default_connection_id = PROMOTER
-    template_fields = ("verdict_id", "reason", "approval_id")
+    template_fields = ("model", "verdict_id", "reason", "approval_id")
     operator_extra_links = (ReportLink(),)
 
     def __init__(self, *, verdict_id: Any, reason: str, approval_id: Any = "", **kwargs: Any) -> None:
@@ -176,7 +176,8 @@ class PromoteOperator(PonteOperator):
             approval_required=runtime.folder.spec.promotion == "approval",
         )
         if alias is None:
-            decide = "UNDECIDED: decide with ponte__promote. " if self.reason.startswith("UNDECIDED") else ""
+            open_question = not self.reason.startswith("REFUSED") and not self.approval_id
+            decide = f"{self.reason.partition(':')[0]}: decide with ponte__promote. " if open_question else ""
             self.log.warning("%snot promoted; the gate said: %s", decide, self.reason)
             raise AirflowSkipException(
                 f"{decide}Not promoted: the gate did not pass it or nobody consented, see verdict {self.verdict_id} in "

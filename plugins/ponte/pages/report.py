@@ -51,6 +51,7 @@ class ReportFacts:
     """What the page says about a version beside its figures."""
 
     model: str
+    #: 0: nothing that was registered, but a try.
     version: int
     description: str
     owner: str
@@ -79,6 +80,11 @@ class ReportFacts:
     spec_digest: str
     code_revision: str | None
     libraries: dict[str, str]
+
+    @property
+    def called(self) -> str:
+        """What the page calls it."""
+        return f"version {self.version}" if self.version else "a try"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -36,6 +37,7 @@ from ponte.versions.registry import Version
 
 if TYPE_CHECKING:
     import numpy as np
+    import pyarrow as pa
 
     Array = np.ndarray[Any, Any]
 
@@ -59,25 +61,56 @@ def evaluate(
     with recorded(db, Receipt(model=folder.name, step="evaluate", snapshot_id=snapshot_id)) as receipt:
         receipt.version = version_number
         figures = from_json(read_files(store, version)[METRICS_FILE])
-        figures += _beside_champion(db, store, folder.spec, version, snapshot_id)
+        champion = champion_beside(db, folder.name, version_number)
+        if champion is not None:
+            candidate = _registered(db, store, version, get_snapshot(db, snapshot_id))
+            figures += beside_champion(db, store, folder.spec, candidate, champion)
         receipt.row_count = version.holdout_rows
         _store(db, version, snapshot_id, figures)
     return _summary(figures)
 
 
-def _beside_champion(
-    db: Database, store: ArtifactStore, spec: ModelSpec, candidate: Version, snapshot_id: int
+def _registered(db: Database, store: ArtifactStore, version: Version, snapshot: Snapshot) -> Measurable:
+    return Measurable(
+        version=version,
+        snapshot=snapshot,
+        store=store,
+        holdout=split(read_snapshot(store, snapshot), snapshot).holdout,
+        ask=lambda rows: load_registered(db, store, version).predictions(rows),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurable:
+    """A candidate on the rows of a snapshot, before it is held against the champion."""
+
+    #: Registered, or of number 0: a try.
+    version: Version
+    snapshot: Snapshot
+    #: Holds the snapshot's files.
+    store: ArtifactStore
+    holdout: Part
+    #: Says what the candidate predicts of rows of the holdout; asked only when the champion has been.
+    ask: Callable[[pa.Table], Predictions]
+
+
+def champion_beside(db: Database, model: str, version_number: int) -> Version | None:
+    """Return the champion of the day; None when there is none, or it is the version itself."""
+    alias = aliases.current_alias(db, model)
+    return None if alias is None or alias.version == version_number else registry.get_version(db, model, alias.version)
+
+
+def beside_champion(
+    db: Database, store: ArtifactStore, spec: ModelSpec, candidate: Measurable, champion: Version
 ) -> list[Measured]:
-    """Return what is known of the champion on the candidate's holdout; nothing when there is none but the candidate.
+    """Return what is known of the champion on the candidate's holdout.
 
     Each is asked with features that its own features.sql has made, on the rows that both texts return.
+
+    store : of the versions.
     """
-    alias = aliases.current_alias(db, candidate.model)
-    if alias is None or alias.version == candidate.version:
-        return []
-    snapshot = get_snapshot(db, snapshot_id)
-    champion = registry.get_version(db, candidate.model, alias.version)
-    holdout = whole = split(read_snapshot(store, snapshot), snapshot).holdout
+    version, snapshot = candidate.version, candidate.snapshot
+    holdout = candidate.holdout
     learned_until = get_snapshot(db, champion.snapshot_id).holdout_from
     if learned_until > snapshot.holdout_from:
         # Figures on rows that it was fitted on would keep every honest successor out.
@@ -89,11 +122,11 @@ def _beside_champion(
             len(holdout.labels),
         )
     # That none of these rows is left to compare on does not mean that it cannot predict them.
-    asked = holdout if len(holdout.labels) else whole
-    why = why_not_comparable(db, snapshot, candidate, champion)
+    asked = holdout if len(holdout.labels) else candidate.holdout
+    why = why_not_comparable(db, snapshot, version, champion)
     if why is not None:
         log.warning("champion %d cannot be measured: %s", champion.version, why)
-    said = None if why is not None else _predictions_of(db, store, snapshot, champion, asked)
+    said = None if why is not None else _predictions_of(db, store, candidate, champion, asked)
     subject = champion_subject(champion.version)
     if said is None:
         return [_readable(subject, 0.0, len(holdout.labels))]
@@ -103,8 +136,8 @@ def _beside_champion(
     readable = _readable(subject, 1.0, rows)
     if rows < spec.training.minimum_holdout_rows or unit_count(spec, holdout) < MINIMUM_UNITS:
         return [readable]
-    own = load_registered(db, store, candidate).predictions(holdout.rows)
-    found = compare(spec, candidate.output, holdout, {CANDIDATE: own, subject: predictions})
+    own = candidate.ask(holdout.rows)
+    found = compare(spec, version.output, holdout, {CANDIDATE: own, subject: predictions})
     return [readable, *(m for m in found if m.subject in (subject, difference_subject(subject)))]
 
 
@@ -113,7 +146,7 @@ def _readable(subject: str, value: float, rows: int) -> Measured:
 
 
 def _predictions_of(
-    db: Database, store: ArtifactStore, snapshot: Snapshot, champion: Version, holdout: Part
+    db: Database, store: ArtifactStore, candidate: Measurable, champion: Version, holdout: Part
 ) -> tuple[Array, Predictions] | None:
     """Return which of the rows the champion's own text returns too, by place, and what it predicts of these.
 
@@ -122,7 +155,7 @@ def _predictions_of(
     allowed = marks.allows_other_libraries(db, champion)
     try:
         files = read_files(store, champion)
-        own = own_rows(db, store, snapshot, champion, holdout.rows)
+        own = own_rows(db, candidate.store, candidate.snapshot, champion, holdout.rows)
     except ArtifactRefused as error:  # and nothing else: a storage that is away says nothing about the champion
         log.warning("champion %d cannot be read: %s", champion.version, error)
         return None

@@ -77,7 +77,16 @@ class Database:
     @cached_property
     def engine(self) -> sa.Engine:
         """Engine without a pool: a task opens few connections and must not hold them while it predicts."""
-        return settled(sa.create_engine(self.url, poolclass=NullPool, connect_args=SESSION))
+        return self.joined(sa.create_engine(self.url, poolclass=NullPool, connect_args=SESSION))
+
+    @property
+    def engine_arguments(self) -> dict[str, Any]:
+        """Arguments with which another library makes an engine that works in this database; see `joined`."""
+        return {}
+
+    def joined(self, engine: sa.Engine) -> sa.Engine:
+        """Return an engine, of another library too, whose transactions are as ours."""
+        return settled(engine)
 
     def begin(self) -> AbstractContextManager[sa.Connection]:
         """Return a context manager: one transaction, READ COMMITTED, committed at its end, rolled back on error."""

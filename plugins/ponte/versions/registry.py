@@ -82,6 +82,15 @@ def read_version(connection: sa.Connection, model: str, version: int) -> Version
     return found
 
 
+def newest(db: Database, model: str) -> int:
+    """Return the highest number of a version of the model; raises PonteError before there is one."""
+    with db.begin() as connection:
+        numbers = connection.execute(_NUMBERS, {"model": model}).scalars().all()
+    if not numbers:
+        raise PonteError("there is no version yet", where=f"model {model}", fix=f"trigger the DAG {model}__train")
+    return int(numbers[-1])
+
+
 def find_by_train_key(db: Database, model: str, train_key: str) -> Version | None:
     """Return the version fitted on exactly these inputs, if there is one."""
     with db.begin() as connection:
