@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PROMOTER, PonteOperator, actor_of, run_of
+from ponte.operators.base import (
+    PROMOTER,
+    PonteOperator,
+    actor_of,
+    champion_asset,
+    predictions_asset,
+    run_of,
+)
 from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -18,7 +25,7 @@ class SetChampionOperator(PonteOperator):
     template_fields = ("model",)
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
-        from ponte.decisions.promotion import set_champion
+        from ponte.decisions.promotion import moved_by, set_champion
         from ponte.versions.loading import load_registered
         from ponte.versions.registry import get_version
 
@@ -33,7 +40,10 @@ class SetChampionOperator(PonteOperator):
             reason=form["reason"],
             allow_bad=form["allow_bad"],
         )
-        return {"version": alias.version, "alias_event_id": alias.event_id}
+        champion = {"version": alias.version, "alias_event_id": alias.event_id}
+        if moved_by(runtime.db, version, run=run_of(context)):
+            self.announce(context, champion_asset(self.model), champion)
+        return champion
 
 
 class PlanRollbackOperator(PonteOperator):
@@ -108,6 +118,7 @@ class RollBackOperator(PonteOperator):
         from dataclasses import asdict
 
         from ponte.decisions.rollback import Plan, roll_back
+        from ponte.publishing.pointer import changes
 
         form = context["params"]
         done = roll_back(
@@ -119,6 +130,11 @@ class RollBackOperator(PonteOperator):
             mark_bad=form["mark_bad"],
             allow_bad=form["allow_bad"],
         )
+        if done.alias_event_id is not None:
+            moved = {"version": done.to_version, "alias_event_id": done.alias_event_id, "rollback_id": done.rollback_id}
+            self.announce(context, champion_asset(self.model), moved)
+        if seen := changes(runtime.db, rollback_id=done.rollback_id):
+            self.announce(context, predictions_asset(self.model), seen)
         return asdict(done)
 
 
@@ -161,7 +177,7 @@ class PublishBatchOperator(PonteOperator):
     template_fields = ("model",)
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
-        from ponte.publishing.pointer import publish_anyway
+        from ponte.publishing.pointer import changes, publish_anyway
 
         form = context["params"]
         done = publish_anyway(
@@ -172,4 +188,6 @@ class PublishBatchOperator(PonteOperator):
             actor=actor_of(context),
             reason=form["reason"],
         )
+        if seen := changes(runtime.db, batch_id=done.batch_id):
+            self.announce(context, predictions_asset(self.model), seen)
         return {"batch_id": done.batch_id, "previous_batch_id": done.previous_batch_id, "rows": done.row_count}

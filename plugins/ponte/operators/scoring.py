@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import PonteError
-from ponte.operators.base import PonteOperator, run_of
+from ponte.operators.base import PonteOperator, predictions_asset, run_of
 from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -173,23 +173,15 @@ class PublishOperator(PonteOperator):
         self.batch_id = batch_id
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
-        from ponte.batches.lifecycle import get_batch
-        from ponte.publishing.pointer import publish
+        from ponte.publishing.pointer import changes, publish
 
         actor = context["dag_run"].run_id
         done = publish(
             runtime.db, batch_of_run(runtime, context, self.batch_id), actor=actor, reason="scored by its run"
         )
-        batch = get_batch(runtime.db, done.batch_id)
-        result: dict[str, Any] = {
-            "batch_id": done.batch_id,
-            "previous_batch_id": done.previous_batch_id,
-            "rows": done.row_count,
-        }
-        for outlet in self.outlets:
-            facts = {**result, "version": batch.version, "window_start": str(batch.window_start)}
-            context["outlet_events"][outlet].extra = facts
-        return result
+        if seen := changes(runtime.db, batch_id=done.batch_id):
+            self.announce(context, predictions_asset(self.model), seen)
+        return {"batch_id": done.batch_id, "previous_batch_id": done.previous_batch_id, "rows": done.row_count}
 
 
 class CleanUpOperator(PonteOperator):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PROMOTER, TRAINER, PonteOperator, run_of
+from ponte.operators.base import PROMOTER, TRAINER, PonteOperator, champion_asset, run_of
 from ponte.operators.report_link import ReportLink
 from ponte.runtime import Runtime
 
@@ -182,6 +182,6 @@ class PromoteOperator(PonteOperator):
                 f"{decide}Not promoted: the gate did not pass it or nobody consented, see verdict {self.verdict_id} in "
                 "ponte.gate_rule and ponte.approval"
             )
-        for outlet in self.outlets:
-            context["outlet_events"][outlet].extra = {"version": alias.version, "alias_event_id": alias.event_id}
-        return {"version": alias.version, "alias_event_id": alias.event_id}
+        moved = {"version": alias.version, "alias_event_id": alias.event_id}
+        self.announce(context, champion_asset(self.model), moved)
+        return moved
