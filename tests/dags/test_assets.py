@@ -89,11 +89,11 @@ class Scheduler:
         found = {}
         for dag_id in sorted(due):
             # dag.test() makes a run by hand, which no event has triggered; here it takes the scheduler's.
-            def scheduled(*, session: Any, dag_id: str = dag_id, **_: Any) -> DagRun:
+            def scheduled(*, dag: Any, session: Any, dag_id: str = dag_id, **_: Any) -> DagRun:
                 run = session.scalars(
                     select(DagRun).where(DagRun.dag_id == dag_id).order_by(DagRun.id.desc()).limit(1)
                 ).one()
-                run.state, run.start_date = "running", dt.datetime.now(dt.UTC)
+                run.dag, run.state, run.start_date = dag, "running", dt.datetime.now(dt.UTC)
                 session.commit()
                 return run
 

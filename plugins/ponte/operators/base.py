@@ -65,6 +65,7 @@ class PonteOperator(BaseOperator):
 
     Subclasses define `run(runtime, context)`, which calls one library function and returns small JSON.
 
+    model : name of the model folder.
     connection_id : Airflow connection to the database `ponte`; by default that of the role the stage is made for.
     """
 

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 
 class SetChampionOperator(PonteOperator):
-    """Verify the version's files and move the alias, whatever the gate said; returns `{version, alias_event_id}`."""
+    """Verify the version's files and move the alias, whatever the gate said. Published windows stay as they are.
+
+    Params: `version`, `reason`, `allow_bad`.
+    Returns `{version, alias_event_id}`.
+    Emits `<model>_champion`, unless the version was champion already.
+    Raises PonteError for an unknown version, or one whose predictions do not fit earlier ones; ArtifactRefused when its
+        files or libraries are not those registered; VersionMarkedBad unless `allow_bad`.
+    """
 
     default_connection_id = PROMOTER
     template_fields = ("model",)
@@ -47,7 +54,14 @@ class SetChampionOperator(PonteOperator):
 
 
 class PlanRollbackOperator(PonteOperator):
-    """Hold the form against registry and publications; returns the windows to score, and `plan` as a second XCom."""
+    """Hold the form against registry and publications. Nothing moves yet.
+
+    Params: `version`, `windows`, `every_window`, `allow_bad`, `allow_hindsight`.
+    Returns the first days of the windows to score, for `StageWindowOperator` to be mapped over; what `RollBackOperator`
+        takes is a second XCom, `plan`.
+    Raises PonteError for an unknown version; NoChampion; VersionMarkedBad unless `allow_bad`; ArtifactRefused;
+        WindowError; HindsightRefused unless `allow_hindsight`.
+    """
 
     default_connection_id = PROMOTER
     template_fields = ("model",)
@@ -76,7 +90,14 @@ class PlanRollbackOperator(PonteOperator):
 
 
 class StageWindowOperator(PonteOperator):
-    """Freeze, check and score a window; returns `{batch_id, window_start, rows}`. People do not see it yet."""
+    """Freeze, check and score a window with the version of the form. People do not see it yet.
+
+    window_start : first day of the window; an entry of what `PlanRollbackOperator` has returned.
+    Params: `version`, `allow_hindsight`.
+    Returns `{batch_id, window_start, rows}`.
+    Raises what the operators of scoring raise: WindowError, HindsightRefused, SignatureMismatch, BatchRejected,
+        ArtifactRefused, UnpredictableRows, RowsLost, Fenced.
+    """
 
     template_fields = ("model", "window_start")
 
@@ -105,7 +126,17 @@ class StageWindowOperator(PonteOperator):
 
 
 class RollBackOperator(PonteOperator):
-    """Move the alias and the windows in one transaction; returns `{rollback_id, from_version, to_version, windows}`."""
+    """Move the alias and the windows in one transaction; a repetition by its run changes nothing.
+
+    plan : the XCom `plan` that `PlanRollbackOperator` has left.
+    Params: `reason`, `mark_bad`, `allow_bad`.
+    Returns `{rollback_id, from_version, to_version, alias_event_id, windows}`, of each window `{window_start, batch_id,
+        previous_batch_id, rescored}`.
+    Emits `<model>_champion` when the alias has moved, `<model>_predictions` when people see another batch of any
+        window.
+    Raises AliasMoved when the champion has moved since the plan; Fenced when a newer run has taken a window; RowsLost;
+        VersionMarkedBad unless `allow_bad`.
+    """
 
     default_connection_id = PROMOTER
     template_fields = ("model", "plan")
@@ -139,7 +170,12 @@ class RollBackOperator(PonteOperator):
 
 
 class MarkVersionOperator(PonteOperator):
-    """Append the form's mark; returns `{mark_id, mark}`."""
+    """Append the form's mark to a version.
+
+    Params: `version`, `mark`, `reason`.
+    Returns `{mark_id, mark}`.
+    Raises PonteError for an unknown version.
+    """
 
     default_connection_id = PROMOTER
     template_fields = ("model",)
@@ -160,7 +196,14 @@ class MarkVersionOperator(PonteOperator):
 
 
 class PreparePublicationOperator(PonteOperator):
-    """Make the batch of the form a partition that nobody sees yet: its table is the scorer's, the decision is not."""
+    """Make the batch of the form a partition that nobody sees yet: its table is the scorer's, the decision is not.
+
+    Does nothing to a batch that no guard has rejected.
+
+    Params: `batch_id`.
+    Returns nothing.
+    Raises PonteError when the model has no such batch.
+    """
 
     template_fields = ("model",)
 
@@ -171,7 +214,15 @@ class PreparePublicationOperator(PonteOperator):
 
 
 class PublishBatchOperator(PonteOperator):
-    """Publish the batch of the form although a guard has tripped; returns `{batch_id, previous_batch_id, rows}`."""
+    """Publish the batch of the form although a guard has tripped, with the reason.
+
+    Params: `batch_id`, `reason`.
+    Returns `{batch_id, previous_batch_id, rows}`; previous_batch_id is None when people saw nothing of the window
+        before.
+    Emits `<model>_predictions`.
+    Raises PonteError when no guard has rejected the batch, or it is another model's; Fenced when a newer run has
+        claimed the window; VersionMarkedBad; RowsLost.
+    """
 
     default_connection_id = PROMOTER
     template_fields = ("model",)
