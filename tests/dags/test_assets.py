@@ -26,17 +26,16 @@ WHY = "complaints"
 CONSUMERS = """
 from airflow.sdk import DAG, task
 
-from ponte.operators.base import champion_asset, predictions_asset
+from ponte.operators.base import DECISIONS, champion_asset, predictions_asset
 
-for model in ("visits", "other"):
-    for asset in (champion_asset(model), predictions_asset(model)):
-        with DAG(f"hears_{asset.name}", schedule=[asset], catchup=False):
+for asset in (DECISIONS, *(of(model) for model in ("visits", "other") for of in (champion_asset, predictions_asset))):
+    with DAG(f"hears_{asset.name}", schedule=[asset], catchup=False):
 
-            @task
-            def hear(triggering_asset_events, asset=asset):
-                return [event.extra for event in triggering_asset_events[asset]]
+        @task
+        def hear(triggering_asset_events, asset=asset):
+            return [e.extra for e in sorted(triggering_asset_events[asset], key=lambda e: e.timestamp)]
 
-            hear()
+        hear()
 """
 
 
@@ -75,15 +74,15 @@ class Scheduler:
         """Run every DAG whose assets have new events; return what its tasks have returned, by DAG and task."""
         from airflow.jobs.job import Job
         from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
-        from airflow.models.asset import AssetDagRunQueue
         from airflow.models.dag import DagModel
         from airflow.models.dagrun import DagRun
         from airflow.utils.session import create_session
         from sqlalchemy import select
 
         with create_session() as session:
-            due = [d for d in session.scalars(select(AssetDagRunQueue.target_dag_id).distinct()) if d in self.dags]
-            models = list(session.scalars(select(DagModel).where(DagModel.dag_id.in_(due))))
+            query, triggered = DagModel.dags_needing_dagruns(session)
+            models = [model for model in query.all() if model.dag_id in triggered and model.dag_id in self.dags]
+            due = [model.dag_id for model in models]
             runner = SchedulerJobRunner(job=Job(), executors=[])
             runner._create_dag_runs_asset_triggered(dag_models=models, session=session)
         found = {}
@@ -138,7 +137,8 @@ def test_consumers_hear_of_what_people_decide(run_dag: Run, scored: World, heard
     form = {"model": "visits", "reason": WHY}
 
     run_dag("ponte__promote", run_conf={**form, "version": 2})
-    assert heard() == {"visits_champion": [{"version": 2, "alias_event_id": 2}]}
+    moved = [{"version": 2, "alias_event_id": 2}]
+    assert heard() == {"visits_champion": moved, "ponte_decisions": moved}
     run_dag("ponte__promote", run_conf={**form, "version": 2})
     assert heard() == {}, "it was champion"
 
@@ -148,9 +148,11 @@ def test_consumers_hear_of_what_people_decide(run_dag: Run, scored: World, heard
     assert scored.rows("SELECT event_id, batch_id, previous_batch_id FROM ponte.publication_event ORDER BY 1") == [
         (1, 1, None), (2, 1, 1), (3, 2, None),
     ]  # fmt: skip
+    moved = [{"version": 1, "alias_event_id": 3, "rollback_id": 1}]
     assert heard() == {
-        "visits_champion": [{"version": 1, "alias_event_id": 3, "rollback_id": 1}],
+        "visits_champion": moved,
         "visits_predictions": [changed],
+        "ponte_decisions": [*moved, changed],
     }, "what people saw already is no news"
 
     scored.execute("DELETE FROM shop.visit WHERE visit_id BETWEEN 2550 AND 2800")
@@ -163,9 +165,8 @@ def test_consumers_hear_of_what_people_decide(run_dag: Run, scored: World, heard
     )
     window = {"window_start": str(NEXT_WEEK), "batch_id": 3, "previous_batch_id": before, "rows": rows}
     assert before == 2
-    assert heard() == {
-        "visits_predictions": [{"version": 1, "rollback_id": None, "windows": [{**window, "publication_event_id": 4}]}]
-    }
+    changed = {"version": 1, "rollback_id": None, "windows": [{**window, "publication_event_id": 4}]}
+    assert heard() == {"visits_predictions": [changed], "ponte_decisions": [changed]}
 
 
 class Outlets(dict[Any, Any]):
