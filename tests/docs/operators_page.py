@@ -127,7 +127,8 @@ def shown(operator: Operator, *, default: str) -> str:
         lines.append(f"- **Connection**: `{role}`")
     if extra:
         lines.append("- **Templates** too: " + ", ".join(f"`{name}`" for name in extra))
-    lines += [f"- **{label}**: {text}" for label, text in operator.sections.items()]
+    sections = operator.sections if "Errors" in operator.sections else {**operator.sections, "Errors": "no others."}
+    lines += [f"- **{label}**: {text}" for label, text in sections.items()]
     return "\n".join(lines) + "\n"
 
 
