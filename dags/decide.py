@@ -10,6 +10,7 @@ from typing import Any
 from airflow.sdk import DAG, Param, XComArg, chain
 
 from ponte.model.folders import ModelFolder, find_folders
+from ponte.operators.base import DECISIONS
 from ponte.operators.dags import platform_settings
 from ponte.operators.decisions import (
     MarkVersionOperator,
@@ -54,7 +55,7 @@ def promote_dag(models: list[str]) -> DAG:
         params=form(models, allow_bad=ALLOW_BAD),
         **platform_settings(description="Make a version champion by hand; past windows stay as they are"),
     ) as dag:
-        SetChampionOperator(task_id="set_champion", model=MODEL)
+        SetChampionOperator(task_id="set_champion", model=MODEL, outlets=[DECISIONS])
     return dag
 
 
@@ -80,6 +81,7 @@ def judge_dag(models: list[str]) -> DAG:
             model=MODEL,
             verdict_id="{{ ti.xcom_pull(task_ids='judge_again', key='verdict_id') }}",
             reason="{{ ti.xcom_pull(task_ids='judge_again', key='reason') }}",
+            outlets=[DECISIONS],
         )
         chain(measure, gate, promote)
     return dag
@@ -118,6 +120,7 @@ def rollback_dag(models: list[str]) -> DAG:
             task_id="roll_back",
             model=MODEL,
             plan=XComArg(plan, key="plan"),
+            outlets=[DECISIONS],
             trigger_rule="none_failed",  # with every batch kept there is nothing to score, and that task is skipped
         )
         # A teardown runs after a failure too: others wait for windows that a rollback has scored and does not show.
@@ -146,7 +149,7 @@ def publish_dag(models: list[str]) -> DAG:
         **platform_settings(description="Publish a batch that a guard rejected; see ponte.guard_result"),
     ) as dag:
         prepare = PreparePublicationOperator(task_id="prepare", model=MODEL)
-        publish = PublishBatchOperator(task_id="publish_batch", model=MODEL)
+        publish = PublishBatchOperator(task_id="publish_batch", model=MODEL, outlets=[DECISIONS])
         chain(prepare, publish, CleanUpOperator(task_id="clean_up", model=MODEL))
     return dag
 

@@ -5,9 +5,10 @@ Airflow reads this file again for every task, so it imports nothing heavy and re
 
 import os
 
-from airflow.sdk import DAG, Asset, Param, chain
+from airflow.sdk import DAG, Param, chain
 
 from ponte.model.folders import ModelFolder, find_folders
+from ponte.operators.base import predictions_asset
 from ponte.operators.dags import build_dags, dag_settings
 from ponte.operators.scoring import (
     CheckBatchOperator,
@@ -61,8 +62,7 @@ def score_dag(folder: ModelFolder) -> DAG:
             map_index_template="shard {{ task.shard.shard + 1 }} of {{ task.shard.shards }}",
         ).expand(shard=plan.output)
         guard = GuardOperator(task_id="guard", model=model, batch_id=batch_id)
-        predictions = Asset(name=f"{model}_predictions", uri=f"ponte://predictions/{model}")
-        publish = PublishOperator(task_id="publish", model=model, batch_id=batch_id, outlets=[predictions])
+        publish = PublishOperator(task_id="publish", model=model, batch_id=batch_id, outlets=[predictions_asset(model)])
         # A teardown runs after a failure too. It has no setup: clearing a task would clear that as well, and so freeze
         # the rows anew.
         clean_up = CleanUpOperator(task_id="clean_up", model=model).as_teardown()

@@ -3,10 +3,11 @@
 Airflow reads this file again for every task, so it imports nothing heavy and reads only the model folders.
 """
 
-from airflow.sdk import DAG, Asset, Param, chain
+from airflow.sdk import DAG, Param, chain
 
 from ponte.model.folders import ModelFolder, find_folders
 from ponte.operators.approval import ApproveOperator, why
+from ponte.operators.base import champion_asset
 from ponte.operators.dags import TRAIN_TIMEOUT, build_dags, dag_settings
 from ponte.operators.report_link import report_url
 from ponte.operators.training import (
@@ -50,7 +51,6 @@ def train_dag(folder: ModelFolder) -> DAG:
         train = TrainOperator(task_id="train", model=model, snapshot_id=snapshot_id, execution_timeout=TRAIN_TIMEOUT)
         evaluate = EvaluateOperator(task_id="evaluate", model=model, snapshot_id=snapshot_id, version=version)
         gate = GateOperator(task_id="gate", model=model, snapshot_id=snapshot_id, version=version)
-        champion = Asset(name=f"{model}_champion", uri=f"ponte://champion/{model}")
         approve = []
         approval_id = ""
         if folder.spec.promotion == "approval":
@@ -74,7 +74,7 @@ def train_dag(folder: ModelFolder) -> DAG:
             verdict_id=verdict["verdict_id"],
             reason=verdict["reason"],
             approval_id=approval_id,
-            outlets=[champion],
+            outlets=[champion_asset(model)],
         )
         chain(freeze, check, snapshot, train, evaluate, gate, *approve, promote)
     return dag

@@ -38,7 +38,7 @@ def test_train_then_score_publishes_the_week_of_the_data_interval(run_dag: Run, 
         == []
     )
     # Asset events say what was made, to whoever is scheduled on them.
-    assert _events("ponte://predictions/visits")[-1]["rows"] == VISITS_PER_WEEK
+    assert _events("ponte://predictions/visits")[-1]["windows"][0]["rows"] == VISITS_PER_WEEK
     assert _events("ponte://champion/visits")[-1]["version"] == 1
 
 
@@ -70,7 +70,7 @@ def test_rows_that_fail_a_quarantine_check_make_the_run_red_only_over_the_budget
         assert "40 of 350 rows would be set aside, [quarantine] budget allows 7" in capsys.readouterr().out
     else:
         assert trained.ask("SELECT count(*) FROM ponte.quarantine") == bad
-        assert _events("ponte://predictions/visits")[-1]["rows"] == VISITS_PER_WEEK - bad
+        assert _events("ponte://predictions/visits")[-1]["windows"][0]["rows"] == VISITS_PER_WEEK - bad
 
 
 def test_the_window_of_the_form_wins_over_the_data_interval(run_dag: Run, trained: World) -> None:

@@ -212,8 +212,8 @@ def test_a_published_week_is_announced_with_its_version_and_rows(running: Stack)
     [(batch_id, rows)] = running.rows(
         "SELECT batch_id, row_count FROM ponte.publication_event ORDER BY event_id DESC LIMIT 1"
     )
-    extra = next(e["extra"] for e in events if e["extra"]["batch_id"] == batch_id)
-    assert (extra["version"], extra["rows"]) == (1, rows)
+    extra = next(e["extra"] for e in events if e["extra"]["windows"][0]["batch_id"] == batch_id)
+    assert (extra["version"], extra["windows"][0]["rows"]) == (1, rows)
 
 
 def test_a_backfill_made_again_after_its_run_was_deleted_publishes_the_corrected_source(running: Stack) -> None:
@@ -434,6 +434,14 @@ def test_a_rollback_takes_back_what_was_served_and_an_undo_brings_it_back(runnin
         "SELECT from_version, to_version, windows->0->>'window_start' FROM ponte.rollback ORDER BY 1"
     )
     assert windows == [(1, 2, week), (2, 1, week)]
+    told = {}
+    events = running.api.call("GET", "/assets/events", params={"source_dag_id": "ponte__rollback"})["asset_events"]
+    for event in events:
+        told[event["source_run_id"], event["name"]] = event["extra"]
+    for run_id, version, batch_id in (("back", 1, batch_of_1), ("undo", 2, batch_of_2)):
+        assert told[run_id, f"{MODEL}_champion"]["version"] == version
+        [window] = told[run_id, f"{MODEL}_predictions"]["windows"]
+        assert (window["window_start"], window["batch_id"]) == (week, batch_id)
 
 
 def test_a_marked_version_is_refused_until_the_form_says_so(running: Stack) -> None:

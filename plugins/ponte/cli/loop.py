@@ -23,10 +23,10 @@ def try_(
     ] = False,
     json: output.Json = False,
 ) -> None:
-    """Fit and measure a model folder as it is now, on the rows of a training.
+    """Fit and measure a model folder as it is now; register nothing.
 
-    Compared with the champion and with the latest tries on the same rows. Nothing is registered and no row stays in the
-    database. The rows lie in .ponte/tries for 14 days: the next try takes seconds.
+    On the rows of a training, compared with the champion and with the latest tries. No row stays in the database. The
+    rows lie in .ponte/tries for 14 days: the next try takes seconds.
     """
     if clean:
         from ponte.notebook.surroundings import tries_root
@@ -46,7 +46,7 @@ def try_(
 
 
 def versions(model: Model, json: output.Json = False) -> None:
-    """List the versions of a model: which is champion, when it learned, what it reached."""
+    """List the versions of a model, and what each reached."""
     from ponte.notebook.comparing import versions as listed
 
     found = listed(model)
@@ -67,10 +67,13 @@ def versions(model: Model, json: output.Json = False) -> None:
 def compare(
     model: Model,
     first: Annotated[int, typer.Argument(metavar="VERSION", help="As in: compare churn 3 5")],
-    second: Annotated[int, typer.Argument(metavar="VERSION")],
+    second: Annotated[int, typer.Argument(metavar="OTHER", help="The other one.")],
     json: output.Json = False,
 ) -> None:
-    """Show two versions of a model side by side: figures, parameters, features, libraries, SQL."""
+    """Show two versions of a model side by side.
+
+    Figures, parameters, features, libraries, SQL.
+    """
     from dataclasses import asdict
 
     from ponte.notebook import compare as side_by_side
@@ -84,12 +87,13 @@ def compare(
 
 def judge(
     model: Model,
-    version: Annotated[int | None, typer.Argument(metavar="[VERSION]", help="The newest when none is named.")] = None,
+    version: Annotated[int | None, typer.Argument(metavar="VERSION", help="The newest when none is named.")] = None,
     json: output.Json = False,
 ) -> None:
-    """Judge a version again, by [gate] as it is now, and promote it if the model's mode lets it.
+    """Judge a version again, by [gate] as it is now.
 
-    Nothing is trained. Exit status 1 when the version is not the champion afterwards.
+    It is promoted if the model's mode lets it. Nothing is trained. Exit status 1 when the version is not the champion
+    afterwards.
     """
     from ponte.notebook import judge as judge_again
 

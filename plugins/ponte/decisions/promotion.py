@@ -81,6 +81,13 @@ def next_step(verdict: Verdict, *, approval_required: bool) -> str:
     return f"A person has to agree: the DAG {by_hand}." if approval_required else ""
 
 
+def moved_by(db: Database, version: registry.Version, *, run: Run) -> bool:
+    """Tell whether that run has made the version champion by hand; one that found it champion has moved nothing."""
+    with db.begin() as connection:
+        values = {"model": version.model, "version": version.version, "run_key": run.key}
+        return connection.execute(_EVENT_OF_RUN, values).scalar_one_or_none() is not None
+
+
 def set_champion(
     db: Database, version: registry.Version, *, run: Run, actor: str, reason: str, allow_bad: bool
 ) -> aliases.Alias:

@@ -28,11 +28,24 @@ def why() -> dict[str, Param]:
 
 
 class ApproveOperator(ApprovalOperator):
-    """Show the verdict and wait; returns `{approval_id, decision, actor}`.
+    """Show the verdict to people and wait for an answer.
 
-    Silence is no consent: after `timeout_hours` the task fails, and nothing was promoted. Every answer, and the lack of
-    one, is kept in `ponte.approval`; only consent without a reason is not taken for an answer, and the task fails.
-    Skipped when the gate refused: there is nothing to approve.
+    Silence is no consent: after `timeout_hours` the task fails, and nothing was promoted. Every answer, and the lack
+    of one, is kept in `ponte.approval`; only consent without a reason is not taken for an answer, and the task
+    fails. It takes what Airflow's `ApprovalOperator` takes; give it `params=why()`, the field for the reason.
+
+    model : name of the model folder.
+    subject : the question, one line.
+    body : what the answer rests on, in Markdown.
+    verdict_id : what `GateOperator` has returned.
+    outcome : what `GateOperator` has returned; skipped unless it is `passed` or `undecided`, as there is nothing to
+        ask.
+    timeout_hours : how long to wait for an answer.
+    approvers : names of the users who may answer; empty: everybody who may do so in Airflow.
+    connection_id : Airflow connection to the database `ponte`; by default that of the role that promotes.
+    Returns `{approval_id, decision, actor}`.
+    Raises AirflowSkipException when the gate refused; HITLTimeoutError when nobody answered; DownstreamTasksSkipped
+        after a rejection, which is how Airflow skips what follows; PonteError for consent without a reason.
     """
 
     template_fields = ("subject", "body", "verdict_id", "outcome")

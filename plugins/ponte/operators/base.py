@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import BaseHook, BaseOperator
+from airflow.sdk import Asset, AssetAlias, BaseHook, BaseOperator
 
 from ponte.runtime import Runtime, of_connection
 from ponte.storage.runs import Run, started_run
@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 TRAINER = "ponte_trainer"
 SCORER = "ponte_scorer"
 PROMOTER = "ponte_promoter"
+
+#: Outlet of tasks that serve every model: which model's asset they have something to say of is known when they run.
+DECISIONS = AssetAlias("ponte_decisions")
+
+
+def champion_asset(model: str) -> Asset:
+    """Return the asset whose events say that another version of the model has become champion."""
+    return Asset(name=f"{model}_champion", uri=f"ponte://champion/{model}")
+
+
+def predictions_asset(model: str) -> Asset:
+    """Return the asset whose events say which windows of the model people see anew."""
+    return Asset(name=f"{model}_predictions", uri=f"ponte://predictions/{model}")
 
 
 def runtime_of(connection_id: str, model: str) -> Runtime:
@@ -52,6 +65,7 @@ class PonteOperator(BaseOperator):
 
     Subclasses define `run(runtime, context)`, which calls one library function and returns small JSON.
 
+    model : name of the model folder.
     connection_id : Airflow connection to the database `ponte`; by default that of the role the stage is made for.
     """
 
@@ -74,6 +88,18 @@ class PonteOperator(BaseOperator):
             told = without_values(error)
         # Not in the `except`: Airflow logs what an error was raised upon.
         raise told
+
+    def announce(self, context: Context, asset: Asset, facts: dict[str, Any]) -> None:
+        """Give the event of an outlet its `extra`, or add the asset's event to an alias among the outlets.
+
+        Airflow writes it when the task succeeds, so after everything that the task has committed. A retry after that
+        says it again: at least once, and the ids in `facts` tell that it is the same.
+        """
+        for outlet in self.outlets:
+            if isinstance(outlet, AssetAlias):
+                context["outlet_events"][outlet].add(asset, extra=facts)
+            elif outlet.name == asset.name:
+                context["outlet_events"][outlet].extra = facts
 
     def run(self, runtime: Runtime, context: Context) -> Any:
         """Do the stage's work."""

@@ -116,7 +116,11 @@ def broken_dag(folder: BrokenFolder, *, pipeline: str) -> DAG:
 
 
 class BrokenFolderOperator(PonteOperator):
-    """The one task of a broken folder's DAG: reads the folder again and fails with every problem in it."""
+    """The one task of a broken folder's DAG: reads the folder again and fails with every problem in it.
+
+    Returns a sentence, when the folder is whole again.
+    Raises ModelFolderError with every problem, by file and field.
+    """
 
     def run(self, runtime: Runtime, context: Context) -> str:
         from ponte.model.inspection import inspect_folder

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PROMOTER, TRAINER, PonteOperator, actor_of, run_of
+from ponte.operators.base import (
+    PROMOTER,
+    TRAINER,
+    PonteOperator,
+    actor_of,
+    champion_asset,
+    predictions_asset,
+    run_of,
+)
 from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -12,13 +20,20 @@ if TYPE_CHECKING:
 
 
 class SetChampionOperator(PonteOperator):
-    """Verify the version's files and move the alias, whatever the gate said; returns `{version, alias_event_id}`."""
+    """Verify the version's files and move the alias, whatever the gate said. Published windows stay as they are.
+
+    Params: `version`, `reason`, `allow_bad`.
+    Returns `{version, alias_event_id}`.
+    Emits `<model>_champion`, unless the version was champion already.
+    Raises PonteError for an unknown version, or one whose predictions do not fit earlier ones; ArtifactRefused when its
+        files or libraries are not those registered; VersionMarkedBad unless `allow_bad`.
+    """
 
     default_connection_id = PROMOTER
     template_fields = ("model",)
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
-        from ponte.decisions.promotion import set_champion
+        from ponte.decisions.promotion import moved_by, set_champion
         from ponte.versions.loading import load_registered
         from ponte.versions.registry import get_version
 
@@ -33,13 +48,21 @@ class SetChampionOperator(PonteOperator):
             reason=form["reason"],
             allow_bad=form["allow_bad"],
         )
-        return {"version": alias.version, "alias_event_id": alias.event_id}
+        champion = {"version": alias.version, "alias_event_id": alias.event_id}
+        if moved_by(runtime.db, version, run=run_of(context)):
+            self.announce(context, champion_asset(self.model), champion)
+        return champion
 
 
 class MeasureAgainOperator(PonteOperator):
-    """Measure the form's version, the newest without one, beside the champion of now; returns `{version, snapshot_id}`.
+    """Measure the form's version, the newest without one, beside the champion of now, on the rows of its training.
 
-    On the rows that it was measured on when it was trained; nothing is fitted.
+    Nothing is fitted.
+
+    Params: `version`.
+    Returns `{version, snapshot_id}`.
+    Raises PonteError for an unknown version, or before there is one; ArtifactRefused when its files or libraries are
+        not those registered.
     """
 
     default_connection_id = TRAINER
@@ -56,7 +79,14 @@ class MeasureAgainOperator(PonteOperator):
 
 
 class PlanRollbackOperator(PonteOperator):
-    """Hold the form against registry and publications; returns the windows to score, and `plan` as a second XCom."""
+    """Hold the form against registry and publications. Nothing moves yet.
+
+    Params: `version`, `windows`, `every_window`, `allow_bad`, `allow_hindsight`.
+    Returns the first days of the windows to score, for `StageWindowOperator` to be mapped over; what `RollBackOperator`
+        takes is a second XCom, `plan`.
+    Raises PonteError for an unknown version; NoChampion; VersionMarkedBad unless `allow_bad`; ArtifactRefused;
+        WindowError; HindsightRefused unless `allow_hindsight`.
+    """
 
     default_connection_id = PROMOTER
     template_fields = ("model",)
@@ -85,7 +115,14 @@ class PlanRollbackOperator(PonteOperator):
 
 
 class StageWindowOperator(PonteOperator):
-    """Freeze, check and score a window; returns `{batch_id, window_start, rows}`. People do not see it yet."""
+    """Freeze, check and score a window with the version of the form. People do not see it yet.
+
+    window_start : first day of the window; an entry of what `PlanRollbackOperator` has returned.
+    Params: `version`, `allow_hindsight`.
+    Returns `{batch_id, window_start, rows}`.
+    Raises what the operators of scoring raise: WindowError, HindsightRefused, SignatureMismatch, BatchRejected,
+        ArtifactRefused, UnpredictableRows, RowsLost, Fenced.
+    """
 
     template_fields = ("model", "window_start")
 
@@ -114,7 +151,17 @@ class StageWindowOperator(PonteOperator):
 
 
 class RollBackOperator(PonteOperator):
-    """Move the alias and the windows in one transaction; returns `{rollback_id, from_version, to_version, windows}`."""
+    """Move the alias and the windows in one transaction; a repetition by its run changes nothing.
+
+    plan : the XCom `plan` that `PlanRollbackOperator` has left.
+    Params: `reason`, `mark_bad`, `allow_bad`.
+    Returns `{rollback_id, from_version, to_version, alias_event_id, windows}`, of each window `{window_start, batch_id,
+        previous_batch_id, rescored}`.
+    Emits `<model>_champion` when the alias has moved, `<model>_predictions` when people see another batch of any
+        window.
+    Raises AliasMoved when the champion has moved since the plan; Fenced when a newer run has taken a window; RowsLost;
+        VersionMarkedBad unless `allow_bad`.
+    """
 
     default_connection_id = PROMOTER
     template_fields = ("model", "plan")
@@ -127,6 +174,7 @@ class RollBackOperator(PonteOperator):
         from dataclasses import asdict
 
         from ponte.decisions.rollback import Plan, roll_back
+        from ponte.publishing.pointer import changes
 
         form = context["params"]
         done = roll_back(
@@ -138,11 +186,21 @@ class RollBackOperator(PonteOperator):
             mark_bad=form["mark_bad"],
             allow_bad=form["allow_bad"],
         )
+        if done.alias_event_id is not None:
+            moved = {"version": done.to_version, "alias_event_id": done.alias_event_id, "rollback_id": done.rollback_id}
+            self.announce(context, champion_asset(self.model), moved)
+        if seen := changes(runtime.db, rollback_id=done.rollback_id):
+            self.announce(context, predictions_asset(self.model), seen)
         return asdict(done)
 
 
 class MarkVersionOperator(PonteOperator):
-    """Append the form's mark; returns `{mark_id, mark}`."""
+    """Append the form's mark to a version.
+
+    Params: `version`, `mark`, `reason`.
+    Returns `{mark_id, mark}`.
+    Raises PonteError for an unknown version.
+    """
 
     default_connection_id = PROMOTER
     template_fields = ("model",)
@@ -163,7 +221,14 @@ class MarkVersionOperator(PonteOperator):
 
 
 class PreparePublicationOperator(PonteOperator):
-    """Make the batch of the form a partition that nobody sees yet: its table is the scorer's, the decision is not."""
+    """Make the batch of the form a partition that nobody sees yet: its table is the scorer's, the decision is not.
+
+    Does nothing to a batch that no guard has rejected.
+
+    Params: `batch_id`.
+    Returns nothing.
+    Raises PonteError when the model has no such batch.
+    """
 
     template_fields = ("model",)
 
@@ -174,13 +239,21 @@ class PreparePublicationOperator(PonteOperator):
 
 
 class PublishBatchOperator(PonteOperator):
-    """Publish the batch of the form although a guard has tripped; returns `{batch_id, previous_batch_id, rows}`."""
+    """Publish the batch of the form although a guard has tripped, with the reason.
+
+    Params: `batch_id`, `reason`.
+    Returns `{batch_id, previous_batch_id, rows}`; previous_batch_id is None when people saw nothing of the window
+        before.
+    Emits `<model>_predictions`.
+    Raises PonteError when no guard has rejected the batch, or it is another model's; Fenced when a newer run has
+        claimed the window; VersionMarkedBad; RowsLost.
+    """
 
     default_connection_id = PROMOTER
     template_fields = ("model",)
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
-        from ponte.publishing.pointer import publish_anyway
+        from ponte.publishing.pointer import changes, publish_anyway
 
         form = context["params"]
         done = publish_anyway(
@@ -191,4 +264,6 @@ class PublishBatchOperator(PonteOperator):
             actor=actor_of(context),
             reason=form["reason"],
         )
+        if seen := changes(runtime.db, batch_id=done.batch_id):
+            self.announce(context, predictions_asset(self.model), seen)
         return {"batch_id": done.batch_id, "previous_batch_id": done.previous_batch_id, "rows": done.row_count}

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import PonteError
-from ponte.operators.base import PonteOperator, run_of
+from ponte.operators.base import PonteOperator, predictions_asset, run_of
 from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -25,7 +25,18 @@ def batch_of_run(runtime: Runtime, context: Context, batch_id: Any) -> int:
 
 
 class FreezeBatchOperator(PonteOperator):
-    """Claim the run's window and freeze its rows; returns `{batch_id, window_start, rows, version, hindsight}`."""
+    """Claim a window of the model for this run, and freeze its rows.
+
+    A retry finds what the run has frozen. The version is the champion, of now or of the window's as_of.
+
+    window_start : first day of the window, as text; empty: the one that the end of the run's data interval, or else the
+        moment it was asked for, means. By default the run's param of that name.
+    Params: `allow_hindsight`, if the DAG has it: whether a version may score a window that it may have learned from.
+    Returns `{batch_id, window_start, rows, version, hindsight}`, each an XCom of its own too.
+    Raises WindowError when no window begins that day or its as_of is still to come; NoChampion; VersionMarkedBad;
+        HindsightRefused; SignatureMismatch when columns have changed since the version was trained; BatchRejected when
+        the window is empty; Fenced when a newer run has claimed the window.
+    """
 
     template_fields = ("window_start",)
 
@@ -64,7 +75,13 @@ class FreezeBatchOperator(PonteOperator):
 
 
 class CheckBatchOperator(PonteOperator):
-    """Evaluate the model's expectations on the frozen rows; returns how many passed, failed and erred."""
+    """Evaluate the model's expectations on the frozen rows, and set rows aside that a quarantine check names.
+
+    batch_id : what `FreezeBatchOperator` has returned.
+    Returns how many expectations passed, failed and erred.
+    Raises BatchRejected when a check that stops did not pass or more rows would be set aside than the budget allows;
+        Fenced.
+    """
 
     template_fields = ("batch_id",)
 
@@ -80,7 +97,13 @@ class CheckBatchOperator(PonteOperator):
 
 
 class PlanOperator(PonteOperator):
-    """Make the batch's prediction table and return its shards, the page ranges that the mapped tasks score."""
+    """Make the batch's prediction table, and cut its rows into page ranges.
+
+    batch_id : what `FreezeBatchOperator` has returned.
+    Returns the shards as a list of `{shard, shards, first_page, end_page}`, at least one, for `ScoreOperator` to be
+        mapped over.
+    Raises SignatureMismatch when the frozen columns are not those of the batch's version; Fenced.
+    """
 
     template_fields = ("batch_id",)
 
@@ -98,7 +121,14 @@ class PlanOperator(PonteOperator):
 
 
 class ScoreOperator(PonteOperator):
-    """Score the rows of one page range, in one transaction; returns how many rows."""
+    """Score the rows of one page range, in one transaction; a shard that was committed before is left as it is.
+
+    batch_id : what `FreezeBatchOperator` has returned.
+    shard : an entry of what `PlanOperator` has returned.
+    Returns how many rows were predicted.
+    Raises ArtifactRefused when the version's files or libraries are not those registered; UnpredictableRows;
+        BatchRejected when more rows cannot be scored than the budget allows; RowsLost; Fenced.
+    """
 
     template_fields = ("batch_id", "shard")
 
@@ -135,10 +165,15 @@ def _slots(text: str) -> int:
 
 
 class GuardOperator(PonteOperator):
-    """Count, key and constrain the predictions of a batch, and ask the guards; returns how many there are.
+    """Count, key and constrain the predictions of a batch, and ask the guards. Nobody sees them yet.
 
     While batches that it would be compared with are still being scored, the task gives its slot back and asks again
     every POLL. That is no retry: it neither uses one up nor begins the time that it waits anew.
+
+    batch_id : what `FreezeBatchOperator` has returned.
+    Returns how many predictions there are.
+    Raises BatchRejected when a guard has tripped, or more rows are set aside than the budget allows; RowsLost; Fenced;
+        PonteError when it has waited for longer than `[guard] wait_minutes`.
     """
 
     template_fields = ("batch_id",)
@@ -164,7 +199,15 @@ class GuardOperator(PonteOperator):
 
 
 class PublishOperator(PonteOperator):
-    """Flip the pointer of the batch's window behind the fence; returns `{batch_id, previous_batch_id, rows}`."""
+    """Show the batch in its window to everybody, in one transaction; publishing it again changes nothing.
+
+    batch_id : what `FreezeBatchOperator` has returned.
+    Returns `{batch_id, previous_batch_id, rows}`; previous_batch_id is None when people saw nothing of the window
+        before.
+    Emits `<model>_predictions`.
+    Raises Fenced when a newer run has claimed the window; VersionMarkedBad when the version was marked since it was
+        chosen; RowsLost.
+    """
 
     template_fields = ("batch_id",)
 
@@ -173,33 +216,27 @@ class PublishOperator(PonteOperator):
         self.batch_id = batch_id
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
-        from ponte.batches.lifecycle import get_batch
-        from ponte.publishing.pointer import publish
+        from ponte.publishing.pointer import changes, publish
 
         actor = context["dag_run"].run_id
         done = publish(
             runtime.db, batch_of_run(runtime, context, self.batch_id), actor=actor, reason="scored by its run"
         )
-        batch = get_batch(runtime.db, done.batch_id)
-        result: dict[str, Any] = {
-            "batch_id": done.batch_id,
-            "previous_batch_id": done.previous_batch_id,
-            "rows": done.row_count,
-        }
-        for outlet in self.outlets:
-            facts = {**result, "version": batch.version, "window_start": str(batch.window_start)}
-            context["outlet_events"][outlet].extra = facts
-        return result
+        if seen := changes(runtime.db, batch_id=done.batch_id):
+            self.announce(context, predictions_asset(self.model), seen)
+        return {"batch_id": done.batch_id, "previous_batch_id": done.previous_batch_id, "rows": done.row_count}
 
 
 class CleanUpOperator(PonteOperator):
     """Drop what dead and finished runs of the model left, this one among them, and what its retention gives up.
 
     The batch that its own run leaves unfinished becomes `failed`, so that nobody waits for it. It can still be
-    continued (a failed task cleared and run again), so it keeps its tables, as does a rejected one, whose failed checks
-    name the SQL that finds the rows, until a newer run takes its window. Returns `{dropped_tables, retired_batches}`.
+    continued (a failed task cleared and run again), so it keeps its tables, as does a rejected one, whose failed
+    checks name the SQL that finds the rows, until a newer run takes its window. Make it a teardown, so that it runs
+    after a failure too, but without a setup.
 
     retention : False leaves predictions alone: right after a rollback the way back shall be there.
+    Returns `{dropped_tables, retired_batches}`.
     """
 
     template_fields = ("model",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PROMOTER, TRAINER, PonteOperator, run_of
+from ponte.operators.base import PROMOTER, TRAINER, PonteOperator, champion_asset, run_of
 from ponte.operators.report_link import ReportLink
 from ponte.runtime import Runtime
 
@@ -13,7 +13,13 @@ if TYPE_CHECKING:
 
 
 class FreezeWindowsOperator(PonteOperator):
-    """Freeze the latest matured windows as of the run's moment; returns `{snapshot_id, rows}`."""
+    """Freeze the labelled rows of the latest matured windows, as they were known at the run's moment.
+
+    as_of : a day, as text, for 00:00 UTC of it; empty: the day on which the run's data interval ends, or it was asked
+        for. By default the run's param of that name.
+    Returns `{snapshot_id, rows}`, each an XCom of its own too.
+    Raises ModelFolderError; WindowError when as_of is still to come; TrainingRefused without labelled rows; RowsLost.
+    """
 
     default_connection_id = TRAINER
     template_fields = ("as_of",)
@@ -38,7 +44,13 @@ class FreezeWindowsOperator(PonteOperator):
 
 
 class CheckSnapshotOperator(PonteOperator):
-    """Evaluate the model's expectations on the frozen rows; returns how many passed, failed and erred."""
+    """Evaluate the model's expectations on the frozen rows, and set rows aside that a quarantine check names.
+
+    snapshot_id : what `FreezeWindowsOperator` has returned.
+    Returns how many expectations passed, failed and erred.
+    Raises TrainingRefused when a check that stops did not pass or more rows would be set aside than the budget allows;
+        RowsLost.
+    """
 
     default_connection_id = TRAINER
     template_fields = ("snapshot_id",)
@@ -55,7 +67,11 @@ class CheckSnapshotOperator(PonteOperator):
 
 
 class SnapshotOperator(PonteOperator):
-    """Write the snapshot as Parquet, named by its content; returns `{sha256, rows}`. Dead runs' tables go."""
+    """Write the snapshot as Parquet, named by its content, and drop the tables of dead runs.
+
+    snapshot_id : what `FreezeWindowsOperator` has returned.
+    Returns `{sha256, rows}`.
+    """
 
     default_connection_id = TRAINER
     template_fields = ("snapshot_id",)
@@ -74,7 +90,13 @@ class SnapshotOperator(PonteOperator):
 
 
 class TrainOperator(PonteOperator):
-    """Fit on the snapshot's training windows and register the result; returns the version number."""
+    """Fit on the snapshot's training windows and register the result; the same inputs find the same version again.
+
+    snapshot_id : what `FreezeWindowsOperator` has returned.
+    Returns the number of the version.
+    Raises TrainingRefused when the rows cannot support a model or the folder was edited since they were frozen;
+        ModelFolderError for an estimator that cannot be used; UnpredictableRows; ArtifactRefused; RowsLost.
+    """
 
     default_connection_id = TRAINER
     operator_extra_links = (ReportLink(),)
@@ -99,7 +121,13 @@ class TrainOperator(PonteOperator):
 
 
 class EvaluateOperator(PonteOperator):
-    """Measure the version, the champion and the baselines on the same rows; returns metrics by subject."""
+    """Measure the version, the champion and the baselines on the same rows.
+
+    snapshot_id : what `FreezeWindowsOperator` has returned.
+    version : what `TrainOperator` has returned.
+    Returns values of the metrics by subject: `{subject: {metric: value}}`.
+    Raises ArtifactRefused when the version's files or libraries are not those registered.
+    """
 
     default_connection_id = TRAINER
     operator_extra_links = (ReportLink(),)
@@ -118,9 +146,14 @@ class EvaluateOperator(PonteOperator):
 
 
 class GateOperator(PonteOperator):
-    """Give and keep the verdict; returns `{reason, verdict_id, passed, outcome, table}`. A refusal is no failure.
+    """Give and keep the verdict on a version. A refusal is no failure.
 
     reason begins with PASSED, REFUSED or UNDECIDED, as does the first line of the log.
+
+    snapshot_id : what `FreezeWindowsOperator` has returned.
+    version : what `TrainOperator` has returned.
+    Returns `{reason, verdict_id, passed, outcome, table}`, each an XCom of its own too.
+    Raises AliasMoved when the champion is another one than was measured beside the version.
     """
 
     default_connection_id = PROMOTER
@@ -150,7 +183,13 @@ class GateOperator(PonteOperator):
 class PromoteOperator(PonteOperator):
     """Make the version champion if the gate passed it, and a person where one is asked; else skipped, with the reason.
 
-    approval_id : number of the person's answer; empty when nobody is asked.
+    verdict_id : what `GateOperator` has returned.
+    reason : what `GateOperator` has returned; for the log.
+    approval_id : number of the person's answer, as `ApproveOperator` has returned it; empty when nobody is asked.
+    Returns `{version, alias_event_id}`.
+    Emits `<model>_champion`.
+    Raises AirflowSkipException when it is not promoted; AliasMoved when somebody else has moved the champion since the
+        verdict; VersionMarkedBad when the version was marked meanwhile.
     """
 
     default_connection_id = PROMOTER
@@ -183,6 +222,6 @@ class PromoteOperator(PonteOperator):
                 f"{decide}Not promoted: the gate did not pass it or nobody consented, see verdict {self.verdict_id} in "
                 "ponte.gate_rule and ponte.approval"
             )
-        for outlet in self.outlets:
-            context["outlet_events"][outlet].extra = {"version": alias.version, "alias_event_id": alias.event_id}
-        return {"version": alias.version, "alias_event_id": alias.event_id}
+        moved = {"version": alias.version, "alias_event_id": alias.event_id}
+        self.announce(context, champion_asset(self.model), moved)
+        return moved

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -42,6 +43,14 @@ _SHOWN_WINDOW = sa.text("""SELECT b.window_start AS start, b.window_end AS end, 
 _SHOWN_BEFORE = sa.text("""SELECT previous_batch_id FROM ponte.publication_event
     WHERE batch_id = :batch ORDER BY event_id DESC LIMIT 1""")
 
+_CHANGES = sa.text("""SELECT e.event_id, e.window_start, e.batch_id, e.previous_batch_id, e.row_count, e.rollback_id,
+        b.version
+    FROM ponte.publication_event e JOIN ponte.batch b USING (batch_id)
+    WHERE (e.rollback_id = :rollback_id
+           OR e.event_id = (SELECT max(event_id) FROM ponte.publication_event WHERE batch_id = :batch_id))
+    AND e.batch_id IS DISTINCT FROM e.previous_batch_id
+    ORDER BY e.window_start""")
+
 _POINT_TO = sa.text("""INSERT INTO ponte.published (model, window_start, batch_id, epoch)
     VALUES (:model, :window, :batch, :epoch)
     ON CONFLICT (model, window_start) DO UPDATE SET batch_id = :batch, epoch = :epoch, at = now()""")
@@ -75,6 +84,30 @@ def publish(db: Database, batch_id: int, *, actor: str, reason: str) -> Publicat
     batch = batches.get_batch(db, batch_id)
     batches.require(batch, "staged")
     return _publish(db, batch, actor=actor, reason=reason)
+
+
+def changes(db: Database, *, batch_id: int | None = None, rollback_id: int | None = None) -> dict[str, Any] | None:
+    """Return what people see anew since the batch was published, or since the rollback; None when nothing changed.
+
+    As JSON for whoever is scheduled on it: `{version, rollback_id, windows}`, rollback_id None without one, and for
+    each window `{window_start, batch_id, previous_batch_id, rows, publication_event_id}`, previous_batch_id None when
+    people saw nothing before. The same at every repetition.
+    """
+    with db.begin() as connection:
+        found = connection.execute(_CHANGES, {"batch_id": batch_id, "rollback_id": rollback_id}).all()
+    if not found:
+        return None
+    windows = [
+        {
+            "window_start": str(row.window_start),
+            "batch_id": row.batch_id,
+            "previous_batch_id": row.previous_batch_id,
+            "rows": row.row_count,
+            "publication_event_id": row.event_id,
+        }
+        for row in found
+    ]
+    return {"version": found[0].version, "rollback_id": found[0].rollback_id, "windows": windows}
 
 
 def prepare_publication(db: Database, batch_id: int, *, model: str) -> None:

@@ -10,7 +10,7 @@ from tests.sample_model import ESTIMATOR, NEXT_WEEK, WEEK, World, write_model
 from ponte.errors import ModelFolderError, TrainingRefused
 from ponte.model.inspection import inspect_folder
 from ponte.model.spec import METRICS
-from ponte.training import versioning
+from ponte.training import candidate
 
 BY_LABELS = {
     "binary": {"accuracy", "precision", "recall", "f1"},
@@ -162,7 +162,7 @@ def test_predictions_do_not_depend_on_the_chunk_when_whole_numbers_become_text(
         if rule == 1:
             with pytest.raises(TrainingRefused, match="depends on the rows beside it"):
                 one.fit(written.snapshot_id, run_id="t")
-            monkeypatch.setattr(versioning, "require_same_in_pieces", lambda *_, **__: None)  # nobody asked, then
+            monkeypatch.setattr(candidate, "require_same_in_pieces", lambda *_, **__: None)  # nobody asked, then
         version = one.fit(written.snapshot_id, run_id="t")
         one.set_champion(version.version)
     else:
