@@ -210,7 +210,7 @@ def test_wrong_arguments_of_expectations_are_listed_together(trained: World) -> 
 FOLDERS: Mapping[str, tuple[dict[str, str], list[str]]] = {
     "syntax error": (
         {"features.sql": "SELEC visit_id FROM shop.visit"},
-        ['features.sql: PostgreSQL refuses the query: syntax error at or near "FROM" LINE 2: SELEC visit_id'],
+        ['features.sql: PostgreSQL refuses the query: syntax error at or near "FROM" LINE 1: SELEC visit_id'],
     ),
     "unknown table": (
         {"labels.sql": "SELECT 1 AS label FROM shop.vists"},
@@ -523,7 +523,7 @@ def test_a_value_that_nobody_expects_is_scored_or_set_aside_and_nothing_is_lost(
 def test_infinity_in_every_row_rejects_the_batch(scored: World, column: str, value: str) -> None:
     scored.execute(f"UPDATE shop.visit SET {column} = {value} WHERE day >= :week", week=WEEK)
     why = assert_rejected(scored, "r", WEEK, "more rows cannot be scored")
-    assert "infinity" in why.lower()
+    assert "rows: ValueError" in why
     assert scored.ask("SELECT count(*) FROM ponte.quarantine") == 0
 
 
