@@ -21,7 +21,10 @@ LOST = {
     "exception_traceback": "sqlalchemy.exc.OperationalError: server closed the connection unexpectedly",
 }
 #: Words of errors of PostgreSQL → what may be said of them.
-MET = {"function avg(text) does not exist": "UndefinedFunction (SQLSTATE 42883)"}
+MET = {
+    "function avg(text) does not exist": "UndefinedFunction (SQLSTATE 42883)",
+    "server closed the connection unexpectedly": "OperationalError: server closed the connection unexpectedly",
+}
 CLOSED = {**LOST, "exception_traceback": "psycopg2.InterfaceError: connection already closed"}
 
 
