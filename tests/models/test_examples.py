@@ -26,7 +26,7 @@ COMMENTS = (
 
 
 def test_loans_are_spread_over_the_days_of_their_month_in_file_order(connection: Connection) -> None:
-    found = dict(connection.execute(sa.text(DAYS)).tuples().all())
+    found = {row[0]: row[1] for row in connection.execute(sa.text(DAYS))}
     january = {dt.date(2018, 1, day): 2 for day in range(1, 32)}
     february = {dt.date(2018, 2, day): 1 for day in range(1, 29, 4)}
     march = {dt.date(2018, 3, day): 1 for day in range(1, 32)}
@@ -36,7 +36,7 @@ def test_loans_are_spread_over_the_days_of_their_month_in_file_order(connection:
 
 
 def test_comments_go_around_the_days_and_are_rated_a_week_later(connection: Connection) -> None:
-    found = connection.execute(sa.text(COMMENTS)).tuples().all()
+    found = connection.execute(sa.text(COMMENTS)).all()
     assert [(row[0], row[1], row[2].isoformat(), row[4]) for row in found] == [
         ("tweet", 85, "2014-03-03", 'so "so", they say'),  # 84 days after the first comes the first again
         ("film", 1, "2014-03-03", "good"),

@@ -91,6 +91,7 @@ EXAMPLES: Mapping[str, Example] = {
         plan=pipeline.Plan(
             model="loan_amount",
             metric="mae",
+            order="prediction",
             train_as_of="2018-03-05",
             first_interval="2018-02-26T00:00:00Z",
             last_interval="2018-03-20T00:00:00Z",
@@ -107,6 +108,7 @@ EXAMPLES: Mapping[str, Example] = {
         plan=pipeline.Plan(
             model="comment_sentiment",
             metric="roc_auc",
+            order="score",
             train_as_of="2014-05-05",
             first_interval="2014-04-28T00:00:00Z",
             last_interval="2014-05-20T00:00:00Z",
@@ -134,7 +136,7 @@ def run(name: str, environ: Mapping[str, str]) -> None:
     print(f"    {load(url, example.data, partial(fetch, environ=environ))}")
     with db.begin() as connection:
         roles.open_source(connection, example.data.schema)
-    target = pipeline.target_of(environ, plan.model)
+    target = pipeline.target_of(environ, plan)
     with connect(target.ui_url, user="admin", password=target.admin_password) as api:
         pipeline.train(api, plan)
         pipeline.score(api, plan)

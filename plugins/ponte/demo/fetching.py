@@ -44,8 +44,8 @@ def fetch(file: PinnedFile, environ: Mapping[str, str]) -> bytes:
     """
     index = httpx.URL(next((environ[name] for name in INDEX if environ.get(name)), PYPI).rstrip("/") + "/")
     where = f"{file.filename}, from the package index at {index.host}"
-    trusted = ssl.create_default_context(cafile=environ["PIP_CERT"]) if environ.get("PIP_CERT") else True
     try:
+        trusted = ssl.create_default_context(cafile=environ["PIP_CERT"]) if environ.get("PIP_CERT") else True
         with httpx.Client(follow_redirects=True, timeout=_TIMEOUT_SECONDS, verify=trusted) as client:
             listed = client.get(index.join(f"{file.project}/"), headers={"Accept": _ACCEPT}).raise_for_status()
             content = _download(client, _address(listed, file, where), file.size)

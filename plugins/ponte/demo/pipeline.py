@@ -40,6 +40,8 @@ class Plan:
     model: str
     #: The metric of its gate.
     metric: str
+    #: The column of its predictions by which they are worth a look.
+    order: str
     train_as_of: str
     #: First and last data interval of the score runs, by their beginning; each ends on a Monday.
     first_interval: str
@@ -53,6 +55,7 @@ class Plan:
 FLIGHTS = Plan(
     model="flight_delay",
     metric="roc_auc",
+    order="score",
     train_as_of="2013-09-30",
     first_interval="2013-09-30T00:00:00Z",
     last_interval="2013-10-22T00:00:00Z",
@@ -81,7 +84,7 @@ def run(environ: Mapping[str, str]) -> None:
     started = time.monotonic()
     # As the superuser: the sources belong to somebody else than Ponte's roles.
     db = Database(admin_database(environ))
-    target = target_of(environ, FLIGHTS.model)
+    target = target_of(environ, FLIGHTS)
     say("Loading the demo data: the flights out of New York in 2013")
     print(f"    {flights.load(db.url.render_as_string(hide_password=False))}")
     with db.begin() as connection:
@@ -94,25 +97,25 @@ def run(environ: Mapping[str, str]) -> None:
     print(f"\nDone in {time.monotonic() - started:.0f} s. The stack is still running:\n{target.hints}")
 
 
-def target_of(environ: Mapping[str, str], model: str) -> Target:
+def target_of(environ: Mapping[str, str], plan: Plan) -> Target:
     """Return the stack that the environment describes, with hints about the model; raises PonteError."""
-    return _compose(environ, model) if in_compose(environ) else _local(environ, model)
+    return _compose(environ, plan) if in_compose(environ) else _local(environ, plan)
 
 
-def _local(environ: Mapping[str, str], model: str) -> Target:
+def _local(environ: Mapping[str, str], plan: Plan) -> Target:
     settings = as_running(Settings.from_environment(environ))
     return Target(
         ui_url=settings.ui_url,
         admin_password=load_or_create(settings.secrets_file).admin_password,
         hints=f"""\
   Airflow UI   {settings.ui_url}   user admin; `./ponte password` prints the password
-  report       {settings.ui_url}/ponte/report/{model}/1   of version 1, after the login
-  SQL          ./ponte psql        then: SELECT * FROM predictions.{model}_latest LIMIT 10;
+  report       {settings.ui_url}/ponte/report/{plan.model}/1   of version 1, after the login
+  SQL          ./ponte psql        then: SELECT * FROM predictions.{plan.model}_latest ORDER BY {plan.order} DESC LIMIT 10;
   stop         ./ponte down        the data stay; `./ponte up` goes on with them""",
     )
 
 
-def _compose(environ: Mapping[str, str], model: str) -> Target:
+def _compose(environ: Mapping[str, str], plan: Plan) -> Target:
     missing = [name for name in ("PONTE_UI_URL", "AIRFLOW_ADMIN_PASSWORD") if not environ.get(name)]
     if missing:
         raise PonteError("the stack is not described", where="environment", expected=", ".join(missing))
@@ -121,7 +124,7 @@ def _compose(environ: Mapping[str, str], model: str) -> Target:
         admin_password=environ["AIRFLOW_ADMIN_PASSWORD"],
         hints=f"""\
   Airflow UI   the port that docker compose publishes, by default http://localhost:8080; user admin, password in .env
-  report       /ponte/report/{model}/1 there   of version 1, after the login
+  report       /ponte/report/{plan.model}/1 there   of version 1, after the login
   stop         docker compose --profile "*" down   the data stay; `docker compose up -d --wait` goes on with them""",
     )
 
