@@ -104,13 +104,14 @@ def target_of(environ: Mapping[str, str], plan: Plan) -> Target:
 
 def _local(environ: Mapping[str, str], plan: Plan) -> Target:
     settings = as_running(Settings.from_environment(environ))
+    query = f"SELECT * FROM predictions.{plan.model}_latest ORDER BY {plan.order} DESC LIMIT 10;"
     return Target(
         ui_url=settings.ui_url,
         admin_password=load_or_create(settings.secrets_file).admin_password,
         hints=f"""\
   Airflow UI   {settings.ui_url}   user admin; `./ponte password` prints the password
   report       {settings.ui_url}/ponte/report/{plan.model}/1   of version 1, after the login
-  SQL          ./ponte psql        then: SELECT * FROM predictions.{plan.model}_latest ORDER BY {plan.order} DESC LIMIT 10;
+  SQL          ./ponte psql        then: {query}
   stop         ./ponte down        the data stay; `./ponte up` goes on with them""",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import os
 import pickle
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,9 @@ from ponte.errors import ArtifactRefused, PonteError
 CONTENT = b"what is pinned " * 1000
 FILE = PinnedFile(project="the-data", filename="the_data-1.0.zip", sha256=digest(CONTENT), size=len(CONTENT))
 JSON = '{"files": [{"filename": "the_data-1.0.zip.asc", "url": "/no"}, {"filename": "the_data-1.0.zip", "url": "%s"}]}'
-HTML = '<html><a href="/no/the_data-1.0.zip.asc">no</a> <a class="x" href="%s#sha256=0&amp;a=b">the_data-1.0.zip</a>'
+HTML = (
+    '<html><a href="/no/the_data-1.0.zip.asc">no</a> <a class="x" href="%s?a=1&amp;b=2#sha256=0">the_data-1.0.zip</a>'
+)
 
 
 class Index(ThreadingHTTPServer):
@@ -33,6 +36,9 @@ class Index(ThreadingHTTPServer):
     #: What the list of the project is, by its type, and what the file holds.
     kind, listed, content = "application/vnd.pypi.simple.v1+json", JSON, CONTENT
     asked: list[str]
+
+    def handle_error(self, *_: object) -> None:
+        """Somebody who stops reading is no error."""
 
     @property
     def url(self) -> str:
@@ -89,6 +95,7 @@ def test_a_file_comes_from_the_index_that_pip_or_uv_use(index: Index, name: str,
     index.kind, index.listed = kind, listed
     assert fetch(FILE, {name: index.url}) == CONTENT
     assert index.asked[0] == "/simple/the-data/"
+    assert index.asked[1] == "/files/the_data-1.0.zip" + ("?a=1&b=2" if listed == HTML else "")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +103,7 @@ def test_a_file_comes_from_the_index_that_pip_or_uv_use(index: Index, name: str,
     [
         (CONTENT[:-1] + b"?", JSON, "is not the one that is pinned"),
         (CONTENT[:-1], JSON, "is not the one that is pinned"),
-        (CONTENT * 100, JSON, "is not the one that is pinned"),
+        (CONTENT * 1000, JSON, "is not the one that is pinned"),
         (CONTENT, '{"files": [], "%s": 1}', "has no such file"),
         (CONTENT, '{"files": [{"filename": "the_data-1.0.zip", "url": "%s/../gone"}]}', "could not be fetched"),
     ],
@@ -107,6 +114,8 @@ def test_other_bytes_and_none_are_refused(index: Index, content: bytes, listed: 
     with pytest.raises(PonteError, match=said) as refused:
         fetch(FILE, {"PIP_INDEX_URL": index.url})
     assert FILE.filename in str(refused.value)
+    read = re.search(r"got: ([\d,]+) bytes", str(refused.value))
+    assert not read or int(read[1].replace(",", "")) < 10 * len(CONTENT), "the rest of what is too long stays unread"
 
 
 def test_the_password_of_an_index_is_not_shown(index: Index) -> None:
