@@ -37,7 +37,8 @@ LIBRARY = ROOT / "plugins" / "ponte"
 REVISIONS = sorted((LIBRARY / "schema" / "migrations" / "versions").glob("*.sql"))
 #: Code blocks; what looks like a heading or a link in there is none.
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-PAGES = [*ROOT.glob("*.md"), *sorted(DOCS.rglob("*.md")), *sorted((ROOT / "include" / "models").glob("*/README.md"))]
+CARDS = [*(ROOT / "include" / "models").glob("*/README.md"), *(LIBRARY / "demo" / "models").glob("*/README.md")]
+PAGES = [*ROOT.glob("*.md"), *sorted(DOCS.rglob("*.md")), *sorted(CARDS)]
 
 
 def read(path: Path) -> str:

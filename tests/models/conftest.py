@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.sample_examples import few_comments, few_loans
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -16,12 +17,17 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def demo_db(server: Cluster, migrated: str) -> Iterator[Database]:
-    """Database with Ponte's schema and the demo data. Shared: tests leave nothing behind in it."""
-    from ponte.demo import flights
+    """Database with Ponte's schema, the flights, and a few rows of the other examples.
+
+    Shared: tests leave nothing behind in it.
+    """
+    from ponte.demo import flights, tables
     from ponte.storage.database import Database
 
     with server.database(migrated) as (_, url):
         flights.load(url)
+        for dataset, content in (few_loans(), few_comments()):
+            tables.load(url, dataset, {dataset.file: content}.__getitem__)
         yield Database(url)
 
 

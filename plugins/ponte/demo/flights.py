@@ -108,7 +108,7 @@ def load(url: str) -> LoadReport:
         rows = _complete_rows(cursor, version=version, layout=layout)
         skipped = rows is not None
         if rows is None:
-            rows = _fill(cursor, folder, _sections(text))
+            rows = _fill(cursor, folder, sections(text))
             cursor.execute(
                 "INSERT INTO flights.load (package, version, layout, rows) VALUES (%s, %s, %s, %s)",
                 (PACKAGE, version, layout, json.dumps(rows)),
@@ -187,7 +187,7 @@ def _count_rows(cursor: Cursor) -> dict[str, int]:
     return {table: counts[table] for table in TABLES}
 
 
-def _sections(text: str) -> dict[str, str]:
+def sections(text: str) -> dict[str, str]:
     """Split SQL text at its `-- name: x --` lines into {name: statements}."""
     parts = re.split(r"^-- name: (\w+) --$", text, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from tabulate import tabulate
@@ -25,14 +25,43 @@ from ponte.local.stack import admin_database, as_running
 from ponte.schema import roles
 from ponte.storage.database import Database
 
-MODEL = "flight_delay"
-TRAIN_AS_OF = "2013-09-30"
-#: Data intervals of the score runs: each ends on the Monday its window starts on, 7, 14, 21 and 28 October.
-FIRST_INTERVAL, LAST_INTERVAL = "2013-09-30T00:00:00Z", "2013-10-22T00:00:00Z"
-WEEKS = 4
+if TYPE_CHECKING:
+    import pandas as pd
+
 MINUTES_30 = 1800.0
 AGAIN = "correct that; the same command goes on from here"
 _HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """When a model of the demo is trained, and which weeks it scores."""
+
+    model: str
+    #: The metric of its gate.
+    metric: str
+    #: The column of its predictions by which they are worth a look.
+    order: str
+    train_as_of: str
+    #: First and last data interval of the score runs, by their beginning; each ends on a Monday.
+    first_interval: str
+    last_interval: str
+    weeks: int
+    #: Where these weeks lie, for people.
+    period: str
+
+
+#: The windows begin where the intervals end: 7, 14, 21 and 28 October.
+FLIGHTS = Plan(
+    model="flight_delay",
+    metric="roc_auc",
+    order="score",
+    train_as_of="2013-09-30",
+    first_interval="2013-09-30T00:00:00Z",
+    last_interval="2013-10-22T00:00:00Z",
+    weeks=4,
+    period="October 2013",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,32 +84,39 @@ def run(environ: Mapping[str, str]) -> None:
     started = time.monotonic()
     # As the superuser: the sources belong to somebody else than Ponte's roles.
     db = Database(admin_database(environ))
-    target = _compose(environ) if in_compose(environ) else _local(environ)
-    _say("Loading the demo data: the flights out of New York in 2013")
+    target = target_of(environ, FLIGHTS)
+    say("Loading the demo data: the flights out of New York in 2013")
     print(f"    {flights.load(db.url.render_as_string(hide_password=False))}")
     with db.begin() as connection:
         roles.open_source(connection, "flights")
     with connect(target.ui_url, user="admin", password=target.admin_password) as api:
-        _train(api)
-        _score(api)
-    _report(db)
+        train(api, FLIGHTS)
+        score(api, FLIGHTS)
+    report(db, FLIGHTS)
+    _show_flights(db)
     print(f"\nDone in {time.monotonic() - started:.0f} s. The stack is still running:\n{target.hints}")
 
 
-def _local(environ: Mapping[str, str]) -> Target:
+def target_of(environ: Mapping[str, str], plan: Plan) -> Target:
+    """Return the stack that the environment describes, with hints about the model; raises PonteError."""
+    return _compose(environ, plan) if in_compose(environ) else _local(environ, plan)
+
+
+def _local(environ: Mapping[str, str], plan: Plan) -> Target:
     settings = as_running(Settings.from_environment(environ))
+    query = f"SELECT * FROM predictions.{plan.model}_latest ORDER BY {plan.order} DESC LIMIT 10;"
     return Target(
         ui_url=settings.ui_url,
         admin_password=load_or_create(settings.secrets_file).admin_password,
         hints=f"""\
   Airflow UI   {settings.ui_url}   user admin; `./ponte password` prints the password
-  report       {settings.ui_url}/ponte/report/{MODEL}/1   of version 1, after the login
-  SQL          ./ponte psql        then: SELECT * FROM predictions.{MODEL}_latest ORDER BY score DESC LIMIT 10;
+  report       {settings.ui_url}/ponte/report/{plan.model}/1   of version 1, after the login
+  SQL          ./ponte psql        then: {query}
   stop         ./ponte down        the data stay; `./ponte up` goes on with them""",
     )
 
 
-def _compose(environ: Mapping[str, str]) -> Target:
+def _compose(environ: Mapping[str, str], plan: Plan) -> Target:
     missing = [name for name in ("PONTE_UI_URL", "AIRFLOW_ADMIN_PASSWORD") if not environ.get(name)]
     if missing:
         raise PonteError("the stack is not described", where="environment", expected=", ".join(missing))
@@ -89,29 +125,31 @@ def _compose(environ: Mapping[str, str]) -> Target:
         admin_password=environ["AIRFLOW_ADMIN_PASSWORD"],
         hints=f"""\
   Airflow UI   the port that docker compose publishes, by default http://localhost:8080; user admin, password in .env
-  report       /ponte/report/{MODEL}/1 there   of version 1, after the login
+  report       /ponte/report/{plan.model}/1 there   of version 1, after the login
   stop         docker compose --profile "*" down   the data stay; `docker compose up -d --wait` goes on with them""",
     )
 
 
-def _train(api: AirflowApi) -> None:
-    dag_id, run_id = f"{MODEL}__train", f"demo__{TRAIN_AS_OF}"
-    _say(f"Training {MODEL} as of {TRAIN_AS_OF}: DAG {dag_id}")
+def train(api: AirflowApi, plan: Plan) -> None:
+    """Run the training DAG of the model once; raises PonteError when it failed."""
+    dag_id, run_id = f"{plan.model}__train", f"demo__{plan.train_as_of}"
+    say(f"Training {plan.model} as of {plan.train_as_of}: DAG {dag_id}")
     api.wait_for_dag(dag_id)
-    api.run(dag_id, run_id, {"as_of": TRAIN_AS_OF})
+    api.run(dag_id, run_id, {"as_of": plan.train_as_of})
     _follow(api, dag_id, run_id)
 
 
-def _score(api: AirflowApi) -> None:
-    dag_id = f"{MODEL}__score"
-    _say(f"Scoring the four weeks of October 2013: Airflow backfill of DAG {dag_id}")
+def score(api: AirflowApi, plan: Plan) -> None:
+    """Score the weeks of the plan by a backfill; raises PonteError when a run failed."""
+    dag_id = f"{plan.model}__score"
+    say(f"Scoring {plan.weeks} weeks of {plan.period}: Airflow backfill of DAG {dag_id}")
     api.wait_for_dag(dag_id)
-    api.backfill(dag_id, first=FIRST_INTERVAL, last=LAST_INTERVAL, max_active_runs=2)
+    api.backfill(dag_id, first=plan.first_interval, last=plan.last_interval, max_active_runs=2)
     deadline = time.monotonic() + 120
-    interval = {"logical_date_gte": FIRST_INTERVAL, "logical_date_lte": LAST_INTERVAL}
-    while len(runs := api.runs(dag_id, **interval)) < WEEKS:
+    interval = {"logical_date_gte": plan.first_interval, "logical_date_lte": plan.last_interval}
+    while len(runs := api.runs(dag_id, **interval)) < plan.weeks:
         if time.monotonic() > deadline:
-            raise PonteError("the backfill made too few runs", got=str(len(runs)), expected=str(WEEKS))
+            raise PonteError("the backfill made too few runs", got=str(len(runs)), expected=str(plan.weeks))
         time.sleep(1)
     for run in runs:
         print(f"    week from {run['data_interval_end'][:10]}")
@@ -129,50 +167,63 @@ def _follow(api: AirflowApi, dag_id: str, run_id: str) -> None:
         raise PonteError(f"a run failed\n{logs}", where=f"DAG {dag_id}, run {run_id}", fix=AGAIN)
 
 
-def _report(db: Database) -> None:
-    _say("Versions")
-    _table(
+def report(db: Database, plan: Plan) -> None:
+    """Print the versions of the model, what the gate said of the newest, and what was published."""
+    say("Versions")
+    table(
         db,
-        "SELECT version, champion, round((metrics->>'roc_auc')::numeric, 3) AS holdout_auc, train_rows, holdout_rows, "
-        f"trained_as_of::date AS as_of FROM ponte.version_overview WHERE model = '{MODEL}' ORDER BY version",
+        f"SELECT version, champion, round((metrics->>'{plan.metric}')::numeric, 3) AS {plan.metric}, train_rows, "
+        f"holdout_rows, trained_as_of::date AS as_of FROM ponte.version_overview WHERE model = '{plan.model}' "
+        "ORDER BY version",
     )
-    _say("What the gate said of the newest version")
-    _table(
+    say("What the gate said of the newest version")
+    table(
         db,
         "SELECT rule, got, expected, CASE WHEN passed THEN 'yes' ELSE 'NO' END AS passed FROM ponte.gate_rule "
-        f"WHERE verdict_id = (SELECT max(verdict_id) FROM ponte.gate_verdict WHERE model = '{MODEL}') "
+        f"WHERE verdict_id = (SELECT max(verdict_id) FROM ponte.gate_verdict WHERE model = '{plan.model}') "
         "ORDER BY position",
     )
-    _say("Batches: what was published")
-    _table(
+    say("Batches: what was published")
+    table(
         db,
         "SELECT window_start, window_end, rows_frozen AS rows, version, round(seconds::numeric, 1) AS seconds "
-        f"FROM ponte.batch_overview WHERE published AND model = '{MODEL}' ORDER BY window_start",
+        f"FROM ponte.batch_overview WHERE published AND model = '{plan.model}' ORDER BY window_start",
     )
-    _say("The ten riskiest flights of the last week, and what happened to them")
-    _table(db, (_HERE / "riskiest.sql").read_text(encoding="utf-8"))
-    _say("How good were the predictions? Realised ROC AUC, now that the outcomes are known")
+
+
+def _show_flights(db: Database) -> None:
+    say("The ten riskiest flights of the last week, and what happened to them")
+    table(db, (_HERE / "riskiest.sql").read_text(encoding="utf-8"))
+    say("How good were the predictions? Realised ROC AUC, now that the outcomes are known")
     print(tabulate(_realised(db), headers=["week", "flights", "late", "auc"], floatfmt=".3f"))
 
 
 def _realised(db: Database) -> Sequence[tuple[Any, ...]]:
     """Return (week, flights that arrived, share late, AUC) per published week."""
-    import pandas as pd
     from sklearn.metrics import roc_auc_score
 
-    with db.begin() as connection:
-        found = pd.read_sql(sa.text((_HERE / "realised.sql").read_text(encoding="utf-8")), connection)
+    found = frame(db, (_HERE / "realised.sql").read_text(encoding="utf-8"))
     return [
         (week, len(rows), rows["label"].mean(), roc_auc_score(rows["label"], rows["score"]))
         for week, rows in found.groupby("window_start")
     ]
 
 
-def _table(db: Database, query: str) -> None:
+def frame(db: Database, query: str) -> pd.DataFrame:
+    """Return what a query finds."""
+    import pandas as pd
+
+    with db.begin() as connection:
+        return pd.read_sql(sa.text(query), connection)
+
+
+def table(db: Database, query: str) -> None:
+    """Print what a query finds."""
     with db.begin() as connection:
         result = connection.execute(sa.text(query))
         print(tabulate(result.all(), headers=list(result.keys()), disable_numparse=True))
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print a heading."""
     print(f"\n{text}", flush=True)

@@ -2,6 +2,7 @@
 
 Order: registry row → manifest digest → every file's digest, from bytes read once → library versions → the
 `estimator.py` the version was trained with → unpickle those same bytes → re-predict the golden rows.
+A table of the demo's data is a pickle too, and read here, by a digest that the code pins.
 Of 150 single flipped bits in a joblib file 8 % loaded and predicted something else and 7 % crashed the interpreter,
 so the digests come first; a file of another scikit-learn may load and fail, or differ, only when it predicts, so the
 library versions and the golden rows come too.
@@ -9,6 +10,7 @@ library versions and the golden rows come too.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
@@ -29,6 +31,7 @@ from ponte.versions.registry import Version
 from ponte.versions.signature import Signature
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 log = logging.getLogger(__name__)
@@ -128,6 +131,26 @@ def load_files(version: Version, files: dict[str, bytes], *, other_libraries_all
         for warning in said or ():
             log.warning("%s at %s, line %d", warning.category.__name__, warning.filename, warning.lineno)
     return loaded
+
+
+def read_pinned_table(content: bytes, sha256: str, *, where: str) -> pd.DataFrame:
+    """Return the table in an xz-compressed pickle of pandas; raises ArtifactRefused before other bytes are unpickled.
+
+    sha256 : of `content`, a constant of the code that asks. where : what the bytes are, for the message.
+    """
+    import pandas as pd
+
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise ArtifactRefused(
+            "the bytes are not the ones that are pinned; they were not unpickled",
+            where=where,
+            got=f"SHA-256 {found}",
+            expected=sha256,
+            fix="get the file again, from where the pinned one came",
+        )
+    table: pd.DataFrame = pd.read_pickle(io.BytesIO(content), compression="xz")  # noqa: S301 - verified just above
+    return table
 
 
 def golden_rows(estimator: Any, rows: pa.Table, signature: Signature, output: Output) -> bytes:
