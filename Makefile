@@ -12,7 +12,7 @@ RUN := PYTHONPATH=plugins $(VENV)/bin/python
 
 # Somebody may have removed .venv while the stack runs; stopping it needs the programs in there.
 WITHOUT_VENV = if [ -e .ponte/run/settings.json ]; then \
-	echo "There is local data, but no $(VENV) to stop the stack with. Run 'make up' first, then this again." >&2; exit 1; fi
+	echo "There is local data, but no $(VENV) to stop the stack with. Run './ponte up' first, then this again." >&2; exit 1; fi
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -25,28 +25,29 @@ help: ## Show this list
 		printf '  make %-13s %s\n' "$$name" "$$text"; done
 	@echo
 	@echo "Settings, for example another port for the UI:  make up PONTE_UI_PORT=8081"
-	@echo "All settings:  PYTHONPATH=plugins $(VENV)/bin/python -m ponte.local --help"
+	@echo "All settings:  ./ponte up --help"
+	@echo "The same and more, from any folder:  ./ponte --help"
 
-demo: up ## Start everything, then train, score and publish the demo models
-	@$(RUN) -m ponte.demo
+demo: ## Start everything, then train, score and publish the demo models
+	@./ponte demo
 
-up: $(VENV)/.ready ## Start PostgreSQL and Airflow on this machine
-	@$(RUN) -m ponte.local up
+up: ## Start PostgreSQL and Airflow on this machine
+	@./ponte up
 
 down: ## Stop everything, running tasks included; data stays
-	@if [ -x $(VENV)/bin/python ]; then $(RUN) -m ponte.local down; else $(WITHOUT_VENV); echo "Nothing is running."; fi
+	@if [ -x $(VENV)/bin/python ]; then ./ponte down; else $(WITHOUT_VENV); echo "Nothing is running."; fi
 
-status: $(VENV)/.ready ## Show what runs, where its logs are, and how to log in
-	@$(RUN) -m ponte.local status || [ $$? -eq 3 ]
+status: ## Show what runs, where its logs are, and how to log in
+	@./ponte status || [ $$? -eq 3 ]
 
-psql: $(VENV)/.ready ## Open psql on the database of Ponte (one query: make psql SQL='select 1'; or ROLE=ponte_analyst)
-	@$(if $(ROLE),PONTE_ROLE='$(ROLE)') $(RUN) -m ponte.local psql $${SQL:+-c "$$SQL"} $(ARGS)
+psql: ## Open psql on the database of Ponte (one query: make psql SQL='select 1'; or ROLE=ponte_analyst)
+	@$(if $(ROLE),PONTE_ROLE='$(ROLE)') ./ponte psql $${SQL:+-c "$$SQL"} $(ARGS)
 
-check-models: $(VENV)/.ready ## Say everything that is wrong with the model folders (one model: make check-models ARGS=name)
-	@$(RUN) -m ponte.local check-models $(ARGS)
+check-models: ## Say everything that is wrong with the model folders (one model: make check-models ARGS=name)
+	@./ponte check $(ARGS)
 
-password: $(VENV)/.ready ## Print the password of the user admin of the Airflow UI
-	@$(RUN) -m ponte.local password
+password: ## Print the password of the user admin of the Airflow UI
+	@./ponte password
 
 test: $(VENV)/.ready ## Run all tests (a selection: make test ARGS='-k publishing')
 	@$(RUN) -m pytest -n $(TEST_WORKERS) $(ARGS)
@@ -55,7 +56,7 @@ test-fast: $(VENV)/.ready ## Run the tests that need neither Airflow nor a datab
 	@$(RUN) -m pytest -n $(TEST_WORKERS) -m fast $(ARGS)
 
 compose-demo: ## Run the demo inside the stack of docker compose (start that first: docker compose up -d --build --wait)
-	@docker compose run --rm ops python -m ponte.demo
+	@docker compose run --rm ops ponte demo
 
 compose-test: $(VENV)/.ready ## Test the compose stack on a Docker engine: demo, network, a kill of each service (about 40 min)
 	@PONTE_COMPOSE_TEST=1 $(RUN) -m pytest tests/compose -v -s -p no:randomly $(ARGS)
@@ -67,11 +68,11 @@ lint: $(VENV)/.ready ## Check style, types, the direction of imports and the rul
 	@PYTHONPATH=plugins $(VENV)/bin/lint-imports
 	@$(RUN) -m pytest -q tests/unit/test_structure.py
 
-backup: $(VENV)/.ready ## Back up the local stack's database and artifacts into a new folder: make backup FOLDER=backups/today
-	@$(if $(FOLDER),,echo "Which folder?  make backup FOLDER=backups/today" >&2; exit 1;) $(RUN) -m ponte.backup create '$(FOLDER)' $(ARGS)
+backup: ## Back up the local stack's database and artifacts into a new folder: make backup FOLDER=backups/today
+	@$(if $(FOLDER),,echo "Which folder?  make backup FOLDER=backups/today" >&2; exit 1;) ./ponte backup '$(FOLDER)' $(ARGS)
 
-restore: $(VENV)/.ready ## Put a backup in the place of the local stack's database: make restore FOLDER=backups/today
-	@$(if $(FOLDER),,echo "Which folder?  make restore FOLDER=backups/today" >&2; exit 1;) $(RUN) -m ponte.backup restore '$(FOLDER)' $(ARGS)
+restore: ## Put a backup in the place of the local stack's database: make restore FOLDER=backups/today
+	@$(if $(FOLDER),,echo "Which folder?  make restore FOLDER=backups/today" >&2; exit 1;) ./ponte restore '$(FOLDER)' $(ARGS)
 
 bench: $(VENV)/.ready ## Compare scoring with other ways (one case: make bench ROWS=1000000 ESTIMATOR=logistic)
 	@PYTHONPATH=plugins:. $(VENV)/bin/python -m tests.bench.scoring \
@@ -87,7 +88,7 @@ secrets: ## Generate the passwords of the docker compose deployment (.env); run 
 	@./ponte-secrets
 
 clean: ## Stop everything, then remove ALL local data (.ponte), the environment (.venv) and caches
-	@if [ -x $(VENV)/bin/python ]; then PONTE_HOME= $(RUN) -m ponte.local down; else $(WITHOUT_VENV); fi
+	@if [ -x $(VENV)/bin/python ]; then PONTE_HOME= ./ponte down; else $(WITHOUT_VENV); fi
 	@rm -rf .ponte $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "Removed .ponte, $(VENV) and caches."

@@ -107,7 +107,7 @@ asyncio.run(main())
 
 
 def test_the_demo_runs_and_an_analyst_reads_it_from_outside(compose: Compose) -> None:
-    out = compose("run", "--rm", "-T", "ops", "python", "-m", "ponte.demo")
+    out = compose("run", "--rm", "-T", "ops", "ponte", "demo")
     assert "How good were the predictions?" in out
     with (compose.folder / ".env").open("a") as file:
         file.write(f"PONTE_DB_PORT={compose.db_port}\n")
@@ -133,12 +133,12 @@ def test_the_demo_runs_and_an_analyst_reads_it_from_outside(compose: Compose) ->
 def test_a_backup_is_made_and_put_back_with_the_documented_commands(compose: Compose) -> None:
     predictions = "SELECT count(*), sum(score) FROM predictions.flight_delay"
     before = compose.sql(predictions)
-    backup = ("run", "--rm", "-T", "ops", "python", "-m", "ponte.backup")
-    compose(*backup, "create", "/backups/one")
+    ponte = ("run", "--rm", "-T", "ops", "ponte")
+    compose(*ponte, "backup", "/backups/one")
     compose.sql("DELETE FROM ponte.published")
     assert compose.sql(predictions) != before
-    compose(*backup, "verify", "/backups/one")
-    compose(*backup, "restore", "/backups/one", "--replace")
+    compose(*ponte, "backup", "/backups/one", "--verify")
+    compose(*ponte, "restore", "/backups/one", "--replace")
     assert compose.sql(predictions) == before
     assert compose.sql("SELECT count(*) FROM pg_database WHERE datname ~ '^ponte_before_'") == [["1"]]
 

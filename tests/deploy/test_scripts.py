@@ -247,7 +247,7 @@ def init(programs: Programs, users: str = NO_USERS, fails: str = "nothing") -> "
     folder = shlex.quote(str(programs.folder))
     # Not the real one, which no Mac has.
     programs.add("setsid", 'shift; exec "$@"')
-    programs.add("python", f'[ "python $*" != {shlex.quote(fails)} ] || exit 3')
+    programs.add("ponte", f'[ "ponte $*" != {shlex.quote(fails)} ] || exit 3')
     programs.add(
         "airflow",
         f'case "airflow $*" in {shlex.quote(fails)}*) exit 3 ;; esac\n'
@@ -256,7 +256,7 @@ def init(programs: Programs, users: str = NO_USERS, fails: str = "nothing") -> "
     return programs.run("/bin/sh", str(DOCKER / "init.sh"), AIRFLOW_ADMIN_PASSWORD=PASSWORD, PONTE_SCORE_SLOTS="3")
 
 
-BEFORE = ["python|-m|ponte.schema.provision|--own-server", "airflow|db|migrate", "airflow|users|list|--output|plain"]
+BEFORE = ["ponte|provision|--own-server", "airflow|db|migrate", "airflow|users|list|--output|plain"]
 
 
 def test_the_first_start_makes_the_administrator(programs: Programs) -> None:
@@ -276,7 +276,7 @@ def test_where_there_are_users_none_is_added(programs: Programs) -> None:
 @pytest.mark.parametrize(
     ("fails", "calls"),
     [
-        ("python -m ponte.schema.provision --own-server", BEFORE[:1]),
+        ("ponte provision --own-server", BEFORE[:1]),
         ("airflow db migrate", BEFORE[:2]),
         ("airflow users list", BEFORE),
         ("airflow users create", [*BEFORE, f"setsid|--wait|{CREATE}", CREATE]),
@@ -353,3 +353,23 @@ def test_a_secret_that_is_no_secret_is_not_written(
     if content is not None:
         assert (tmp_path / ".env").read_text(encoding="utf-8") == content
         assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o640
+
+
+# ---------------------------------------------------------------- docker/ponte
+
+
+def test_in_the_image_ponte_is_the_same_program(programs: Programs) -> None:
+    programs.add("python", "exit 3")
+    assert programs.run(str(DOCKER / "ponte"), "check", "two words").returncode == 3
+    assert programs.calls() == ["python|-m|ponte.cli|check|two words"]
+    link = "ln -s /opt/ponte/docker/ponte /usr/local/bin/ponte"
+    assert link in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", ["up", "down", "status", "password", "env"])
+def test_in_the_image_there_is_no_stack_of_this_machine(programs: Programs, command: str) -> None:
+    programs.add("python")
+    result = programs.run(str(DOCKER / "ponte"), command)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "docker compose" in result.stderr
+    assert programs.calls() == []

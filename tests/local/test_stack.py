@@ -1,13 +1,14 @@
 """Two commands never work on one stack at once, and a running stack is not silently given other settings."""
 
 import fcntl
+import json
 from pathlib import Path
 
 import pytest
+from tests.door import ponte
 
 from ponte.errors import StackError
-from ponte.local import stack
-from ponte.local.__main__ import main
+from ponte.local import processes, stack
 from ponte.local.secrets import write_private_json
 from ponte.local.settings import Settings
 
@@ -34,9 +35,19 @@ def test_stopping_nothing_is_fine(settings: Settings, capsys: pytest.CaptureFixt
     assert not settings.home.exists()
 
 
-def test_status_of_nothing_says_how_to_start(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
-    assert not stack.status(settings)
-    assert "make up" in capsys.readouterr().out
+def test_status_of_nothing_says_how_to_start(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PONTE_HOME", str(settings.home))
+    assert ponte("status") == 3
+    assert "./ponte up" in capsys.readouterr().out
+    assert ponte("status", "--json") == 3
+    found = json.loads(capsys.readouterr().out)
+    assert (found["running"], found["ui"], found["sql"]) == (False, None, None)
+    assert {part["name"]: part["state"] for part in found["components"]} == dict.fromkeys(
+        ("postgres", *processes.COMPONENTS), "stopped"
+    )
+    assert not settings.home.exists()
 
 
 def test_the_settings_of_a_running_stack_win_unless_others_are_asked_for(settings: Settings) -> None:
@@ -55,8 +66,8 @@ def test_commands_that_need_secrets_never_make_new_ones(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PONTE_HOME", str(tmp_path / "home"))
-    assert main([command, "-c", "select 1"] if command == "psql" else [command]) == 1
-    assert "make up" in capsys.readouterr().err
+    assert ponte(command) == 1
+    assert "./ponte up" in capsys.readouterr().err
     assert not (tmp_path / "home").exists()
 
 

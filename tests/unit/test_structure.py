@@ -283,7 +283,7 @@ PACKAGES = {
     for name in sorted({p.relative_to(LIBRARY).parts[0] for p in MODULES if p.parent != LIBRARY})
 }
 #: Packages that need not have two modules, and why.
-SMALL = {"demo": "its command line, __main__.py, is the other half of it"}
+SMALL: dict[str, str] = {}
 #: Folders of revisions: Alembic finds them by the place of `__init__.py`, which therefore holds `upgrade`, and loads
 #: the scripts in there by path. No DAG file comes near them.
 REVISIONS = {"schema/migrations", "schema/migrations/versions"}
@@ -363,7 +363,7 @@ def test_exactly_one_module_calls_an_estimator() -> None:
 # ---------------------------------------------------------------- who reads the environment
 
 #: What runs for somebody: Airflow, a person at a terminal, another program. All else gets what it needs as arguments.
-ENTRANCES = {"operators", "web", "local", "demo", "backup", "embedded", "schema", "runtime.py"}
+ENTRANCES = {"cli", "operators", "web", "local", "backup", "embedded", "schema", "runtime.py"}
 
 
 def reads_the_environment(tree: ast.AST) -> bool:

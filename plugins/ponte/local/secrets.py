@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ponte.errors import StackError
+from ponte.local.settings import Settings
 from ponte.schema import roles
 from ponte.storage.artifacts import sync_folder
 
@@ -96,6 +97,13 @@ def load_or_create(path: Path) -> Secrets:
             f"Expected mode 0600.\nFix it with:  chmod 600 '{path}'"
         )
     return _parse(path)
+
+
+def existing(settings: Settings) -> Secrets:
+    """Return the secrets of a stack; raises StackError when there are none yet, because only `up` may make them."""
+    if not settings.secrets_file.exists():
+        raise StackError(f"There is no {settings.secrets_file} yet. Start the stack first:  ./ponte up")
+    return load_or_create(settings.secrets_file)
 
 
 def _parse(path: Path) -> Secrets:

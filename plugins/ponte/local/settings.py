@@ -12,6 +12,7 @@ from ponte.errors import StackError
 #: Environment variable -> (field of Settings, smallest, largest value).
 _NUMBERS = {
     "PONTE_UI_PORT": ("ui_port", 1, 65535),
+    "PONTE_DB_PORT": ("db_port", 1, 65535),
     "PONTE_LOG_PORT": ("log_port", 1, 65535),
     "PONTE_TRIGGERER_LOG_PORT": ("triggerer_log_port", 1, 65535),
     "PONTE_SCHEDULER_PORT": ("scheduler_port", 1, 65535),
@@ -21,7 +22,7 @@ _NUMBERS = {
     "PONTE_START_TIMEOUT": ("start_timeout", 10, 86400),
     "PONTE_STOP_TIMEOUT": ("stop_timeout", 1, 86400),
 }
-_PORTS = ("PONTE_UI_PORT", "PONTE_LOG_PORT", "PONTE_TRIGGERER_LOG_PORT", "PONTE_SCHEDULER_PORT")
+_PORTS = ("PONTE_UI_PORT", "PONTE_DB_PORT", "PONTE_LOG_PORT", "PONTE_TRIGGERER_LOG_PORT", "PONTE_SCHEDULER_PORT")
 
 
 def cores() -> int:
@@ -42,6 +43,8 @@ class Settings:
     #: Address the UI and REST API listen on; the default is reachable from this machine only.
     ui_host: str = "127.0.0.1"
     ui_port: int = 8080
+    #: Port of PostgreSQL on 127.0.0.1, for the role of people; None: it listens on its socket only.
+    db_port: int | None = None
     #: Logs of running tasks, served by the scheduler for the UI.
     log_port: int = 8793
     #: Logs of running triggers, served by the triggerer for the UI.
@@ -130,7 +133,9 @@ class Settings:
         names: dict[int, str] = {}
         problems = []
         for name in _PORTS:
-            port = int(getattr(self, _NUMBERS[name][0]))
+            port = getattr(self, _NUMBERS[name][0])
+            if port is None:
+                continue
             if port in names:
                 problems.append(f"{name}: got {port}, which {names[port]} has already; expected a port of its own.")
             names.setdefault(port, name)

@@ -18,16 +18,17 @@ import sqlalchemy as sa
 
 from ponte.embedded import cluster, postgres
 from ponte.embedded.postgres import SUPERUSER, Server
-from ponte.errors import PonteError, StackError
+from ponte.errors import PonteError, StackError, did_you_mean
 from ponte.local import processes, readiness
 from ponte.local.environment import ADMIN, SCORE_POOL, airflow_environment, write_password_file
 from ponte.local.secrets import Secrets, load_or_create, write_private_json
 from ponte.local.settings import Settings
 from ponte.schema import roles
+from ponte.schema.provision import passwords_of
 
 #: What `up` remembers, so that `status`, `down` and a second `up` need no PONTE_* variables.
 _REMEMBERED = (
-    *("ui_host", "ui_port", "log_port", "triggerer_log_port", "scheduler_port"),
+    *("ui_host", "ui_port", "db_port", "log_port", "triggerer_log_port", "scheduler_port"),
     *("parallelism", "score_slots", "preload"),
 )
 
@@ -53,9 +54,11 @@ def up(settings: Settings, migrate: Callable[[str], None] | None = None) -> None
         if missing and processes.members(settings, missing):
             with _step("Ending what stopped components have left behind"):
                 processes.stop(settings, missing)
-        readiness.check_ports(settings, missing)
+        # Only a restart opens or closes its port, and what works with it would notice one.
+        keep = postgres.is_running(settings.data_dir) and (bool(running) or listens_as_asked(settings))
+        readiness.check_ports(settings, missing if keep else ["postgres", *missing])
         secrets = load_or_create(settings.secrets_file)
-        server = _database(settings, secrets)
+        server = start_database(settings, secrets, keep=keep)
         environment = airflow_environment(settings, secrets, server)
         write_password_file(settings, secrets)
         _migrate_airflow(settings, secrets, server, environment)
@@ -67,18 +70,31 @@ def up(settings: Settings, migrate: Callable[[str], None] | None = None) -> None
         else:
             readiness.wait_until_healthy(settings, {}, lambda: _check_alive(settings))
         _score_pool(settings, secrets)
-        print(f"Ready: {settings.ui_url}  (user admin; `make password` shows the password)")
+        print(f"Ready: {settings.ui_url}  (user admin; `./ponte password` prints the password)")
+        if server.address:
+            print(f"SQL on {server.address}:{server.port} until `./ponte down`; `./ponte status` says how to connect")
 
 
-def _database(settings: Settings, secrets: Secrets) -> postgres.Server:
-    """Start PostgreSQL with both databases."""
-    if postgres.is_running(settings.data_dir):
+def listens_as_asked(settings: Settings) -> bool:
+    """Say whether PostgreSQL, which runs, has the port that the settings have, or none."""
+    server = postgres.describe(settings.data_dir)
+    return (server.port if server.address else None) == settings.db_port
+
+
+def start_database(settings: Settings, secrets: Secrets, *, keep: bool) -> postgres.Server:
+    """Start PostgreSQL with both databases, and with a port for people if the settings have one.
+
+    keep : leave one that runs as it is; else it is started again, with the port that is asked for or none.
+    """
+    if keep:
         server = postgres.describe(settings.data_dir)
         ensure_databases(server, secrets)
         return server
+    tcp = cluster.Tcp(port=settings.db_port, database="ponte", role=roles.ANALYST) if settings.db_port else None
     with _step("Starting PostgreSQL"):
+        postgres.stop(settings.data_dir)
         server = postgres.start(
-            settings.data_dir, superuser_password=secrets.postgres_password, timeout=settings.start_timeout
+            settings.data_dir, superuser_password=secrets.postgres_password, tcp=tcp, timeout=settings.start_timeout
         )
         ensure_databases(server, secrets)
     return server
@@ -159,12 +175,12 @@ def _score_pool(settings: Settings, secrets: Secrets) -> None:
 
     from ponte.local.airflow_api import connect
 
-    description = "Score tasks of all models; its size is PONTE_SCORE_SLOTS, set by `make up`"
+    description = "Score tasks of all models; its size is PONTE_SCORE_SLOTS, set by `./ponte up`"
     try:
         with connect(settings.ui_url, user=ADMIN, password=secrets.admin_password) as api:
             api.pool(SCORE_POOL, slots=settings.score_slots, description=description)
     except (PonteError, httpx.HTTPError) as error:
-        fix = "run `make up` again"
+        fix = "run `./ponte up` again"
         raise StackError(f"Airflow has no pool {SCORE_POOL}, and score tasks wait", got=str(error), fix=fix) from error
 
 
@@ -199,48 +215,6 @@ def down(settings: Settings) -> None:
         print("Stopped." if anything else "Nothing is running.")
 
 
-def status(settings: Settings) -> bool:
-    """Print what runs, where its logs are and how to log in; return whether everything runs."""
-    settings = as_running(settings)
-    rows = [("COMPONENT", "PID", "STATE", "UPTIME", "LOG")]
-    running = processes.alive(settings)
-    database = cluster.postmaster(settings.data_dir)
-    log = postgres.describe(settings.data_dir).log_file
-    for name, process, path in [
-        ("postgres", database, log),
-        *((name, running.get(name), processes.log_file(settings, name)) for name in processes.COMPONENTS),
-    ]:
-        pid, state, uptime = "-", "stopped", "-"
-        if process is not None:
-            pid, state, uptime = str(process.pid), "running", _duration(time.time() - process.create_time())
-        rows.append((name, pid, state, uptime, str(path)))
-    health = readiness.fetch_json(f"{settings.ui_url}/api/v2/monitor/health", 10) if "api-server" in running else None
-    bad = readiness.unhealthy(health, {}) if len(running) == len(processes.COMPONENTS) else []
-    rows = [(*row[:2], "unhealthy", *row[3:]) if row[0].replace("-", "_") in bad else row for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        print("  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[4]]))
-    everything = database is not None and len(running) == len(processes.COMPONENTS) and not bad
-    print()
-    if "api-server" in running:
-        print(f"UI:     {settings.ui_url}\nLog in: user admin; `make password` shows the password")
-    if not everything:
-        print("Start:  make up")
-    return everything
-
-
-def _duration(seconds: float) -> str:
-    """Return a time span for people, for example `2h 05m`."""
-    minutes, rest = divmod(int(max(0.0, seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days}d {hours:02d}h"
-    if hours:
-        return f"{hours}h {minutes:02d}m"
-    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
-
-
 def as_running(settings: Settings, *, strict: bool = False) -> Settings:
     """Return the settings with which the stack was started, where they differ from `settings`.
 
@@ -251,16 +225,17 @@ def as_running(settings: Settings, *, strict: bool = False) -> Settings:
     except (FileNotFoundError, ValueError):
         return settings
     default = Settings(root=settings.root, home=settings.home)
+    runs_with = {name: remembered.get(name, getattr(default, name)) for name in _REMEMBERED}
     changed = [
-        f"{name}: runs with {remembered[name]!r}, asked for {getattr(settings, name)!r}"
-        for name in _REMEMBERED
-        if name in remembered and getattr(settings, name) not in (remembered[name], getattr(default, name))
+        f"{name}: runs with {value!r}, asked for {getattr(settings, name)!r}"
+        for name, value in runs_with.items()
+        if getattr(settings, name) not in (value, getattr(default, name))
     ]
     if changed and strict:
         raise StackError(
             "The stack runs already, with other settings:\n  "
             + "\n  ".join(changed)
-            + "\nStop it first (make down), or leave the settings as they are."
+            + "\nStop it first (./ponte down), or leave the settings as they are."
         )
     return replace(settings, **{name: value for name, value in remembered.items() if name in _REMEMBERED})
 
@@ -270,14 +245,37 @@ def admin_database(environ: Mapping[str, str]) -> sa.URL:
 
     Raises StackError when there is neither.
     """
+    return database_of(environ, SUPERUSER)
+
+
+def database_of(environ: Mapping[str, str], role: str) -> sa.URL:
+    """Return the database `ponte` as one of its roles, or as the superuser.
+
+    On the server of PONTE_ADMIN_URL, with the password that the environment has for the role, else of the local stack.
+    Raises StackError when there is neither, when there is no such role, and when its password is not to be found.
+    """
     if environ.get("PONTE_ADMIN_URL"):
-        return sa.make_url(environ["PONTE_ADMIN_URL"]).set(database="ponte")
+        admin = sa.make_url(environ["PONTE_ADMIN_URL"]).set(database="ponte")
+        if role == SUPERUSER:
+            return admin
+        _require_known(role)
+        return admin.set(username=role, password=passwords_of(environ, (role,))[role])
     settings = Settings.from_environment(environ)
-    if not (settings.secrets_file.exists() and postgres.is_running(settings.data_dir)):
-        fix = "PONTE_ADMIN_URL=postgresql://postgres:...@host:5432/postgres, or make up"
+    if not settings.secrets_file.exists():
+        fix = "./ponte up starts one; PONTE_ADMIN_URL=postgresql://postgres:...@host:5432/postgres names another server"
         raise StackError("which database?", where="environment", expected="PONTE_ADMIN_URL or a local stack", fix=fix)
-    password = load_or_create(settings.secrets_file).postgres_password
-    return sa.make_url(postgres.describe(settings.data_dir).url("ponte", postgres.SUPERUSER, password))
+    _require_known(role)
+    if not postgres.is_running(settings.data_dir):
+        raise StackError("PostgreSQL is not running", where=str(settings.home), fix="./ponte up")
+    secrets = load_or_create(settings.secrets_file)
+    passwords = {**secrets.database_passwords, SUPERUSER: secrets.postgres_password}
+    return sa.make_url(postgres.describe(settings.data_dir).url("ponte", role, passwords[role]))
+
+
+def _require_known(role: str) -> None:
+    known = (SUPERUSER, "airflow", *roles.LOGINS)
+    if role not in known:
+        raise StackError("no such role", got=role, fix=did_you_mean(role, known))
 
 
 @contextmanager
@@ -295,7 +293,7 @@ def _lock(settings: Settings) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise StackError(
-                f"Another `make up` or `make down` is at work on {settings.home} (process {holder}). Wait for its end."
+                f"Another `up` or `down` is at work on {settings.home} (process {holder}). Wait for its end."
             ) from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")

@@ -13,6 +13,7 @@ import ast
 import hashlib
 import io
 import sys
+import traceback
 import types
 from collections.abc import Collection, Iterator
 from importlib.metadata import packages_distributions, version
@@ -140,14 +141,16 @@ def load_estimator(text: str, *, model: str, task: Task) -> Any:
     try:
         module = run_module(text, model=model)
     except (Exception, SystemExit) as error:
-        raise refuse(f"does not run: {type(error).__name__}: {error}", field="") from error
+        what = f"does not run: {type(error).__name__}: {error}{_line_of(error, model)}"
+        raise refuse(what, _missing_package(error), field="") from error
     build = getattr(module, "build_estimator", None)
     if not callable(build):
         raise refuse("is missing", "def build_estimator(): return an unfitted scikit-learn estimator")
     try:
         estimator = build()
     except (Exception, SystemExit) as error:
-        raise refuse(f"fails: {type(error).__name__}: {error}") from error
+        what = f"fails: {type(error).__name__}: {error}{_line_of(error, model)}"
+        raise refuse(what, _missing_package(error)) from error
     problem = _why_unsuitable(estimator, task)
     if problem is not None:
         raise refuse(*problem)
@@ -190,6 +193,36 @@ def _why_not_kept(value: Any) -> str | None:
     except Exception as error:  # noqa: BLE001 - the author's objects may raise anything
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def _line_of(error: BaseException, model: str) -> str:
+    """Return ` (line 3)` of the last line of the file that was being run; nothing if that is unknown."""
+    file = f"{model}/{ESTIMATOR_FILE}"
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return ""  # its own text says so
+    numbers = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f" (line {numbers[-1]})" if numbers else ""
+
+
+def _missing_package(error: BaseException) -> str:
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    return f"add the package of {error.name.partition('.')[0]} to requirements.in, then `make lock`"
+
+
+def helper_problem(error: BaseException | None, beside: Collection[str]) -> Problem | None:
+    """Return what is wrong with an import of a file that lies beside `estimator.py`; None when `error` is none of it.
+
+    beside : names of the files and folders in the model folder, without their suffixes.
+    """
+    if not isinstance(error, ImportError):
+        return None
+    name = (error.name or "").partition(".")[0]
+    if not ("relative import" in str(error) or (isinstance(error, ModuleNotFoundError) and name in beside)):
+        return None
+    what = f"imports {name or 'a module'} from the model folder, which no version keeps"
+    fix = "write what it needs into estimator.py, or into a package that is installed"
+    return Problem(file=ESTIMATOR_FILE, what=what, fix=fix)
 
 
 def probability_problems(spec: ModelSpec, estimator: Any) -> list[Problem]:

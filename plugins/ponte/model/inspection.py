@@ -1,6 +1,6 @@
 """Hold a model folder against the database and scikit-learn: every breach of the contract, in one message.
 
-`make check-models` does so for all folders; every run does it first.
+`./ponte check` does so for all folders; every run does it first.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import sqlalchemy as sa
 
 from ponte.errors import ModelFolderError, Problem, did_you_mean
 from ponte.model import windows
-from ponte.model.estimator import ESTIMATOR_FILE, load_suitable
+from ponte.model.estimator import ESTIMATOR_FILE, helper_problem, load_suitable
 from ponte.model.expectations import build_expectations, named_columns
 from ponte.model.folders import ModelFolder
-from ponte.model.queries import AuthorQuery, QueryRefused, columns_of
+from ponte.model.queries import AuthorQuery, QueryRefused, columns_of, refusal
 from ponte.model.spec import COLUMN_NAME
 from ponte.storage.columns import FAMILIES, KEY_FAMILIES, Column, Family
 from ponte.storage.database import Database, is_transient
@@ -116,9 +116,7 @@ def _columns(
     except (QueryRefused, sa.exc.DBAPIError) as error:
         if is_transient(error):
             raise  # the database is away; that says nothing about the folder
-        said = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error).strip().replace("\n", " ")
-        fix = "one SELECT that returns the key and the columns; run it in `make psql` with values for its parameters"
-        problems.append(Problem(file=query.file, what=f"PostgreSQL refuses the query: {said}", fix=fix))
+        problems.append(refusal(query, error))
         return None
 
 
@@ -226,4 +224,10 @@ def _cast_hint(families: frozenset[Family]) -> str:
 
 
 def _build_estimator(folder: ModelFolder) -> None:
-    load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec)
+    try:
+        load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec)
+    except ModelFolderError as error:
+        problem = helper_problem(error.__cause__, {path.stem for path in folder.path.iterdir()})
+        if problem is None:
+            raise
+        raise ModelFolderError(folder.name, [problem]) from error

@@ -25,6 +25,9 @@ from ponte.storage.withholding import said_of
 
 PARAMETERS = ("window_start", "window_end", "as_of")
 
+#: Characters of a line that an error shows.
+_SHOWN = 80
+
 #: PostgreSQL keeps the scale of a numeric in eleven bits; psycopg2 hands them on without their sign.
 _SCALES = 2048
 
@@ -115,6 +118,23 @@ def prefixed(parameters: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 class QueryRefused(PonteError):
     """PostgreSQL does not take the author's text for one query; says it in PostgreSQL's words."""
 
+    @property
+    def said(self) -> str:
+        """What PostgreSQL said, without the line that it shows and its hint."""
+        return re.split(r"\n(?:LINE \d+|DETAIL|HINT|CONTEXT):", str(self))[0]
+
+    @property
+    def line(self) -> int | None:
+        """The line of the text that was sent, from 1; None when PostgreSQL names no place."""
+        found = re.search(r"^LINE (\d+):", str(self), re.MULTILINE)
+        return int(found[1]) if found else None
+
+    @property
+    def hint(self) -> str | None:
+        """PostgreSQL's own."""
+        found = re.search(r"^HINT:\s*(.*)", str(self), re.MULTILINE)
+        return found[1] if found else None
+
 
 def columns_of(db: Database, query: AuthorQuery, parameters: Mapping[str, Any]) -> list[tuple[str, str, Family | None]]:
     """Return (name, PostgreSQL type, family) per result column without running the query (LIMIT 0), READ ONLY.
@@ -159,6 +179,49 @@ def _require_one_statement(db: Database, text: str) -> None:
                 raise
             said = str(error).partition("ERROR:  ")[2].rpartition("\nQuery was: ")[0].strip()
             raise QueryRefused(said or said_of(error)) from error
+
+
+def refusal(query: AuthorQuery, error: QueryRefused | sa.exc.DBAPIError) -> Problem:
+    """Return what PostgreSQL said of the query in `columns_of`, with the line of the author's file and its own hint."""
+    if isinstance(error, QueryRefused):
+        said, hint, where = error.said, error.hint, _shown(query, error.line)
+    else:
+        found = getattr(error.orig, "diag", None)
+        said = str(getattr(found, "message_primary", None) or error.orig)
+        hint, where = getattr(found, "message_hint", None), _line_of(query, error)
+    said = said.strip().replace("\n", " ")
+    fix = "one SELECT that returns the key and the columns; run it in `./ponte psql` with values for its parameters"
+    fix = (hint or _missing_grant(said) or fix).replace("\n", " ")
+    return Problem(file=query.file, what=f"PostgreSQL refuses the query: {said}{where}", fix=fix)
+
+
+def _missing_grant(said: str) -> str | None:
+    """Return the GRANT that lacks. The role is that of the sources: who trains and who scores are members of it."""
+    denied = re.fullmatch(r"permission denied for (schema|table|view|materialized view|foreign table) (\S+)", said)
+    if denied is None:
+        return None
+    right = f"USAGE ON SCHEMA {denied[2]}" if denied[1] == "schema" else f"SELECT ON <its schema>.{denied[2]}"
+    return f"GRANT {right} TO ponte_reader; see docs/reference/roles.md"
+
+
+def _line_of(query: AuthorQuery, error: sa.exc.DBAPIError) -> str:
+    """Return ` (line 3: FROM shop.vists)`, or nothing when PostgreSQL names no place."""
+    place = getattr(getattr(error.orig, "diag", None), "statement_position", None)
+    sent = getattr(getattr(error.orig, "cursor", None), "query", None)
+    if not place or not sent:
+        return ""
+    # What was sent begins with a line of ours.
+    return _shown(query, sent.decode()[: int(place) - 1].count("\n"))
+
+
+def _shown(query: AuthorQuery, line: int | None) -> str:
+    """Return ` (line 3: FROM shop.vists)` for a line of what is sent, which begins without the file's blank lines."""
+    if line is None:
+        return ""
+    lines = query.text.splitlines()
+    number = line + query.text[: len(query.text) - len(query.text.lstrip())].count("\n")
+    number = min(max(number, 1), len(lines))  # an error at the end of the text is found behind it
+    return f" (line {number}: {lines[number - 1].strip()[:_SHOWN]})"
 
 
 def describe(cursor_description: Sequence[Any], connection: sa.Connection) -> list[tuple[str, str, Family | None]]:

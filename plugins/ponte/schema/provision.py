@@ -1,16 +1,12 @@
-"""Make a PostgreSQL server ready for Ponte: `python -m ponte.schema.provision`. Can be repeated at any time.
+"""Make a PostgreSQL server ready for Ponte: `./ponte provision`. Can be repeated at any time.
 
 Databases, roles with the passwords of the environment, Ponte's schema up to date, and what each role may do in it.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
-import os
-import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
 
@@ -90,12 +86,12 @@ def upgrade(owner_url: str | sa.URL) -> None:
     with_lock_retries(lambda: roles.grant(db))
 
 
-def passwords_of(environ: Mapping[str, str]) -> dict[str, str]:
+def passwords_of(environ: Mapping[str, str], of: Iterable[str] = (AIRFLOW, *roles.LOGINS)) -> dict[str, str]:
     """Return role -> password from AIRFLOW_DB_PASSWORD and PONTE_OWNER_PASSWORD, PONTE_TRAINER_PASSWORD and so on.
 
     Raises PonteError that names every one that is missing.
     """
-    names = {AIRFLOW: "AIRFLOW_DB_PASSWORD", **{role: f"{role.upper()}_PASSWORD" for role in roles.LOGINS}}
+    names = {role: "AIRFLOW_DB_PASSWORD" if role == AIRFLOW else f"{role.upper()}_PASSWORD" for role in of}
     missing = [name for name in names.values() if not environ.get(name)]
     if missing:
         fix = "./ponte-secrets generates them for docker compose"
@@ -103,40 +99,17 @@ def passwords_of(environ: Mapping[str, str]) -> dict[str, str]:
     return {role: environ[name] for role, name in names.items()}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Prepare the server of PONTE_ADMIN_URL; return 0, or 1 with a message."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ponte.schema.provision",
-        description=__doc__,
-        epilog=f"Environment: {_ADMIN} (postgresql://user:password@host:5432/postgres), AIRFLOW_DB_PASSWORD, "
-        + ", ".join(f"{role.upper()}_PASSWORD" for role in roles.LOGINS),
-    )
-    own = "the server is Ponte's alone: also close the databases that come with it"
-    parser.add_argument("--own-server", action="store_true", help=own)
-    arguments = parser.parse_args(argv)
-    started = time.monotonic()
-    try:
-        if not os.environ.get(_ADMIN):
-            fix = f"{_ADMIN}=postgresql://postgres:...@host:5432/postgres"
-            raise PonteError("no administrator to connect as", where="environment", expected=_ADMIN, fix=fix)
-        admin = sa.make_url(os.environ[_ADMIN])
-        passwords = passwords_of(os.environ)
-        prepare_server(admin, passwords, own_server=arguments.own_server)
-        owner = admin.set(database=PONTE, username=roles.OWNER, password=passwords[roles.OWNER])
-        upgrade(owner)
-        left = what_is_open(owner)
-    except PonteError as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 1
-    except sa.exc.DBAPIError as error:
-        # Only what the server says: the statement may hold what it keeps of a password.
-        print(f"\nPostgreSQL refused: {error.orig}", file=sys.stderr)
-        return 1
-    if left:
-        print("Still open to every role of the server:", *left, sep="\n  ")
-    print(f"PostgreSQL is ready for Ponte ({time.monotonic() - started:.1f} s).")
-    return 0
+def provision(environ: Mapping[str, str], *, own_server: bool = False) -> list[str]:
+    """Make the server of PONTE_ADMIN_URL ready, with the passwords of the environment; return `what_is_open`.
 
-
-if __name__ == "__main__":
-    sys.exit(main())
+    own_server : as for `prepare_server`. Raises PonteError.
+    """
+    if not environ.get(_ADMIN):
+        fix = f"{_ADMIN}=postgresql://postgres:...@host:5432/postgres"
+        raise PonteError("no administrator to connect as", where="environment", expected=_ADMIN, fix=fix)
+    admin = sa.make_url(environ[_ADMIN])
+    passwords = passwords_of(environ)
+    prepare_server(admin, passwords, own_server=own_server)
+    owner = admin.set(database=PONTE, username=roles.OWNER, password=passwords[roles.OWNER])
+    upgrade(owner)
+    return what_is_open(owner)

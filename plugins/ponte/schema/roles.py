@@ -130,7 +130,7 @@ def grant(db: Database) -> None:
     with db.begin() as connection:
         missing = [role for role in (*LOGINS, READER) if not _exists(connection, role)]
         if missing:
-            fix = "PONTE_ADMIN_URL=... python -m ponte.schema.provision makes them"
+            fix = "PONTE_ADMIN_URL=... ./ponte provision makes them"
             raise PonteError("database roles are missing", got=", ".join(missing), fix=fix)
         migrations.lock(connection)
         connection.execution_options(no_parameters=True).exec_driver_sql(statements)  # a percent sign means itself

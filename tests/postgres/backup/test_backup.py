@@ -552,7 +552,7 @@ def test_a_role_that_is_missing_is_named(pair: Pair, elsewhere: Pair, tmp_path: 
     pair.create(tmp_path / "backup")
     pair.server.execute("DROP OWNED BY ponte_test_gone", pair.name)
     pair.server.execute("DROP ROLE ponte_test_gone")
-    with pytest.raises(PonteError, match=r"got: ponte_test_gone\n(.|\n)*python -m ponte\.schema\.provision"):
+    with pytest.raises(PonteError, match=r"got: ponte_test_gone\n(.|\n)*\./ponte provision"):
         elsewhere.restore(tmp_path / "backup")
     assert elsewhere.databases() == []
 
@@ -580,7 +580,7 @@ def environment(pair: Pair) -> dict[str, str]:
 
 def command(pair: Pair, *arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "ponte.backup", *map(str, arguments)],
+        [sys.executable, "-m", "ponte.cli", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -601,7 +601,7 @@ def wait_for(condition: Callable[[], object]) -> None:
 def test_a_backup_that_is_killed_is_none(pair: Pair, tmp_path: Path, how: signal.Signals) -> None:
     backups = tmp_path / "backups"
     os.mkfifo(pair.root / "zz_pipe")  # nobody writes to it: copying the artifacts never ends
-    process = command(pair, "create", backups / "backup", "--database", pair.url.render_as_string(False))
+    process = command(pair, "backup", backups / "backup", "--database", pair.url.render_as_string(False))
     wait_for(lambda: list(backups.glob(".backup.*.partial/artifacts/*")))
     time.sleep(0.5)
     assert [p.suffix for p in backups.iterdir()] == [".partial"]
@@ -724,12 +724,12 @@ def test_a_table_that_is_locked_means_another_attempt(
 
 def test_the_commands_work_together_and_never_show_the_password(pair: Pair, tmp_path: Path) -> None:
     url, folder = pair.url.render_as_string(False), tmp_path / "backup"
-    process = command(pair, "create", folder, "--database", url)
+    process = command(pair, "backup", folder, "--database", url)
     said, progress = process.communicate()
     assert process.returncode == 0, progress
     assert said.startswith(f"{folder}: ")
     assert "database" in progress
-    process = command(pair, "verify", folder)
+    process = command(pair, "backup", folder, "--verify")
     assert "is whole" in process.communicate()[0]
     process = command(pair, "restore", folder, "--database", url)
     _, why = process.communicate()
@@ -739,7 +739,7 @@ def test_the_commands_work_together_and_never_show_the_password(pair: Pair, tmp_
     said, _ = process.communicate()
     assert process.returncode == 0
     assert f"The database that was there is now {pair.name}_before_" in said
-    process = command(pair, "create", tmp_path / "second", "--database", url.replace("sesame", "secret"))
+    process = command(pair, "backup", tmp_path / "second", "--database", url.replace("sesame", "secret"))
     said, why = process.communicate()
     assert process.returncode == 1
     assert "authentication failed" in why
@@ -763,7 +763,7 @@ def test_without_an_argument_it_is_the_database_ponte_of_the_administrator(pair:
 
 
 def test_without_a_database_the_commands_ask_which(pair: Pair, tmp_path: Path) -> None:
-    for name in ("create", "restore"):
+    for name in ("backup", "restore"):
         process = command(pair, name, tmp_path / "backup", PONTE_HOME=str(tmp_path / "home"))
         said, why = process.communicate()
         assert (process.returncode, said) == (1, "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
+from tests.door import ponte
 from tests.postgres.children import process_of
 from tests.postgres.schema.test_migrations import of_revision_4
 from tests.sample_model import AS_OF, ESTIMATOR, LATER, NEXT_WEEK, NOW, STEPS, WEEK, World, run_named
@@ -512,7 +512,7 @@ def environment(admin_url: str, **changes: str) -> dict[str, str]:
 def provisioned(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]) -> int:
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    return provision.main([])
+    return ponte("provision")
 
 
 def test_one_command_makes_a_server_ready_and_a_second_one_changes_nothing(
@@ -649,7 +649,7 @@ def test_provisions_at_once_all_succeed() -> None:
 
 def _provision(environ: dict[str, str]) -> None:
     os.environ.update(environ)
-    sys.exit(provision.main([]))
+    provision.provision(os.environ)
 
 
 @pytest.mark.parametrize(

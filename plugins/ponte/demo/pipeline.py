@@ -1,14 +1,12 @@
 """The main job on real input: train on 2013 up to the end of September, then score the four weeks of October.
 
-Everything runs in the Airflow that `make up` has started, as an operator would do it in the UI; or in that of
+Everything runs in the Airflow that `./ponte up` has started, as an operator would do it in the UI; or in that of
 docker compose, when the environment says where (PONTE_UI_URL, AIRFLOW_ADMIN_PASSWORD, PONTE_ADMIN_URL). Can be
 repeated: what is there already is left alone.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +31,7 @@ TRAIN_AS_OF = "2013-09-30"
 FIRST_INTERVAL, LAST_INTERVAL = "2013-09-30T00:00:00Z", "2013-10-22T00:00:00Z"
 WEEKS = 4
 MINUTES_30 = 1800.0
+AGAIN = "correct that; the same command goes on from here"
 _HERE = Path(__file__).parent
 
 
@@ -46,41 +45,38 @@ class Target:
     hints: str
 
 
-def main() -> int:
-    """Run the demo; return 0, 1 when a run failed, 130 when interrupted."""
+def in_compose(environ: Mapping[str, str]) -> bool:
+    """Say whether the environment names a server, as that of docker compose does; else it is the local stack's."""
+    return bool(environ.get("PONTE_ADMIN_URL"))
+
+
+def run(environ: Mapping[str, str]) -> None:
+    """Train, score and print what came of it; raises PonteError when a run failed."""
     started = time.monotonic()
-    try:
-        # As the superuser: the sources belong to somebody else than Ponte's roles.
-        db = Database(admin_database(os.environ))
-        target = _compose(os.environ) if os.environ.get("PONTE_ADMIN_URL") else _local()
-        _say("Loading the demo data: the flights out of New York in 2013")
-        print(f"    {flights.load(db.url.render_as_string(hide_password=False))}")
-        with db.begin() as connection:
-            roles.open_source(connection, "flights")
-        with connect(target.ui_url, user="admin", password=target.admin_password) as api:
-            _train(api)
-            _score(api)
-    except PonteError as error:
-        print(f"\n{error}\n\nThe same command goes on from here.")
-        return 1
-    except KeyboardInterrupt:
-        print("\nInterrupted. The runs go on in Airflow; the same command picks them up.")
-        return 130
+    # As the superuser: the sources belong to somebody else than Ponte's roles.
+    db = Database(admin_database(environ))
+    target = _compose(environ) if in_compose(environ) else _local(environ)
+    _say("Loading the demo data: the flights out of New York in 2013")
+    print(f"    {flights.load(db.url.render_as_string(hide_password=False))}")
+    with db.begin() as connection:
+        roles.open_source(connection, "flights")
+    with connect(target.ui_url, user="admin", password=target.admin_password) as api:
+        _train(api)
+        _score(api)
     _report(db)
     print(f"\nDone in {time.monotonic() - started:.0f} s. The stack is still running:\n{target.hints}")
-    return 0
 
 
-def _local() -> Target:
-    settings = as_running(Settings.from_environment(os.environ))
+def _local(environ: Mapping[str, str]) -> Target:
+    settings = as_running(Settings.from_environment(environ))
     return Target(
         ui_url=settings.ui_url,
         admin_password=load_or_create(settings.secrets_file).admin_password,
         hints=f"""\
-  Airflow UI   {settings.ui_url}   user admin; `make password` shows the password
+  Airflow UI   {settings.ui_url}   user admin; `./ponte password` prints the password
   report       {settings.ui_url}/ponte/report/{MODEL}/1   of version 1, after the login
-  SQL          make psql           then: SELECT * FROM predictions.{MODEL}_latest ORDER BY score DESC LIMIT 10;
-  stop         make down           the data stay; `make up` goes on with them""",
+  SQL          ./ponte psql        then: SELECT * FROM predictions.{MODEL}_latest ORDER BY score DESC LIMIT 10;
+  stop         ./ponte down        the data stay; `./ponte up` goes on with them""",
     )
 
 
@@ -130,7 +126,7 @@ def _follow(api: AirflowApi, dag_id: str, run_id: str) -> None:
     if api.wait_for_run(dag_id, run_id, seconds=MINUTES_30, on_task=tell) != "success":
         failed = [t for t in api.tasks(dag_id, run_id) if t["state"] == "failed"]
         logs = "\n".join(f"--- log of {t['task_id']}\n{api.log_tail(dag_id, run_id, t)}" for t in failed)
-        raise PonteError(f"a run failed\n{logs}", where=f"DAG {dag_id}, run {run_id}")
+        raise PonteError(f"a run failed\n{logs}", where=f"DAG {dag_id}, run {run_id}", fix=AGAIN)
 
 
 def _report(db: Database) -> None:
@@ -180,7 +176,3 @@ def _table(db: Database, query: str) -> None:
 
 def _say(text: str) -> None:
     print(f"\n{text}", flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,65 @@
+"""Every command in the order of the help, and how each of them ends when something is wrong.
+
+Exit status: 0 done; 1 an error, told in one message; 2 a command that was not understood; 3 of `status`: something does
+not run; 130 interrupted. Commands import what they need inside their functions, so that the help loads none of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from ponte.cli import database, models, output, stack
+from ponte.errors import PonteError
+
+
+class Door(TyperGroup):
+    """Ends a command that failed with one message on stderr, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; an error that is raised on purpose becomes status 1, Ctrl-C becomes 130."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            output.complain("Interrupted. Give the same command again: it goes on, or begins anew.")
+            raise typer.Exit(130) from None
+        except Exception as error:
+            message = _message(error)
+            if message is None:
+                raise
+            output.complain(message)
+            raise typer.Exit(1) from error
+
+
+def _message(error: Exception) -> str | None:
+    """Return what to tell of an error that somebody at a terminal can do something about; None for any other."""
+    if isinstance(error, PonteError):
+        return str(error)
+    import sqlalchemy as sa
+
+    # Only what the server says: the statement may hold what it keeps of a password.
+    return f"the database refused: {error.orig}" if isinstance(error, sa.exc.DBAPIError) else None
+
+
+app = typer.Typer(
+    cls=Door,
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain text, a command a line
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A scikit-learn model from a notebook to a table that anybody can query. COMMAND --help says more.",
+)
+app.command()(stack.up)
+app.command()(stack.down)
+app.command()(stack.status)
+app.command()(stack.password)
+app.command()(stack.demo)
+app.command()(models.check)
+# What this command does not know is for the program psql.
+app.command(context_settings={"ignore_unknown_options": True})(database.psql)
+app.command()(database.backup)
+app.command()(database.restore)
+app.command()(database.provision)
+app.command()(stack.env)
