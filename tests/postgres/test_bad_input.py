@@ -305,7 +305,7 @@ FOLDERS: Mapping[str, tuple[dict[str, str], list[str]]] = {
             "    return make_pipeline(*steps)"
         },
         [
-            "cannot be stored: functiontransformer-1__func is build_estimator.<locals>.<lambda>, "
+            "cannot be stored: functiontransformer-1__func is build_estimator.<locals>.<lambda>, functiontransformer-2__f",
             "functiontransformer-2__func is build_estimator.<locals>.twice → define its functions",
         ],
     ),
@@ -315,7 +315,7 @@ FOLDERS: Mapping[str, tuple[dict[str, str], list[str]]] = {
     ),
     "package that is not installed": (
         {"estimator.py": "import math\n\nimport nonsuch.trees"},
-        ["No module named 'nonsuch' (line 3) → add the package of nonsuch to requirements.in, then `make lock`"],
+        ["No module named 'nonsuch' (line 3) → add the package of nonsuch to requirements.txt in"],
     ),
     "no build_estimator": ({"estimator.py": "def build(): ..."}, ["estimator.py: build_estimator: is missing"]),
     "class instead of object": (

@@ -57,6 +57,7 @@ app.command()(stack.status)
 app.command()(stack.password)
 app.command()(stack.demo)
 app.command()(models.check)
+app.command()(models.lock)
 # What this command does not know is for the program psql.
 app.command(context_settings={"ignore_unknown_options": True})(database.psql)
 app.command()(database.backup)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from ponte.errors import ArtifactRefused, RowsLost
 from ponte.model.estimator import ESTIMATOR_FILE, dump, imported_libraries, load_suitable
 from ponte.model.folders import ModelFolder
+from ponte.packages.folder_requirements import REQUIREMENTS, named_versions, text_of
 from ponte.pages.report import ReportFacts, draw, render
 from ponte.quality.figures import Measured, to_json
 from ponte.quality.measurement import measure
@@ -60,7 +61,8 @@ def train(
     require_unedited(folder, snapshot)
     # Its imports are known when it has built its estimator.
     estimator = load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec)
-    libraries = {**imported_libraries(folder.text(ESTIMATOR_FILE), known=LIBRARIES), **current_libraries()}
+    imported = imported_libraries(folder.text(ESTIMATOR_FILE), known=LIBRARIES)
+    libraries = {**named_versions(folder.path), **imported, **current_libraries()}
     train_key = _train_key(snapshot, folder, libraries)
     while (known := registry.find_by_train_key(db, folder.name, train_key)) is not None:
         try:
@@ -141,7 +143,9 @@ def _train_key(snapshot: Snapshot, folder: ModelFolder, libraries: dict[str, str
 def _files(
     fitted: Fitted, folder: ModelFolder, signature: Signature, parts: Parts, figures: list[Measured]
 ) -> dict[str, bytes]:
+    named = text_of(folder.path)
     return {
+        **({} if named is None else {REQUIREMENTS: named.encode()}),
         MODEL: dump(fitted.estimator),
         ESTIMATOR_FILE: folder.text(ESTIMATOR_FILE).encode(),
         SIGNATURE: json.dumps(signature.as_json(), indent=1).encode(),
