@@ -305,7 +305,7 @@ FOLDERS: Mapping[str, tuple[dict[str, str], list[str]]] = {
             "    return make_pipeline(*steps)"
         },
         [
-            "cannot be stored: functiontransformer-1__func is build_estimator.<locals>.<lambda>, functiontransformer-2__f",
+            "cannot be stored: functiontransformer-1__func is build_estimator.<locals>.<lambda>, functiontransf",
             "functiontransformer-2__func is build_estimator.<locals>.twice → define its functions",
         ],
     ),

@@ -87,7 +87,11 @@ def _uv(root: Path, files: Sequence[Path], options: Sequence[str]) -> str | None
         *(str(Path(sys.executable).with_name("uv")), "pip", "compile", "--quiet", "--no-config", "--universal"),
         *("--python-version", _OLDEST_PYTHON, "--no-emit-index-url", "--no-emit-find-links", *options, *names),
     ]
-    result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)  # noqa: S603
+    try:
+        result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)  # noqa: S603
+    except FileNotFoundError as error:
+        fix = "`make lock` in the checkout; an image has no resolver, and is built of the lock"
+        raise PonteError("uv is not installed here", where=command[0], fix=fix) from error
     if result.returncode not in (0, _UNSOLVABLE):
         raise PonteError("uv cannot resolve the packages", where=", ".join(names), got=result.stderr.strip())
     return result.stderr.strip() if result.returncode else None

@@ -107,6 +107,14 @@ def test_what_says_nothing_about_packages_is_no_conflict(root: Path) -> None:
         locked(root)
 
 
+def test_where_there_is_no_uv_as_in_the_image_it_says_where_to_resolve(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locking.sys, "executable", str(root / "python"))
+    with pytest.raises(PonteError, match="uv is not installed here(.|\n)*`make lock` in the checkout"):
+        locked(root)
+
+
 def test_few_questions_are_asked_and_three_can_conflict_together() -> None:
     own, *files = (Path(name) for name in ("requirements.in", "a/r", "b/r", "c/r"))
     asked: list[tuple[Path, ...]] = []
