@@ -111,7 +111,7 @@ def test_where_there_is_no_uv_as_in_the_image_it_says_where_to_resolve(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(locking.sys, "executable", str(root / "python"))
-    with pytest.raises(PonteError, match="uv is not installed here(.|\n)*`make lock` in the checkout"):
+    with pytest.raises(PonteError, match=r"uv is not installed here(.|\n)*`make lock` in the checkout"):
         locked(root)
 
 
