@@ -92,11 +92,11 @@ def lock(
     """
     from ponte.errors import PonteError
     from ponte.packages import locking
-    from ponte.packages.folder_requirements import CHECKOUT, MAKE_LOCK, of_checkout
+    from ponte.packages.folder_requirements import CHECKOUT, of_checkout
     from ponte.runtime import models_root
 
     if not check:
         locking.lock(CHECKOUT, models_root())
         print(f"{CHECKOUT / 'requirements.txt'} is up to date; the next command installs it.")
     elif lacking := locking.what_is_not_locked(models_root(), of_checkout()):
-        raise PonteError("\n".join(["model folders need what is not locked:", *lacking]), fix=MAKE_LOCK)
+        raise PonteError("\n".join(["model folders need what is not locked:", *lacking]))

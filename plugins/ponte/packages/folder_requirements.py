@@ -178,6 +178,13 @@ def _unnamed(
 
 
 def named_versions(folder: Path) -> dict[str, str]:
-    """Return the installed version of each distribution that the folder names, by the name that it has itself."""
-    found = (distribution(requirement.name) for requirement in needs(folder))
+    """Return the installed version of each distribution that the folder names, by the name that it has itself.
+
+    Raises ModelFolderError when one is not installed where this runs.
+    """
+    try:
+        found = [distribution(requirement.name) for requirement in needs(folder)]
+    except PackageNotFoundError as error:
+        problem = Problem(file=REQUIREMENTS, field=error.name, what="is not installed", fix=INSTALL)
+        raise ModelFolderError(folder.name, [problem]) from error
     return {one.metadata["Name"]: one.version for one in found}

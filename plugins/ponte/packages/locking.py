@@ -8,7 +8,6 @@ named.
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -82,7 +81,7 @@ def conflicts(own: Path, files: Sequence[Path], resolve: Resolve) -> list[Confli
 
 def _uv(root: Path, files: Sequence[Path], options: Sequence[str]) -> str | None:
     """Resolve with uv, for every Python from 3.11 on."""
-    names = [os.path.relpath(file, root) for file in files]  # the lock says from which file a package comes
+    names = [str(file) for file in files]  # uv itself writes paths below its folder without that folder
     command = [
         *(str(Path(sys.executable).with_name("uv")), "pip", "compile", "--quiet", "--no-config", "--universal"),
         *("--python-version", _OLDEST_PYTHON, "--no-emit-index-url", "--no-emit-find-links", *options, *names),
@@ -94,7 +93,8 @@ def _uv(root: Path, files: Sequence[Path], options: Sequence[str]) -> str | None
         raise PonteError("uv is not installed here", where=command[0], fix=fix) from error
     if result.returncode not in (0, _UNSOLVABLE):
         raise PonteError("uv cannot resolve the packages", where=", ".join(names), got=result.stderr.strip())
-    return result.stderr.strip() if result.returncode else None
+    # Its hints are about settings of a pyproject.toml, which there is not.
+    return result.stderr.partition("\nhint:")[0].strip() if result.returncode else None
 
 
 def _name(file: Path) -> str:

@@ -100,6 +100,8 @@ def test_what_an_extra_asks_for_has_to_be_installed_too(tmp_path: Path) -> None:
     finally:
         sys.path.remove(str(tmp_path))
     assert problem.what == "needs nonsuch-plots: is not installed"
+    with pytest.raises(ModelFolderError, match="quick_boost: is not installed"):
+        named_versions(tmp_path / "churn")
 
 
 def test_every_bad_line_is_named_at_once(tmp_path: Path) -> None:

@@ -96,6 +96,10 @@ def test_what_uv_says_of_a_conflict_is_shown(root: Path) -> None:
     model(root, "fraud", "forest")
     with pytest.raises(PonteError, match=r"maths==1(.|\n)*maths==2|maths==2(.|\n)*maths==1"):
         locked(root)
+    model(root, "third", "newer==1 ; python_version >= '3.13'")
+    with pytest.raises(PonteError) as caught:
+        locked(root)
+    assert "hint" not in str(caught.value), "uv's are about the pyproject.toml of somebody else"
 
 
 def test_what_says_nothing_about_packages_is_no_conflict(root: Path) -> None:
