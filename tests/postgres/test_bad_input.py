@@ -210,7 +210,7 @@ def test_wrong_arguments_of_expectations_are_listed_together(trained: World) -> 
 FOLDERS: Mapping[str, tuple[dict[str, str], list[str]]] = {
     "syntax error": (
         {"features.sql": "SELEC visit_id FROM shop.visit"},
-        ['features.sql: PostgreSQL refuses the query: syntax error at or near "FROM" (line 1: SELEC visit_id FROM'],
+        ['features.sql: PostgreSQL refuses the query: syntax error at or near "SELEC" (line 1: SELEC visit_id FROM'],
     ),
     "unknown column": (
         {"features.sql": "\n\n-- what: a note\nSELECT visit_id, shop,\n    item\nFROM shop.visit WHERE day > :as_of\n"},
@@ -218,7 +218,7 @@ FOLDERS: Mapping[str, tuple[dict[str, str], list[str]]] = {
     ),
     "a query that stops": (
         {"features.sql": "SELECT visit_id, shop, items\nFROM shop.visit WHERE\n"},
-        ['syntax error at or near ")" (line 2: FROM shop.visit WHERE)'],
+        ["syntax error at end of input (line 2: FROM shop.visit WHERE)"],
     ),
     "unknown table": (
         {"labels.sql": "SELECT 1 AS label FROM shop.vists"},
