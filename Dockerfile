@@ -56,8 +56,10 @@ COPY config /opt/ponte/config
 COPY dags /opt/ponte/dags
 COPY include /opt/ponte/include
 COPY plugins /opt/ponte/plugins
+COPY requirements.in requirements.txt /opt/ponte/
 # A checkout may be closed to other users; here one of them reads it.
-RUN chmod -R a+rX /opt/ponte && ln -s /opt/ponte/docker/ponte /usr/local/bin/ponte && python -m compileall -q /opt/ponte
+RUN chmod -R a+rX /opt/ponte && ln -s /opt/ponte/docker/ponte /usr/local/bin/ponte && python -m compileall -q /opt/ponte \
+    && ponte lock --check
 
 ARG PONTE_CODE_REVISION=
 ENV PONTE_CODE_REVISION=$PONTE_CODE_REVISION

@@ -78,11 +78,8 @@ bench: $(VENV)/.ready ## Compare scoring with other ways (one case: make bench R
 	@PYTHONPATH=plugins:. $(VENV)/bin/python -m tests.bench.scoring \
 		$(if $(ROWS),--rows $(ROWS)) $(if $(ESTIMATOR),--estimator $(ESTIMATOR)) $(ARGS)
 
-lock: $(VENV)/.ready ## Resolve requirements.in into requirements.txt (to upgrade: edit requirements.in first)
-	@$(VENV)/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
-		--output-file requirements.txt requirements.in
-	@echo "requirements.txt is up to date."
+lock: ## Resolve requirements.in and those of the models into requirements.txt (to upgrade: edit requirements.in first)
+	@./ponte lock
 
 secrets: ## Generate the passwords of the docker compose deployment (.env); run again, it adds what is missing
 	@./ponte-secrets

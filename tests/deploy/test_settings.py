@@ -268,3 +268,9 @@ def test_git_leaves_out_what_is_secret(tmp_path: Path, path: str, ignored: bool)
     subprocess.run(["git", "init", "--quiet", "--template="], cwd=tmp_path, env=own, check=True, capture_output=True)
     done = subprocess.run(["git", "check-ignore", path], cwd=tmp_path, env=own, check=False, capture_output=True)
     assert done.returncode == (0 if ignored else 1), done.stderr
+
+
+def test_the_build_of_the_image_ends_when_a_folder_needs_what_the_lock_lacks() -> None:
+    [asked] = [number for number, line in enumerate(DOCKERFILE) if "ponte lock --check" in line]
+    for copied in ("COPY include /opt/ponte/include", "COPY requirements.in requirements.txt /opt/ponte/"):
+        assert copied in DOCKERFILE[:asked], "it compares these"

@@ -3,6 +3,7 @@
 import fcntl
 import json
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 from tests.door import ponte
@@ -76,3 +77,27 @@ def test_what_the_stack_writes_is_for_its_user_alone(settings: Settings) -> None
         pass
     modes = {path.name: path.stat().st_mode & 0o077 for path in settings.home.iterdir() if path.is_dir()}
     assert modes == {"airflow": 0, "artifacts": 0, "logs": 0, "run": 0}
+
+
+def test_up_says_what_folders_need_and_the_lock_lacks_and_resolves_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One model's package keeps no other from running."""
+    folder = settings.root / "include/models/churn"
+    folder.mkdir(parents=True)
+    (folder / "requirements.txt").write_text("maths\nnonsuch-trees==1\n")
+    (settings.root / "requirements.in").write_text("")
+    (settings.root / "requirements.txt").write_text("maths==1 \\\n    --hash=sha256:00\n")
+    monkeypatch.setenv("PONTE_MODELS", str(folder.parent))
+    for name in ("start_database", "airflow_environment", "write_password_file", "_migrate_airflow", "_score_pool"):
+        monkeypatch.setattr(stack, name, MagicMock())
+    stack.start_database.return_value.address = None
+    monkeypatch.setattr(processes, "alive", MagicMock(return_value=dict.fromkeys(processes.COMPONENTS)))
+    monkeypatch.setattr(stack, "as_running", MagicMock(return_value=settings))
+    monkeypatch.setattr(stack.postgres, "is_running", MagicMock(return_value=True))
+    for name in ("check_ports", "wait_until_healthy"):
+        monkeypatch.setattr(stack.readiness, name, MagicMock())
+    stack.up(settings, migrate=MagicMock())
+    said = capsys.readouterr().out
+    assert "churn: requirements.txt: nonsuch-trees==1: is not in the lock → run `make lock`\nReady: " in said
+    assert "maths" not in said

@@ -305,8 +305,8 @@ FOLDERS: Mapping[str, tuple[dict[str, str], list[str]]] = {
             "    return make_pipeline(*steps)"
         },
         [
-            "estimator.py: functiontransformer-1__func: is a lambda, which no version can keep → write it as",
-            "estimator.py: functiontransformer-2__func: is a function inside build_estimator, which no version can",
+            "cannot be stored: functiontransformer-1__func is build_estimator.<locals>.<lambda>, functiontransf",
+            "functiontransformer-2__func is build_estimator.<locals>.twice → define its functions",
         ],
     ),
     "estimator with a helper": (
@@ -315,7 +315,7 @@ FOLDERS: Mapping[str, tuple[dict[str, str], list[str]]] = {
     ),
     "package that is not installed": (
         {"estimator.py": "import math\n\nimport nonsuch.trees"},
-        ["No module named 'nonsuch' (line 3) → add the package of nonsuch to requirements.in, then `make lock`"],
+        ["No module named 'nonsuch' (line 3) → add the package of nonsuch to requirements.txt in"],
     ),
     "no build_estimator": ({"estimator.py": "def build(): ..."}, ["estimator.py: build_estimator: is missing"]),
     "class instead of object": (

@@ -61,6 +61,7 @@ app.command("try")(loop.try_)
 app.command()(loop.versions)
 app.command()(loop.compare)
 app.command()(loop.judge)
+app.command()(models.lock)
 # What this command does not know is for the program psql.
 app.command(context_settings={"ignore_unknown_options": True})(database.psql)
 app.command()(database.backup)

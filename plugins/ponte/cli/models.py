@@ -78,3 +78,25 @@ def _checked(db: Database, folder: ModelFolder | BrokenFolder) -> dict[str, Any]
         return {"model": folder.name, "ok": False, "message": str(error), "problems": problems}
     said = f"{folder.name}: ok, {len(columns.features)} features, label {columns.label}"
     return {"model": folder.name, "ok": True, "message": said, "problems": []}
+
+
+def lock(
+    check: Annotated[
+        bool, typer.Option("--check", help="Resolve nothing, but name what folders need and the lock lacks.")
+    ] = False,
+) -> None:
+    """Resolve the packages of Ponte and of all model folders.
+
+    requirements.in and each folder's requirements.txt become the requirements.txt beside this program, for Python 3.11
+    to 3.13. When they do not go together, it says which do not, and leaves that file as it was.
+    """
+    from ponte.errors import PonteError
+    from ponte.packages import locking
+    from ponte.packages.folder_requirements import CHECKOUT, of_checkout
+    from ponte.runtime import models_root
+
+    if not check:
+        locking.lock(CHECKOUT, models_root())
+        print(f"{CHECKOUT / 'requirements.txt'} is up to date; the next command installs it.")
+    elif lacking := locking.what_is_not_locked(models_root(), of_checkout()):
+        raise PonteError("\n".join(["model folders need what is not locked:", *lacking]))

@@ -23,6 +23,9 @@ from ponte.local import processes, readiness
 from ponte.local.environment import ADMIN, SCORE_POOL, airflow_environment, write_password_file
 from ponte.local.secrets import Secrets, load_or_create, write_private_json
 from ponte.local.settings import Settings
+from ponte.packages import locking
+from ponte.packages.folder_requirements import of_checkout
+from ponte.runtime import models_root
 from ponte.schema import roles
 from ponte.schema.provision import passwords_of
 
@@ -70,6 +73,8 @@ def up(settings: Settings, migrate: Callable[[str], None] | None = None) -> None
         else:
             readiness.wait_until_healthy(settings, {}, lambda: _check_alive(settings))
         _score_pool(settings, secrets)
+        for line in locking.what_is_not_locked(models_root(), of_checkout(settings.root)):
+            print(line)
         print(f"Ready: {settings.ui_url}  (user admin; `./ponte password` prints the password)")
         if server.address:
             print(f"SQL on {server.address}:{server.port} until `./ponte down`; `./ponte status` says how to connect")

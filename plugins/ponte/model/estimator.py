@@ -21,6 +21,7 @@ from typing import Any
 
 from ponte.errors import ModelFolderError, Problem
 from ponte.model.spec import METRICS, OF_LABELS, ModelSpec, Task
+from ponte.packages.folder_requirements import MAKE_LOCK, REQUIREMENTS
 
 ESTIMATOR_FILE = "estimator.py"
 SPEC = "model.toml"
@@ -89,13 +90,14 @@ def imported_libraries(text: str, *, known: Collection[str]) -> dict[str, str]:
     module that belongs to no distribution is searched, but has no version.
     """
     of = packages_distributions()
-    direct = set(_imported_names(text)) - sys.stdlib_module_names
+    direct = set(imported_names(text)) - sys.stdlib_module_names
     searched = [name for name in direct if not set(of.get(name, ())) & set(known)]
     names = direct | {top for name in searched for top in _held_by(name)}
     return {name: version(name) for name in sorted({found for top in names for found in of.get(top, ())})}
 
 
-def _imported_names(text: str) -> Iterator[str]:
+def imported_names(text: str) -> Iterator[str]:
+    """Yield the modules that a text imports, without what follows the first dot; raises SyntaxError."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
@@ -207,7 +209,8 @@ def _line_of(error: BaseException, model: str) -> str:
 def _missing_package(error: BaseException) -> str:
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return ""
-    return f"add the package of {error.name.partition('.')[0]} to requirements.in, then `make lock`"
+    name = error.name.partition(".")[0]
+    return f"add the package of {name} to {REQUIREMENTS} in the model folder, then {MAKE_LOCK}"
 
 
 def helper_problem(error: BaseException | None, beside: Collection[str]) -> Problem | None:

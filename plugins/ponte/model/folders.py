@@ -9,8 +9,10 @@ from pathlib import Path
 from ponte.errors import ModelFolderError, Problem, did_you_mean
 from ponte.model.spec import MODEL_NAME, ModelSpec
 from ponte.model.toml import parse_spec
+from ponte.packages.folder_requirements import REQUIREMENTS
 
-#: The whole contract with an author. All but the card decide what a version is.
+#: The whole contract with an author, but for the REQUIREMENTS that a folder may have. All but the card decide what a
+#: version is.
 CODE_FILES = ("model.toml", "features.sql", "labels.sql", "estimator.py")
 CARD = "README.md"
 
@@ -30,9 +32,10 @@ class ModelFolder:
         return (self.path / file).read_text(encoding="utf-8")
 
     def digest(self) -> str:
-        """Return the SHA-256 (hex) over names and bytes of CODE_FILES; the card does not count."""
+        """Return the SHA-256 (hex) over names and bytes of CODE_FILES and REQUIREMENTS; the card does not count."""
         total = hashlib.sha256()
-        for file in CODE_FILES:
+        files = [*CODE_FILES, REQUIREMENTS] if (self.path / REQUIREMENTS).exists() else CODE_FILES
+        for file in files:
             content = (self.path / file).read_bytes()
             total.update(f"{file}\0{len(content)}\0".encode() + content)
         return total.hexdigest()

@@ -12,11 +12,12 @@ import sqlalchemy as sa
 
 from ponte.errors import ModelFolderError, Problem, did_you_mean
 from ponte.model import windows
-from ponte.model.estimator import ESTIMATOR_FILE, helper_problem, load_suitable
+from ponte.model.estimator import ESTIMATOR_FILE, helper_problem, imported_names, load_suitable
 from ponte.model.expectations import build_expectations, named_columns
 from ponte.model.folders import ModelFolder
 from ponte.model.queries import AuthorQuery, QueryRefused, columns_of, refusal
 from ponte.model.spec import COLUMN_NAME
+from ponte.packages.folder_requirements import of_checkout, package_problems
 from ponte.storage.columns import FAMILIES, KEY_FAMILIES, Column, Family
 from ponte.storage.database import Database, is_transient
 from ponte.storage.prediction_columns import RESERVED_COLUMNS
@@ -75,7 +76,7 @@ def inspect_folder(db: Database, folder: ModelFolder) -> FolderColumns:
         problems += _feature_problems(folder, features)
     if labels is not None:
         problems += _label_problems(folder, labels, features or [])
-    for part in (_build_estimator, build_expectations):
+    for part in (_check_packages, _build_estimator, build_expectations):
         try:
             part(folder)
         except ModelFolderError as error:
@@ -221,6 +222,16 @@ def _label_problems(
 
 def _cast_hint(families: frozenset[Family]) -> str:
     return f"cast it to one of: {', '.join(sorted(kind for kind, family in FAMILIES.items() if family in families))}"
+
+
+def _check_packages(folder: ModelFolder) -> None:
+    try:
+        imports = list(imported_names(folder.text(ESTIMATOR_FILE)))
+    except SyntaxError:
+        imports = []  # what builds the estimator says so
+    problems = package_problems(folder.path, imports, of_checkout())
+    if problems:
+        raise ModelFolderError(folder.name, problems)
 
 
 def _build_estimator(folder: ModelFolder) -> None:

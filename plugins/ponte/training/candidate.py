@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ponte.errors import RowsLost
 from ponte.model.estimator import ESTIMATOR_FILE, imported_libraries
 from ponte.model.folders import ModelFolder
+from ponte.packages.folder_requirements import named_versions
 from ponte.pages.plots import Plot, draw
 from ponte.pages.report import ReportFacts
 from ponte.quality.figures import Measured
@@ -91,7 +92,8 @@ class Candidate:
 
 def libraries_of(folder: ModelFolder) -> dict[str, str]:
     """Return the versions of all libraries that the folder's estimator is made of; call it when that was built."""
-    return {**imported_libraries(folder.text(ESTIMATOR_FILE), known=LIBRARIES), **current_libraries()}
+    imported = imported_libraries(folder.text(ESTIMATOR_FILE), known=LIBRARIES)
+    return {**named_versions(folder.path), **imported, **current_libraries()}
 
 
 def make_candidate(folder: ModelFolder, snapshot: Snapshot, rows: pa.Table, estimator: Any) -> Candidate:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from ponte.errors import ArtifactRefused
 from ponte.model.estimator import ESTIMATOR_FILE, dump, load_suitable
 from ponte.model.folders import ModelFolder
+from ponte.packages.folder_requirements import REQUIREMENTS, text_of
 from ponte.pages.report import render
 from ponte.quality.figures import Measured, to_json
 from ponte.snapshots.lifecycle import Snapshot, get_snapshot, require_unedited
@@ -98,7 +99,9 @@ def _train_key(snapshot: Snapshot, folder: ModelFolder, libraries: dict[str, str
 def _files(
     fitted: Fitted, folder: ModelFolder, signature: Signature, parts: Parts, figures: list[Measured]
 ) -> dict[str, bytes]:
+    named = text_of(folder.path)
     return {
+        **({} if named is None else {REQUIREMENTS: named.encode()}),
         MODEL: dump(fitted.estimator),
         ESTIMATOR_FILE: folder.text(ESTIMATOR_FILE).encode(),
         SIGNATURE: json.dumps(signature.as_json(), indent=1).encode(),

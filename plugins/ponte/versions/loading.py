@@ -42,7 +42,7 @@ GOLDEN = "golden.parquet"
 METRICS_FILE = "metrics.json"
 REPORT = "report.html"
 #: What decides, of every version, whether a pickled estimator predicts the same again; versions name, beside these,
-#: what their `estimator.py` imports.
+#: what their `estimator.py` imports and their folder's requirements.txt names.
 LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "joblib")
 
 
