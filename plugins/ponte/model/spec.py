@@ -119,6 +119,8 @@ class Evaluation(Table):
     resample_by: str | None = None
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 1_000
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    #: How long, at most, it is measured what shuffling each feature costs; 0: not at all.
+    importance_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
     #: Quantile that a regression predicts; gives the metric `pinball`.
     quantile: Annotated[float, Field(gt=0, lt=1)] | None = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ponte.errors import RowsLost
@@ -19,14 +19,19 @@ from ponte.snapshots.left_out import REASONS
 from ponte.snapshots.lifecycle import Snapshot
 from ponte.snapshots.parts import Parts, split
 from ponte.training.fitting import fit
+from ponte.training.splits import require_same_in_pieces
 from ponte.training.sufficiency import require_enough
 from ponte.versions.predicting import Fitted, Predictions
 from ponte.versions.registry import Version
+from ponte.versions.signature import Signature
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger(__name__)
+
+#: Holdout rows kept with their predictions; re-predicted whenever the version is loaded.
+GOLDEN_ROWS = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +39,8 @@ class Candidate:
     """What a model folder makes of the rows of a snapshot."""
 
     parts: Parts
+    #: With the categories of the fitting rows.
+    signature: Signature
     fitted: Fitted
     #: On the holdout; those of the champion are not among them.
     figures: list[Measured]
@@ -91,10 +98,12 @@ def make_candidate(folder: ModelFolder, snapshot: Snapshot, rows: pa.Table) -> C
     _require_all(snapshot, parts)
     require_enough(folder, snapshot, parts)
     estimator = load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec)
+    signature = replace(snapshot.signature, categories=parts.categories)
     fitted = fit(folder.spec, estimator, parts)
+    require_same_in_pieces(fitted, parts.holdout.rows.slice(0, GOLDEN_ROWS), signature, where=snapshot.place)
     log.info("fitted on %d rows; measuring on %d", len(parts.fitting.labels), len(parts.holdout.labels))
-    figures, predictions = measure(folder.spec, fitted, snapshot.signature, parts)
-    return Candidate(parts=parts, fitted=fitted, figures=figures, predictions=predictions)
+    figures, predictions = measure(folder.spec, fitted, signature, parts)
+    return Candidate(parts=parts, signature=signature, fitted=fitted, figures=figures, predictions=predictions)
 
 
 def _require_all(snapshot: Snapshot, parts: Parts) -> None:

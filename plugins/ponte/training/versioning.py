@@ -9,7 +9,7 @@ import uuid
 from dataclasses import replace
 
 from ponte.errors import ArtifactRefused
-from ponte.model.estimator import ESTIMATOR_FILE
+from ponte.model.estimator import ESTIMATOR_FILE, dump, imported_libraries, load_suitable
 from ponte.model.folders import ModelFolder
 from ponte.pages.report import render
 from ponte.quality.figures import Measured, to_json
@@ -20,10 +20,11 @@ from ponte.storage import artifacts
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.storage.receipts import Receipt, recorded
-from ponte.training.candidate import make_candidate, report_facts
+from ponte.training.candidate import GOLDEN_ROWS, make_candidate, report_facts
 from ponte.versions import registry
 from ponte.versions.loading import (
     GOLDEN,
+    LIBRARIES,
     METRICS_FILE,
     MODEL,
     REPORT,
@@ -39,9 +40,6 @@ from ponte.versions.signature import Signature
 
 log = logging.getLogger(__name__)
 
-#: Holdout rows kept with their predictions; re-predicted whenever the version is loaded.
-GOLDEN_ROWS = 200
-
 
 def train(
     db: Database, store: ArtifactStore, folder: ModelFolder, snapshot_id: int, *, run_id: str, code_revision: str | None
@@ -52,7 +50,9 @@ def train(
     """
     snapshot = get_snapshot(db, snapshot_id)
     require_unedited(folder, snapshot)
-    libraries = current_libraries()
+    # Its imports are known when it has built its estimator.
+    load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec)
+    libraries = {**imported_libraries(folder.text(ESTIMATOR_FILE), known=LIBRARIES), **current_libraries()}
     train_key = _train_key(snapshot, folder, libraries)
     while (known := registry.find_by_train_key(db, folder.name, train_key)) is not None:
         try:
@@ -66,7 +66,7 @@ def train(
     with recorded(db, Receipt(model=folder.name, step="train", snapshot_id=snapshot_id)) as receipt:
         made = make_candidate(folder, snapshot, read_snapshot(store, snapshot))
         plots = made.plots()
-        files = _files(made.fitted, folder, snapshot.signature, made.parts, made.figures)
+        files = _files(made.fitted, folder, made.signature, made.parts, made.figures)
 
         def write(number: int) -> Version:
             # Never a name that was used before: the lock on the number ends with the session, and a run that has lost
@@ -100,14 +100,8 @@ def _train_key(snapshot: Snapshot, folder: ModelFolder, libraries: dict[str, str
 def _files(
     fitted: Fitted, folder: ModelFolder, signature: Signature, parts: Parts, figures: list[Measured]
 ) -> dict[str, bytes]:
-    import io
-
-    import joblib
-
-    model = io.BytesIO()
-    joblib.dump(fitted.estimator, model, compress=3)
     return {
-        MODEL: model.getvalue(),
+        MODEL: dump(fitted.estimator),
         ESTIMATOR_FILE: folder.text(ESTIMATOR_FILE).encode(),
         SIGNATURE: json.dumps(signature.as_json(), indent=1).encode(),
         METRICS_FILE: to_json(figures),
