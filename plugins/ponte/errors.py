@@ -58,13 +58,16 @@ class Problem:
     """One breach of the model folder contract."""
 
     file: str
-    #: Key, column or parameter in the file; empty when the file as a whole is meant.
+    #: Line of the file as its author wrote it, from 1; 0 when none is meant.
+    line: int = 0
+    #: Key, column or parameter in the file, or step of the estimator; empty when the file as a whole is meant.
     field: str = ""
     what: str
     fix: str = ""
 
     def __str__(self) -> str:
-        place = f"{self.file}: {self.field}" if self.field else self.file
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        place += f": {self.field}" if self.field else ""
         return f"{place}: {self.what}" + (f" → {self.fix}" if self.fix else "")
 
 

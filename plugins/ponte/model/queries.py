@@ -22,6 +22,10 @@ from ponte.errors import Problem, did_you_mean
 from ponte.storage.columns import FAMILIES, Family
 
 PARAMETERS = ("window_start", "window_end", "as_of")
+#: The role that sources are granted to.
+READERS = "ponte_reader"
+#: SQLSTATE of a missing right, and of a table that is not there.
+_NO_RIGHT, _NO_TABLE = "42501", "42P01"
 
 #: PostgreSQL keeps the scale of a numeric in eleven bits; psycopg2 hands them on without their sign.
 _SCALES = 2048
@@ -89,6 +93,48 @@ class AuthorQuery:
             )
             for name in sorted(self._clause.compile().params.keys() - set(PARAMETERS))
         ]
+
+    def refusal(self, error: sa.exc.DBAPIError, tables: Sequence[str] = ()) -> Problem:
+        """Return what PostgreSQL says of the text: its own words, hint and all, and the line that the author wrote.
+
+        error : of a statement that begins with one line and then holds `sql()`. tables : those there are.
+        """
+        orig: Any = error.orig
+        diag = orig.diag
+        said = diag.message_primary or str(orig).strip().replace("\n", " ")
+        said += f" ({diag.message_detail})" if diag.message_detail else ""
+        line = self._line(orig)
+        hint = f"{diag.message_hint} " if diag.message_hint else ""
+        if orig.pgcode == _NO_RIGHT:
+            return Problem(file=self.file, line=line, what=f"PostgreSQL refuses the query: {said}", fix=self._grant(said))
+        if orig.pgcode == _NO_TABLE and (name := re.search(r'"(.+)"', said)):
+            hint += did_you_mean(name[1], tables)
+        fix = hint or "one SELECT that returns the key and the columns; run it in `./ponte psql` with values for its parameters"
+        return Problem(file=self.file, line=line, what=f"PostgreSQL refuses the query: {said}", fix=fix.strip())
+
+    def _line(self, orig: Any) -> int:
+        """Return the line of the author's text that an error of PostgreSQL points at, 0 when it points at none."""
+        position = int(orig.diag.statement_position or 0)
+        sent = orig.cursor.query if orig.cursor is not None else None
+        if not position or not sent:
+            return 0
+        above = len(self.text) - len(self.text.lstrip())
+        line = sent.decode()[: position - 1].count("\n") + self.text[:above].count("\n")
+        return line if line <= len(self.text.splitlines()) else 0
+
+    def _grant(self, said: str) -> str:
+        """Return the GRANT that lets trainer and scorer read what they may not."""
+        kind, _, name = said.removeprefix("permission denied for ").partition(" ")
+        name = name.strip('"')
+        if kind == "schema":
+            schema = name
+        else:
+            found = re.search(rf'([\w"]+)\s*\.\s*"?{re.escape(name)}\b', self.text)
+            schema = found[1].strip('"') if found else "<schema>"
+        return (
+            f"as its owner: GRANT USAGE ON SCHEMA {schema} TO {READERS}; GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO "
+            f"{READERS}; (trainer and scorer read as members of {READERS})"
+        )
 
     def sql(self, prefix: str = "") -> str:
         """Return the query for psycopg2, its parameters named `%(<prefix><name>)s`.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ponte.errors import PonteError, UnpredictableRows
+from ponte.errors import PonteError, TrainingRefused, UnpredictableRows
 from ponte.model.spec import Task
 from ponte.versions.signature import Signature, frame_of
 
@@ -35,7 +35,7 @@ class Predictions:
 
     #: Shape (n,): the predicted label, of the label's type; float64 for a regression.
     prediction: Array
-    #: Binary: shape (n,), in [0, 1]: probability of the positive class (the greater label). Multiclass: shape
+    #: Binary: shape (n,), in [0, 1]: probability of the positive class, the last of the version's. Multiclass: shape
     #: (n, n_classes), rows sum to 1, in the order of the classes. None for a regression, and for a classifier that
     #: gives no probabilities.
     score: Array | None
@@ -46,8 +46,8 @@ class Output:
     """How the probabilities of a fitted classifier become labels."""
 
     task: Task
-    #: The labels in the order of the estimator's probabilities, the positive one last in a binary task; () in a
-    #: regression, and for versions that were registered before classes were kept.
+    #: The labels, ascending, but the positive one last in a binary task; () in a regression, and for versions that were
+    #: registered before classes were kept, whose positive one is the greater.
     classes: tuple[Any, ...] = ()
     #: Score from which the positive class is predicted; None: the estimator's own predict() decides.
     threshold: float | None = None
@@ -66,11 +66,17 @@ def fit(estimator: Any, features: Any, labels: Any) -> Any:
     return estimator.fit(features, labels)
 
 
-def probabilities(estimator: Any, features: Any) -> Array:
-    """Return what a fitted classifier says of rows, shape (n_rows, n_classes), in the order of its classes."""
+def probabilities(estimator: Any, features: Any, output: Output) -> Array:
+    """Return what a fitted classifier says of rows, shape (n_rows, n_classes), in the order of the output's classes."""
     import numpy as np
 
-    return np.asarray(estimator.predict_proba(features), dtype=float)
+    return _positive_last(np.asarray(estimator.predict_proba(features), dtype=float), output)
+
+
+def _positive_last(probabilities: Array, output: Output) -> Array:
+    """Return the columns of an estimator, whose classes ascend, in the order of the output's classes."""
+    ascending = output.task != "binary" or not output.classes or output.classes[0] < output.classes[1]
+    return probabilities if ascending else probabilities[:, ::-1]
 
 
 def predict_features(estimator: Any, features: Any, output: Output) -> Predictions:
@@ -81,7 +87,7 @@ def predict_features(estimator: Any, features: Any, output: Output) -> Predictio
         return as_predictions(output, estimator.predict(features))
     if not hasattr(estimator, "predict_proba"):
         return Predictions(np.asarray(estimator.predict(features)), None)
-    return as_predictions(output, probabilities(estimator, features))
+    return as_predictions(output, probabilities(estimator, features, output))
 
 
 def predict(estimator: Any, rows: pa.Table | pa.RecordBatch, signature: Signature, output: Output) -> Predictions:
@@ -106,7 +112,7 @@ def predict(estimator: Any, rows: pa.Table | pa.RecordBatch, signature: Signatur
     width = len(output.classes) or (2 if output.task == "binary" else probabilities.shape[-1])
     _require_shape(probabilities, (len(frame), width), "predict_proba()")
     _require_probabilities(probabilities)
-    score = probabilities[:, 1] if output.task == "binary" else probabilities
+    score = _positive_last(probabilities, output)[:, 1] if output.task == "binary" else probabilities
     if output.threshold is not None:
         return Predictions(np.asarray(output.classes)[(score >= output.threshold).astype(int)], score)
     if says_the_most_probable(last, said):
@@ -167,11 +173,29 @@ def _labels(values: Any, count: int) -> Array:
     return labels
 
 
-def classes_of(labels: Sequence[Any] | np.ndarray[Any, Any], task: Task) -> tuple[Any, ...]:
-    """Return the distinct labels in ascending order, as plain Python values; () for a regression."""
+def classes_of(
+    labels: Sequence[Any] | np.ndarray[Any, Any], task: Task, positive: bool | int | str | None = None
+) -> tuple[Any, ...]:
+    """Return the distinct labels as plain Python values, ascending, but `positive` last; () for a regression.
+
+    Raises TrainingRefused when `positive` is none of them.
+    """
     import numpy as np
 
-    return () if task == "regression" else tuple(np.unique(labels).tolist())
+    if task == "regression":
+        return ()
+    found = np.unique(labels).tolist()
+    if positive is None:
+        return tuple(found)
+    if positive not in found:
+        raise TrainingRefused(
+            "no label is the positive class",
+            where="model.toml, training.positive",
+            got=repr(positive),
+            expected=f"one of {found}",
+            fix="name a value of the label as TOML writes it: 1, true or \"yes\"",
+        )
+    return tuple(sorted(found, key=lambda label: label == positive))
 
 
 def as_predictions(output: Output, values: Array) -> Predictions:
