@@ -94,33 +94,22 @@ class AuthorQuery:
             for name in sorted(self._clause.compile().params.keys() - set(PARAMETERS))
         ]
 
-    def refusal(self, error: sa.exc.DBAPIError, tables: Sequence[str] = ()) -> Problem:
+    def refusal(self, error: Exception, tables: Sequence[str] = ()) -> Problem:
         """Return what PostgreSQL says of the text: its own words, hint and all, and the line that the author wrote.
 
-        error : of a statement that begins with one line and then holds `sql()`. tables : those there are.
+        error : what `columns_of` raises. tables : those there are.
         """
-        orig: Any = error.orig
-        diag = orig.diag
-        said = diag.message_primary or str(orig).strip().replace("\n", " ")
-        said += f" ({diag.message_detail})" if diag.message_detail else ""
-        line = self._line(orig)
-        hint = f"{diag.message_hint} " if diag.message_hint else ""
-        if orig.pgcode == _NO_RIGHT:
-            return Problem(file=self.file, line=line, what=f"PostgreSQL refuses the query: {said}", fix=self._grant(said))
-        if orig.pgcode == _NO_TABLE and (name := re.search(r'"(.+)"', said)):
-            hint += did_you_mean(name[1], tables)
+        state, said, hint, line = _said_by_postgresql(error)
+        if line:
+            above = len(self.text) - len(self.text.lstrip())
+            line += self.text[:above].count("\n")
+        if state == _NO_RIGHT:
+            hint = self._grant(said)
+        elif state == _NO_TABLE and (name := re.search(r'"(.+)"', said)):
+            hint = f"{hint} {did_you_mean(name[1], tables)}".strip()
         fix = hint or "one SELECT that returns the key and the columns; run it in `./ponte psql` with values for its parameters"
-        return Problem(file=self.file, line=line, what=f"PostgreSQL refuses the query: {said}", fix=fix.strip())
-
-    def _line(self, orig: Any) -> int:
-        """Return the line of the author's text that an error of PostgreSQL points at, 0 when it points at none."""
-        position = int(orig.diag.statement_position or 0)
-        sent = orig.cursor.query if orig.cursor is not None else None
-        if not position or not sent:
-            return 0
-        above = len(self.text) - len(self.text.lstrip())
-        line = sent.decode()[: position - 1].count("\n") + self.text[:above].count("\n")
-        return line if line <= len(self.text.splitlines()) else 0
+        line = line if line <= len(self.text.splitlines()) else 0
+        return Problem(file=self.file, line=line, what=f"PostgreSQL refuses the query: {said}", fix=fix)
 
     def _grant(self, said: str) -> str:
         """Return the GRANT that lets trainer and scorer read what they may not."""
@@ -146,6 +135,33 @@ class AuthorQuery:
         for name in PARAMETERS:
             template = template.replace(f"%({name})s", f"%({prefix}{name})s")
         return template
+
+
+def _said_by_postgresql(error: Exception) -> tuple[str, str, str, int]:
+    """Return SQLSTATE, message, hint ("" when there is none) and the line of the author's query, 0 when it is not known.
+
+    error : of the query alone, prepared by ADBC, or of psycopg2, in a statement that has one line before the query.
+    """
+    orig: Any = error.orig if isinstance(error, sa.exc.DBAPIError) else error.__cause__ or error
+    diag = getattr(orig, "diag", None)
+    if diag is not None:
+        sent = orig.cursor.query.decode() if orig.cursor is not None and orig.cursor.query else ""
+        found = [diag.message_primary, diag.message_detail, diag.message_hint, diag.statement_position]
+        state, first = orig.pgcode, 0
+    else:
+        fields = {_text(name).removeprefix("PG_DIAG_"): _text(value) for name, value in getattr(orig, "details", None) or ()}
+        names = ("MESSAGE_PRIMARY", "MESSAGE_DETAIL", "MESSAGE_HINT", "STATEMENT_POSITION")
+        found = [fields.get(name) for name in names]
+        state, first, sent = getattr(orig, "sqlstate", ""), 1, str(error.args[1]) if len(error.args) > 1 else ""
+    primary, detail, hint, position = found
+    said = primary or str(error).strip().split("\n")[0]
+    said += f" ({detail})" if detail else ""
+    line = sent[: int(position) - 1].count("\n") + first if position and sent else 0
+    return state or "", said, hint or "", line
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def prefixed(parameters: Mapping[str, Any], prefix: str) -> dict[str, Any]:
