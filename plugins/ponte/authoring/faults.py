@@ -54,6 +54,8 @@ class Raised:
     #: Of the columns, those with a NULL.
     nullable: tuple[str, ...]
     vectorizers: tuple[str, ...]
+    #: Columns that a ColumnTransformer gives a vectorizer in a list.
+    vectorized: tuple[str, ...]
 
     @property
     def text(self) -> str:
@@ -96,12 +98,20 @@ def vectorizers_in(estimator: Any) -> tuple[str, ...]:
     return tuple(sorted({type(step).__name__ for step in steps_of(estimator) if hasattr(step, "build_analyzer")}))
 
 
+def _listed_for_vectorizers(estimator: Any) -> Iterator[str]:
+    for step in steps_of(estimator):
+        for _, part, columns in getattr(step, "transformers", None) or ():
+            if hasattr(part, "get_params") and vectorizers_in(part) and isinstance(columns, list):
+                yield from map(str, columns)
+
+
 # ---------------------------------------------------------------- where
 
 
 def _where(error: BaseException, doing: str, estimator: Any, frame: Frame, columns: Sequence[Column]) -> Raised:
     names: list[str] = []
     kind, given = "", frame
+    written = {type(step).__name__ for step in steps_of(estimator)}
     for found, _ in traceback.walk_tb(error.__traceback__):
         local = found.f_locals
         owner = local.get("self", local.get("transformer"))
@@ -109,7 +119,7 @@ def _where(error: BaseException, doing: str, estimator: Any, frame: Frame, colum
             continue
         if type(owner).__name__ == "Pipeline" and isinstance(local.get("name"), str):
             names.append(local["name"])
-        if not type(owner).__name__.startswith("_"):
+        if type(owner).__name__ in written:
             kind = type(owner).__name__
         rows = local.get("X", local.get("raw_documents"))
         if hasattr(rows, "columns") and hasattr(rows, "dtypes"):
@@ -123,6 +133,7 @@ def _where(error: BaseException, doing: str, estimator: Any, frame: Frame, colum
         columns=seen,
         nullable=tuple(c.name for c in seen if frame[c.name].isna().any()),
         vectorizers=vectorizers_in(estimator),
+        vectorized=tuple(_listed_for_vectorizers(estimator)),
     )
 
 
@@ -156,7 +167,7 @@ def _vectorizer(raised: Raised) -> tuple[str, str] | None:
         raised.text,
     ):
         return None
-    texts = raised.of("text")
+    texts = list(raised.vectorized) or raised.of("text")
     what = f"{' and '.join(raised.vectorizers)} is given a whole frame and reads the names of its columns, not its rows"
     if texts:
         what += f"; {_listed(texts)} " + ("are text" if len(texts) > 1 else "is text")
@@ -191,9 +202,11 @@ def _timestamp(raised: Raised) -> tuple[str, str] | None:
 def _missing(raised: Raised) -> tuple[str, str] | None:
     if "contains NaN" not in raised.text:
         return None
-    what = f"{_listed(raised.nullable)} holds NULL, which this step does not take" if raised.nullable else (
-        "a step before this one makes NaN, which this step does not take"
-    )
+    # A text with NULL is an encoder's business; what an encoder makes of it is no NaN.
+    names = [name for name in raised.nullable if name not in raised.of("text")] or list(raised.nullable)
+    what = "a step before this one makes NaN, which this step does not take"
+    if names:
+        what = f"{_listed(names)} {'hold' if len(names) > 1 else 'holds'} NULL, which this step does not take"
     return what, "put SimpleImputer() before it, or use HistGradientBoosting…, which takes NULL as it is"
 
 
@@ -210,7 +223,7 @@ def _unknown_category(raised: Raised) -> tuple[str, str] | None:
 def _no_such_column(raised: Raised) -> tuple[str, str] | None:
     known = [c.name for c in raised.columns]
     cause = raised.error.__cause__ or raised.error.__context__ or raised.error
-    found = re.search(r"unexpected feature names: \[?'([^']+)'", raised.text)
+    found = re.search(r"(?:unexpected feature names: |not columns of the dataframe: )[\[{]?'([^']+)'", raised.text)
     if found is None and "not a column of the dataframe" not in raised.text and not isinstance(raised.error, KeyError):
         return None
     name = found[1] if found else str(cause.args[0]).strip("'\"") if cause.args else ""
