@@ -21,6 +21,59 @@ def model_names() -> list[str]:
     return sorted(path.name for path in models_root().iterdir() if path.is_dir() and path.name[0] not in "_.")
 
 
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model folder to write.")],
+    table: Annotated[str, typer.Option(metavar="SCHEMA.TABLE", help="The table, or view, that holds the rows.")],
+    key: Annotated[
+        list[str], typer.Option(metavar="COLUMN", help="Identifies a row; several: --key a --key b, or --key a,b.")
+    ],
+    label: Annotated[str, typer.Option(metavar="COLUMN", help="The outcome to predict.")],
+    time: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="When a row was known; without it the table's one date.")
+    ] = None,
+    known: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="When the label was known, if a column says so.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(metavar="TASK", help="binary, multiclass or regression; without it as the label looks.")
+    ] = None,
+    owner: Annotated[str, typer.Option(help="The team that answers for the model.")] = "me",
+    database: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The database of the table; without it that of the stack, as ponte_trainer."),
+    ] = None,
+    json: output.Json = False,
+) -> None:
+    """Write a model folder from the columns of a table, and say what to decide next.
+
+    Features by type, an estimator that suits them, windows, checks of what the rows look like today, a card to fill in.
+    Reads the table only; never writes over a folder.
+    """
+    import datetime as dt
+    from dataclasses import asdict
+    from typing import get_args
+
+    from ponte.authoring.writing import Request, write_model
+    from ponte.errors import PonteError, did_you_mean
+    from ponte.local.stack import database_of
+    from ponte.model.spec import Task
+    from ponte.runtime import models_root
+    from ponte.schema import roles
+    from ponte.storage.database import Database
+
+    known_task: Task | None = next((known for known in get_args(Task) if known == task), None)
+    if task is not None and known_task is None:
+        raise PonteError("no such task", where="--task", got=task, fix=did_you_mean(task, get_args(Task)))
+    keys = tuple(column for part in key for column in part.split(","))
+    asked = Request(name=name, table=table, key=keys, label=label, time=time, known=known, task=known_task, owner=owner)
+    db = Database(database or database_of(os.environ, roles.TRAINER))
+    written = write_model(db, models_root(), asked, now=dt.datetime.now(dt.UTC))
+    if json:
+        output.as_json({"path": written.path, "task": written.task, "features": written.features, **asdict(written.said)})
+    else:
+        print(written)
+
+
 def check(
     models: Annotated[
         list[str] | None,

@@ -60,7 +60,7 @@ MISTAKES: dict[str, Mistake] = {
         {"estimator.py": estimator("return LogisticRegression()")},
     ),
     "NULL without an imputer": Mistake(
-        ("SimpleImputer() before it", "LogisticRegression: columns items, distance, member hold NULL"),
+        ("SimpleImputer() before it", "LogisticRegression: columns items, distance, member, shop_rate hold NULL"),
         {"estimator.py": estimator(
             'return make_pipeline(make_column_transformer((OneHotEncoder(), ["shop"]), remainder="passthrough"), '
             "LogisticRegression())"
