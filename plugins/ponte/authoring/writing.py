@@ -197,7 +197,10 @@ def _files(
     sample: pd.DataFrame, said: Said, now: dt.datetime,
 ) -> dict[str, str]:  # fmt: skip
     names = choosing.column_names(key)
-    keys = [{"sql": c.sql, "name": names[c.name]} for c in key]
+    keys = [f"{c.sql} AS {names[c.name]}" for c in key]
+    labels = [f"{outcome.sql} AS label"]
+    if known is not None:
+        labels.append(f"CAST({quote(known.name)} AS timestamptz) AS labelled_at")
     estimator = _estimator(outcome.task, features, source.rows)
     metric, bound = _gate(outcome, sample[label.name])
     texts = {f.column.name: _few(sample[f.column.name]) for f in features if f.role == "category"}
@@ -215,8 +218,8 @@ def _files(
     )
     of_file: dict[str, dict[str, Any]] = {
         "model.toml": {"keys": list(names.values()), "label": label.name, "checks": checks},
-        "features.sql": {"keys": keys},
-        "labels.sql": {"keys": keys, "label": outcome.sql},
+        "features.sql": {"columns": [*keys, *(f"{f.sql} AS {f.name}" for f in features)]},
+        "labels.sql": {"columns": [*keys, *labels], "label": outcome.sql},
         "estimator.py": {},
         "README.md": {"label": label.name},
     }
@@ -235,10 +238,10 @@ def _few(values: pd.Series[Any]) -> list[str]:
 
 def _gate(outcome: Outcome, labels: pd.Series[Any]) -> tuple[str, str]:
     if outcome.task != "regression":
-        return "roc_auc", "minimum = 0.6                             # 0.5 is a coin"
+        return "roc_auc", "minimum = 0.6  # 0.5 is a coin"
     known = labels.dropna().astype(float)
     error = float((known - known.median()).abs().mean())
-    return "mae", f"maximum = {error:.4g}                            # that of always saying the median"
+    return "mae", f"maximum = {error:.4g}  # that of always saying the median"
 
 
 def _estimator(task: Task, features: Sequence[Feature], rows: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import datetime as dt
 from pathlib import Path
 
 import pytest
+from tests.door import ponte
 from tests.postgres.authoring.test_mistakes import open_to_trainer
 from tests.sample_model import World
 
@@ -70,8 +71,8 @@ TALKS = {"table": "shop.Talk", "key": ("Talk Id",), "time": "at"}
          {"days_since_since", "score_", "many", "mood", "words", "leak", "two", "good", "amount"},
          {"constant", "nothing", "closed"}, "TfidfVectorizer"),
         ({**TALKS, "label": "two"}, "binary",
-         {"days_since_since", "score_", "many", "words", "leak", "grade", "good", "amount"},
-         {"constant", "nothing", "closed", "mood"}, "LogisticRegression"),
+         {"score_", "many", "words", "leak", "grade", "good", "amount"},
+         {"constant", "nothing", "closed", "mood", "since"}, "LogisticRegression"),
     ],
     ids=["binary", "regression", "words", "multiclass", "numeric of two values"],
 )  # fmt: skip
@@ -89,4 +90,61 @@ def test_what_is_written_passes_the_check(
     assert set(written.features) == features
     assert set(written.said.left_out) == left_out
     assert estimator in (written.path / "estimator.py").read_text()
-    assert sorted(path.name for path in models_root.iterdir()) == ["fresh"], "nothing is left beside it"
+    assert sorted(path.name for path in models_root.iterdir()) == ["fresh", "visits"], "nothing is left beside it"
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ({**VISITS, "label": "returned", "table": "shop.visits"}, ("no such table", "did you mean 'shop.visit'?")),
+        ({**VISITS, "label": "returned", "table": "visit"}, ("no such table", "did you mean 'shop.visit'?")),
+        ({**VISITS, "label": "return"}, ("--label, table shop.visit", "did you mean 'returned'?")),
+        ({**VISITS, "label": "returned", "key": ("visit",)}, ("--key, table", "did you mean 'visit_id'?")),
+        ({**VISITS, "label": "returned", "key": ("shop",)}, ("the key is not unique", "3,500 rows")),
+        ({**VISITS, "label": "returned", "key": ("distance",)}, ("a key is made of", "distance is float8")),
+        ({**VISITS, "label": "returned", "time": "items"}, ("--time is a date", "items is int4")),
+        ({**VISITS, "label": "returned", "time": None}, ("which column dates a row?", "day, known_at")),
+        ({**VISITS, "label": "shop", "task": "regression"}, ("a regression predicts a number", "shop is text")),
+        ({**VISITS, "label": "items", "task": "binary"}, ("a binary label has two values", "8 different values")),
+        ({**TALKS, "label": "constant"}, ("there is nothing to predict", "1 different value")),
+        ({**TALKS, "label": "words"}, ("the label is no class and no number", "3,000 different texts")),
+        ({"table": "shop.undated", "key": ("n",), "label": "good"}, ("nothing in the table is dated", "ADD COLUMN day date")),
+        ({"table": "shop.one_day", "key": ("n",), "label": "good"}, ("too few windows", "2024-01-01")),
+        ({"table": "shop.per_day", "key": ("who",), "label": "good"}, ("not unique", "--key who --key day is unique")),
+        ({"table": "secret.rows", "key": ("n",), "label": "good"}, ("may not read", "GRANT USAGE ON SCHEMA", "ponte_reader")),
+        ({**VISITS, "label": "returned", "name": "visits"}, ("such a folder already",)),
+        ({**VISITS, "label": "returned", "name": "Visits"}, ("is no model name",)),
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else value[0],
+)  # fmt: skip
+def test_what_cannot_become_a_model_is_refused_with_the_way_out_and_nothing_is_written(
+    talks: World, models_root: Path, what: dict, said: tuple[str, ...]
+) -> None:
+    with talks.db.begin() as connection:
+        connection.execution_options(no_parameters=True).exec_driver_sql(
+            "CREATE TABLE shop.undated AS SELECT n, n % 2 = 0 AS good FROM generate_series(1, 50) n;"
+            "CREATE TABLE shop.one_day AS SELECT *, date '2024-01-01' AS day FROM shop.undated;"
+            "CREATE TABLE shop.per_day AS SELECT n % 5 AS who, date '2024-01-01' + n / 5 AS day, n % 2 = 0 AS good "
+            "FROM generate_series(0, 99) n; CREATE SCHEMA secret; CREATE TABLE secret.rows AS TABLE shop.one_day"
+        )
+    open_to_trainer(talks)
+    before = {path: path.read_bytes() for path in models_root.rglob("*") if path.is_file()}
+    with pytest.raises(PonteError) as caught:
+        asked(talks, models_root, **{"name": "fresh", **what})
+    missing = [part for part in said if part not in str(caught.value)]
+    assert not missing, caught.value
+    assert {path: path.read_bytes() for path in models_root.rglob("*") if path.is_file()} == before
+
+
+def test_the_door_writes_and_checks(talks: World, models_root: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("PONTE_MODELS", str(models_root))
+    url = talks.db.url.set(username=roles.TRAINER).render_as_string(hide_password=False)
+    table = ("--table", "shop.visit", "--key", "visit_id", "--label", "returned")
+    assert ponte("new", "fresh", *table, "--time", "day", "--task", "binry", "--database", url) == 1
+    assert "did you mean 'binary'?" in capsys.readouterr().err
+    assert ponte("new", "fresh", *table, "--time", "day", "--database", url) == 0
+    said = capsys.readouterr().out
+    assert "known_at lies up to 3 days after day" in said
+    assert "./ponte check fresh" in said
+    assert ponte("check", "fresh", "--database", url) == 0
+    assert "fresh: ok, " in capsys.readouterr().out
