@@ -15,7 +15,7 @@ from ponte.model import windows
 from ponte.model.estimator import ESTIMATOR_FILE, load_suitable
 from ponte.model.expectations import build_expectations, named_columns
 from ponte.model.folders import ModelFolder
-from ponte.model.queries import AuthorQuery, columns_of
+from ponte.model.queries import AuthorQuery, QueryRefused, columns_of
 from ponte.model.spec import COLUMN_NAME
 from ponte.storage.columns import FAMILIES, KEY_FAMILIES, Column, Family
 from ponte.storage.database import Database, is_transient
@@ -135,9 +135,8 @@ def _described(
     if found:
         return None, found
     try:
-        with db.read_only() as connection:
-            return columns_of(connection, query, window.parameters()), []
-    except sa.exc.DBAPIError as error:
+        return columns_of(db, query, window.parameters()), []
+    except (QueryRefused, sa.exc.DBAPIError) as error:
         if is_transient(error):
             raise  # the database is away; that says nothing about the folder
         return None, [query.refusal(error, tables_of(db))]

@@ -181,6 +181,8 @@ class Guard(Table):
     batches: Annotated[int, Field(ge=1)] = 8
     #: With fewer earlier windows nothing is compared.
     minimum_batches: Annotated[int, Field(ge=1)] = 3
+    #: How long to wait for batches of earlier windows that are still being scored; 0: judge beside what people see now.
+    wait_minutes: Annotated[int, Field(ge=0, le=10_080)] = 60
     #: Rows frozen, as multiples of the median of the earlier batches.
     row_count_minimum: Annotated[float, Field(ge=0, le=1)] = 0.5
     row_count_maximum: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0

@@ -6,7 +6,7 @@ import datetime as dt
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ponte.errors import RowsLost
 from ponte.model.estimator import ESTIMATOR_FILE, load_suitable
@@ -39,9 +39,9 @@ class Candidate:
     """What a model folder makes of the rows of a snapshot."""
 
     parts: Parts
-    #: With the categories of the fitting rows.
-    signature: Signature
     fitted: Fitted
+    #: That of the snapshot, with the categories that its frames were made with.
+    signature: Signature
     #: On the holdout; those of the champion are not among them.
     figures: list[Measured]
     #: Of the holdout rows.
@@ -88,22 +88,30 @@ class Candidate:
         )
 
 
-def make_candidate(folder: ModelFolder, snapshot: Snapshot, rows: pa.Table) -> Candidate:
+def make_candidate(folder: ModelFolder, snapshot: Snapshot, rows: pa.Table, estimator: Any = None) -> Candidate:
     """Return the folder's estimator fitted on the rows of a snapshot, and measured.
 
-    Raises TrainingRefused when fitting rows or holdout cannot support a model, ModelFolderError for a bad estimator,
-    RowsLost unless every row is in one part or was purged.
+    estimator : what `load_suitable` made of the folder's file, if it was called before. Raises TrainingRefused when
+    fitting rows or holdout cannot support a model, ModelFolderError for a bad estimator, RowsLost unless every row is
+    in one part or was purged.
     """
     parts = split(rows, snapshot)
     _require_all(snapshot, parts)
     require_enough(folder, snapshot, parts)
-    estimator = load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec)
+    if estimator is None:
+        estimator = load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec)
     signature = replace(snapshot.signature, categories=parts.categories)
-    fitted = fit(folder.spec, estimator, parts)
+    return measured_candidate(folder, snapshot, parts, fit(folder.spec, estimator, parts), signature)
+
+
+def measured_candidate(
+    folder: ModelFolder, snapshot: Snapshot, parts: Parts, fitted: Fitted, signature: Signature
+) -> Candidate:
+    """Return a fitted estimator measured on the holdout; raises TrainingRefused when its neighbours change a row."""
     require_same_in_pieces(fitted, parts.holdout.rows.slice(0, GOLDEN_ROWS), signature, where=snapshot.place)
     log.info("fitted on %d rows; measuring on %d", len(parts.fitting.labels), len(parts.holdout.labels))
     figures, predictions = measure(folder.spec, fitted, signature, parts)
-    return Candidate(parts=parts, signature=signature, fitted=fitted, figures=figures, predictions=predictions)
+    return Candidate(parts=parts, fitted=fitted, signature=signature, figures=figures, predictions=predictions)
 
 
 def _require_all(snapshot: Snapshot, parts: Parts) -> None:

@@ -126,7 +126,7 @@ def load_files(version: Version, files: dict[str, bytes], *, other_libraries_all
     if differ:
         log.warning("%s is used with other libraries, as a person allowed: %s", version.place, "; ".join(differ))
         for warning in said or ():
-            log.warning("%s", warning.message)
+            log.warning("%s at %s, line %d", warning.category.__name__, warning.filename, warning.lineno)
     return loaded
 
 

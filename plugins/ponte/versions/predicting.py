@@ -260,9 +260,9 @@ def as_labels(values: np.ndarray[Any, Any], signature: Signature, task: Task) ->
             raise pa.ArrowTypeError("any value can be written as text, so only text is a text label")
         return found.cast(types[family])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-        got = f"values of type {values.dtype}"
+        got = f"values of type {values.dtype}: {type(error).__name__}"
         fix = "let the estimator predict the labels it was fitted on"
-        raise PonteError("predict() returned no labels", got=f"{got}: {error}", expected=family, fix=fix) from error
+        raise PonteError("predict() returned no labels", got=got, expected=family, fix=fix) from error
 
 
 def require_labels(predictions: Predictions, signature: Signature, output: Output) -> None:
@@ -274,7 +274,7 @@ def require_labels(predictions: Predictions, signature: Signature, output: Outpu
         strange = sorted(set(np.unique(predictions.prediction).tolist()) - set(output.classes), key=str)
         if strange:
             fix = "let the estimator predict the labels it was fitted on"
-            got, expected = str(strange[:5]), str(list(output.classes))
+            got, expected = f"{len(strange)} other values", str(list(output.classes))
             raise PonteError("predict() returned no labels", got=got, expected=expected, fix=fix)
 
 
