@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from ponte.authoring.source import Source, SourceColumn
@@ -27,6 +28,10 @@ FEW_ROWS = 2_000
 HOLDOUT_ROWS = 200
 #: Values of a text that a check lists, at most.
 LISTED = 12
+#: Of fewer windows a model is hardly measured.
+FEW_WINDOWS = 6
+#: Beyond this a float knows no fractions.
+_ROUND = 1e15
 _TWO = 2
 _MONDAY = dt.date(1970, 1, 5)
 _WEEK, _MONTH = 7, 28
@@ -84,11 +89,13 @@ class Said:
 def outcome_of(label: SourceColumn, values: Sequence[Any], task: Task | None) -> Outcome:
     """Return what is predicted: the task as asked, else as the label's type and values suggest.
 
-    values : its different values, as far as they were seen. Raises PonteError when it has one value only, or when the task
-    cannot have it.
+    values : its different values, as far as they were seen. Raises PonteError when it has one value only, or when the
+    task cannot have it.
     """
     if label.family is None or label.family in ("date", "timestamp"):
-        raise PonteError("a label is a boolean, a text or a number", got=f"{label.name} is {label.kind}", fix="cast it in a view")
+        raise PonteError(
+            "a label is a boolean, a text or a number", got=f"{label.name} is {label.kind}", fix="cast it in a view"
+        )
     if label.distinct < _TWO:
         got = f"{label.distinct} different value in {label.name}"
         raise PonteError("there is nothing to predict", where="--label", got=got, fix="are the outcomes loaded?")
@@ -141,14 +148,19 @@ def column_names(columns: Sequence[SourceColumn]) -> dict[str, str]:
 
 
 def features_of(
-    source: Source, *, taken: Sequence[str], time: SourceColumn, later: Mapping[str, float], giveaways: Mapping[str, str], said: Said
+    source: Source,
+    rest: Sequence[SourceColumn],
+    *,
+    time: SourceColumn,
+    later: Mapping[str, float],
+    giveaways: Mapping[str, str],
+    said: Said,
 ) -> list[Feature]:
-    """Return the features: every column that is not `taken` by key, label and moments, and that can be one.
+    """Return the features: each column of the rest, beside key, label and moments, that can be one.
 
-    later : date columns → the share of rows in which they lie after `time`. giveaways : columns that nearly equal the label
-    → how nearly. What is left out, and why, goes to `said`.
+    later : date columns → the share of rows in which they lie after `time`. giveaways : columns that nearly equal the
+    label → how nearly. What is left out, and why, goes to `said`.
     """
-    rest = [c for c in source.columns.values() if c.name not in taken]
     names = column_names(rest)
     found = []
     for column in rest:
@@ -173,13 +185,18 @@ def _why_not(source: Source, column: SourceColumn, later: float, time: SourceCol
     nearly_all = column.distinct >= 0.9 * (source.rows - column.nulls)
     if column.family == "text" and nearly_all and column.length < WORDS:
         return "nearly every row has another value: a name, not a property"
-    identity = column.family == "integer" and column.distinct == source.rows and re.search(r"(^|_)(id|no|nr|key)$", column.name.lower())
+    identity = (
+        column.family == "integer"
+        and column.distinct == source.rows
+        and re.search(r"(^|_)(id|no|nr|key)$", column.name.lower())
+    )
     return "it numbers the rows" if identity else ""
 
 
 def _feature(column: SourceColumn, name: str, time: SourceColumn) -> Feature:
     if column.family in ("date", "timestamp"):
-        days = f"extract(epoch FROM CAST({quote(time.name)} AS timestamptz) - CAST({quote(column.name)} AS timestamptz))::float8 / 86400"
+        gap = f"CAST({quote(time.name)} AS timestamptz) - CAST({quote(column.name)} AS timestamptz)"
+        days = f"extract(epoch FROM {gap})::float8 / 86400"
         return Feature(name=f"days_since_{name}"[:63], sql=days, role="number", column=column)
     if column.family != "text":
         return Feature(name=name, sql=column.sql, role="number", column=column)
@@ -197,7 +214,7 @@ def calendar_of(days: Mapping[dt.date, int], *, today: dt.date, said: Said) -> C
         raise PonteError("no row has both a day and a label", fix="look at --time and --label")
     first, last = min(days), max(days)
     dates = sorted(days)
-    gaps = sorted((b - a).days for a, b in zip(dates, dates[1:], strict=False))
+    gaps = sorted((b - a).days for a, b in pairwise(dates))
     length = _length((last - first).days + 1, gaps[len(gaps) // 2] if gaps else 1)
     counts: dict[int, int] = {}
     for day, rows in days.items():
@@ -212,12 +229,16 @@ def calendar_of(days: Mapping[dt.date, int], *, today: dt.date, said: Said) -> C
     while holdout < span - 1 and _rows(counts, there[-1], holdout) < HOLDOUT_ROWS:
         holdout += 1
     measured = _rows(counts, there[-1], holdout)
-    if span < 6:
-        said.problems.append(f"too few windows: {span} of {length} days; figures of {holdout} say little about the next ones")
+    if span < FEW_WINDOWS:
+        said.problems.append(
+            f"too few windows: {span} of {length} days; figures of {holdout} say little about the next ones"
+        )
     if measured < HOLDOUT_ROWS:
         said.problems.append(f"the holdout has {measured} rows only, so its intervals will be wide")
     if len(there) < span:
-        said.problems.append(f"{span - len(there)} of {span} windows hold no row: scoring one is refused ([scoring] empty)")
+        said.problems.append(
+            f"{span - len(there)} of {span} windows hold no row: scoring one is refused ([scoring] empty)"
+        )
     end = _MONDAY + dt.timedelta(days=(there[-1] + 1) * length - 1)
     if last > today:
         said.problems.append(f"rows are dated after today, until {last}")
@@ -246,7 +267,9 @@ def _rows(counts: Mapping[int, int], last: int, windows: int) -> int:
     return sum(counts.get(last - n, 0) for n in range(windows))
 
 
-def checks_of(keys: Sequence[str], features: Sequence[Feature], values: Mapping[str, Sequence[str]], least_rows: int) -> list[dict[str, Any]]:
+def checks_of(
+    keys: Sequence[str], features: Sequence[Feature], values: Mapping[str, Sequence[str]], least_rows: int
+) -> list[dict[str, Any]]:
     """Return [[checks]] that the rows of today pass, wide enough for those of tomorrow.
 
     values : columns of text with few values → these.
@@ -270,7 +293,7 @@ def checks_of(keys: Sequence[str], features: Sequence[Feature], values: Mapping[
 
 def _between(feature: Feature) -> dict[str, Any] | None:
     low, high = feature.column.least, feature.column.greatest
-    if low is None or not (math.isfinite(low) and math.isfinite(high)) or max(abs(low), abs(high)) > 1e15:
+    if low is None or not (math.isfinite(low) and math.isfinite(high)) or max(abs(low), abs(high)) > _ROUND:
         return None
     spread = float(high) - float(low)
     bounds = [float(low) - spread, float(high) + spread]

@@ -72,9 +72,10 @@ def _of_texts(db: Database, model: str, path: Path) -> list[Problem]:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8").strip() and path.read_text(encoding="utf-8") or None
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return None
+    return text if text.strip() else None
 
 
 def _sorted(problems: list[Problem]) -> tuple[Problem, ...]:

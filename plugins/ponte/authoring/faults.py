@@ -34,8 +34,8 @@ FEWER = (
 )
 _OWN_COLUMN = 'give it one column by its name and not in a list: make_column_transformer((TfidfVectorizer(), "{name}"))'
 _IN_DAYS = (
-    "make a number of it in features.sql, for example extract(epoch FROM CAST(:as_of AS timestamptz) - {name})::float8 / "
-    "86400 AS days_since_{name}, or leave it out"
+    "make a number of it in features.sql, for example extract(epoch FROM CAST(:as_of AS timestamptz) - {name})::float8 "
+    "/ 86400 AS days_since_{name}, or leave it out"
 )
 _DATES = r"DateTime64|datetime64|DatetimeArray|Timestamp|could not be promoted|invalid type promotion"
 
@@ -78,10 +78,16 @@ def problem_of(error: BaseException, doing: str, *, model: str, estimator: Any, 
         if said is not None:
             break
     else:
-        cure = why_not_imported(error) or f"./ponte try {model} shows the whole error; frame() of ponte.notebook the rows"
+        cure = (
+            why_not_imported(error) or f"./ponte try {model} shows the whole error; frame() of ponte.notebook the rows"
+        )
         said = f"{doing}() fails: {type(error).__name__}: {_first_line(error)}", cure
     return Problem(
-        file=ESTIMATOR_FILE, line=line_in(error, model=model), field=raised.step or "build_estimator", what=said[0], fix=said[1]
+        file=ESTIMATOR_FILE,
+        line=line_in(error, model=model),
+        field=raised.step or "build_estimator",
+        what=said[0],
+        fix=said[1],
     )
 
 
@@ -111,6 +117,7 @@ def _listed_for_vectorizers(estimator: Any) -> Iterator[str]:
 def _where(error: BaseException, doing: str, estimator: Any, frame: Frame, columns: Sequence[Column]) -> Raised:
     names: list[str] = []
     kind, given = "", frame
+    rows: Any
     written = {type(step).__name__ for step in steps_of(estimator)}
     for found, _ in traceback.walk_tb(error.__traceback__):
         local = found.f_locals
@@ -163,7 +170,7 @@ def _categories(raised: Raised) -> tuple[str, str] | None:
 
 def _vectorizer(raised: Raised) -> tuple[str, str] | None:
     if not raised.vectorizers or not re.search(
-        r"inconsistent numbers of samples|incompatible row dimensions|has no attribute 'lower'|not the same number of rows",
+        r"inconsistent numbers of samples|incompatible row dimensions|has no attribute 'lower'|same number of rows",
         raised.text,
     ):
         return None
@@ -179,11 +186,16 @@ def _null_document(raised: Raised) -> tuple[str, str] | None:
         return None
     names = [name for name in raised.nullable if name in raised.of("text")]
     name = names[0] if names else "<column>"
-    return f"{_listed(names)} has NULL, and a vectorizer reads text only", f"coalesce({name}, '') AS {name} in features.sql"
+    return (
+        f"{_listed(names)} has NULL, and a vectorizer reads text only",
+        f"coalesce({name}, '') AS {name} in features.sql",
+    )
 
 
 def _text(raised: Raised) -> tuple[str, str] | None:
-    if not re.search(r"could not convert string to float|Cannot (cast|use) .*(object|str)|to convert .* to float", raised.text):
+    if not re.search(
+        r"could not convert string to float|Cannot (cast|use) .*(object|str)|to convert .* to float", raised.text
+    ):
         return None
     names = raised.of("text")
     return f"{_listed(names)} is text, and no step before this one makes numbers of it" if len(names) == 1 else (

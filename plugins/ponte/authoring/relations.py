@@ -22,7 +22,9 @@ _ROWS_PER_VALUE = 10
 _TWO = 2
 
 
-def giveaways(sample: pd.DataFrame, label: SourceColumn, columns: Sequence[SourceColumn], *, task: str) -> dict[str, str]:
+def giveaways(
+    sample: pd.DataFrame, label: SourceColumn, columns: Sequence[SourceColumn], *, task: str
+) -> dict[str, str]:
     """Return the columns that nearly equal the label, and how nearly, in words."""
     found: dict[str, str] = {}
     said = sample[label.name]
@@ -33,15 +35,21 @@ def giveaways(sample: pd.DataFrame, label: SourceColumn, columns: Sequence[Sourc
         numbers = column.family in ("integer", "number", "boolean")
         if task == "regression":
             if numbers and abs(_correlation(values, said)) >= CORRELATION:
-                found[column.name] = f"it nearly equals {label.name}: their correlation is {_correlation(values, said):.3f}"
+                found[column.name] = (
+                    f"it nearly equals {label.name}: their correlation is {_correlation(values, said):.3f}"
+                )
             continue
         share = _explained(values, said)
         if share is not None and share >= GIVES_AWAY:
-            found[column.name] = f"it nearly equals {label.name}: its value alone tells the label of {share:.0%} of the rows"
+            found[column.name] = (
+                f"it nearly equals {label.name}: its value alone tells the label of {share:.0%} of the rows"
+            )
         elif numbers and said.nunique() == _TWO:
             alone = _auc(values.to_numpy(dtype=float), (said == sorted(said.unique())[1]).to_numpy())
             if max(alone, 1 - alone) >= AUC_ALONE:
-                found[column.name] = f"it nearly equals {label.name}: alone it has a ROC AUC of {max(alone, 1 - alone):.3f}"
+                found[column.name] = (
+                    f"it nearly equals {label.name}: alone it has a ROC AUC of {max(alone, 1 - alone):.3f}"
+                )
     return found
 
 
@@ -65,7 +73,7 @@ def _moments(values: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def _explained(values: pd.Series[Any], label: pd.Series[Any]) -> float | None:
-    """Return the share of the labels, of those that always saying the commonest one gets wrong, that the value tells."""
+    """Return the share of the labels that the value tells, of those that the commonest label gets wrong."""
     known = values.notna()
     if not known.any() or values[known].nunique() > min(_MOST_VALUES, known.sum() / _ROWS_PER_VALUE):
         return None

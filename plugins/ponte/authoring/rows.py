@@ -144,9 +144,7 @@ class Reading:
     def _both(self) -> str:
         features = AuthorQuery("features.sql", self.folder.text("features.sql")).sql()
         labels = AuthorQuery("labels.sql", self.folder.text("labels.sql")).sql(_LABELS)
-        return (
-            f"WITH ponte_features AS MATERIALIZED (\n{features}\n), ponte_labels AS MATERIALIZED (\n{labels}\n)"
-        )
+        return f"WITH ponte_features AS MATERIALIZED (\n{features}\n), ponte_labels AS MATERIALIZED (\n{labels}\n)"
 
     @property
     def _keys(self) -> str:
@@ -166,10 +164,10 @@ class Reading:
 
 
 def days_to_wait(reading: Reading, last: int, as_of: dt.datetime) -> tuple[float, float, int] | None:
-    """Return the share of labelled rows in the last window and usually, and how many days labels take; None if all is well.
+    """Return the share of labelled rows in the last window and usually, and the days labels take; None if all is well.
 
-    last : the number of the last window that has ended `label_delay_days` before `as_of`. It is told apart from a model in
-    which many rows never get a label by what is usual, the share in an earlier window.
+    last : the number of the last window that has ended `label_delay_days` before `as_of`. What is usual, the share
+    in an earlier window, tells labels that come late from labels that never come.
     """
     rows, labelled, _ = reading.known(last, as_of)
     usual_rows, usual_labelled, late = reading.known(max(last - BEFORE, reading.earliest), as_of)

@@ -120,12 +120,10 @@ def _read(db: Database, schema: str, table: str) -> Source:
         columns = []
         for column, kind, family in described:
             as_text = family is None and (kind == "uuid" or kind in enums)
-            columns.append(
-                SourceColumn(name=column, kind=kind, family="text" if as_text else family, as_text=as_text)
-            )
+            columns.append(SourceColumn(name=column, kind=kind, family="text" if as_text else family, as_text=as_text))
         figures = ", ".join(["count(*)", *(part for place, c in enumerate(columns) for part in _figures(place, c))])
         row = _plain(connection).exec_driver_sql(f"SELECT {figures} FROM {source} AS counted").mappings().one()
-    whole = {c.name: _with_figures(c, place, row) for place, c in enumerate(columns)}
+    whole = {c.name: _with_figures(c, place, dict(row)) for place, c in enumerate(columns)}
     return Source(schema=schema, table=table, columns=whole, rows=int(row["count"]), sampled=sampled)
 
 
@@ -185,9 +183,7 @@ def sample_of(db: Database, source: Source, label: SourceColumn) -> pd.DataFrame
     values = ", ".join(
         f"CAST({c.sql} AS double precision)" if c.family in ("integer", "number") else c.sql for c in columns
     )
-    query = (
-        f"SELECT {values} FROM {source.name} WHERE {quote(label.name)} IS NOT NULL ORDER BY random() LIMIT {SAMPLE}"
-    )
+    query = f"SELECT {values} FROM {source.name} WHERE {quote(label.name)} IS NOT NULL ORDER BY random() LIMIT {SAMPLE}"
     with db.read_only() as connection:
         connection.execute(_CHANCE)
         rows = _plain(connection).exec_driver_sql(query).all()

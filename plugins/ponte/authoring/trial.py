@@ -29,7 +29,6 @@ from ponte.versions.predicting import Fitted, classes_of, differing, predict
 from ponte.versions.signature import TRAINED_NOW, Signature, categories_of, frame_of
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
     from ponte.snapshots.parts import Parts
@@ -51,7 +50,7 @@ class Tried:
 def try_out(db: Database, folder: ModelFolder, columns: FolderColumns, *, now: dt.datetime) -> Tried:
     """Return what a training of the folder would stumble over.
 
-    Reads at most 1,000 rows of each of the two latest windows with labels. now : the present; the windows end before it.
+    Reads at most 1,000 rows of each of the two latest windows with labels. now : the present; windows end before it.
     """
     tried = Tried()
     reading = Reading(db=db, folder=folder, columns=columns, now=midnight(now.date()))
@@ -105,8 +104,8 @@ def _enough_windows(reading: Reading, latest: int, tried: Tried) -> None:
     span = f"{reading.window(reading.earliest).start} to {reading.window(latest).start}"
     if there <= measured:
         what = (
-            f"labels lie in {there} window{'s' if there != 1 else ''} ({span}), and holdout_windows and calibration_windows "
-            f"take {measured}: none is left to fit on"
+            f"labels lie in {there} window{'s' if there != 1 else ''} ({span}), and holdout_windows and "
+            f"calibration_windows take {measured}: none is left to fit on"
         )
         fix = f"fewer holdout_windows, or shorter windows ([window] days = {reading.folder.spec.window.days})"
         tried.problems.append(Problem(file="model.toml", field="training.holdout_windows", what=what, fix=fix))
@@ -115,7 +114,7 @@ def _enough_windows(reading: Reading, latest: int, tried: Tried) -> None:
     first = max(latest - training.holdout_windows + 1, reading.earliest)
     found = reading.labels(first, latest)
     if found < training.minimum_holdout_rows:
-        what = f"the latest {training.holdout_windows} windows with labels hold {found}, fewer than the holdout has to have"
+        what = f"the latest {training.holdout_windows} windows hold {found} labels, fewer than the holdout has to have"
         fix = "more holdout_windows, longer windows, or a smaller minimum_holdout_rows if wide intervals will do"
         tried.problems.append(Problem(file="model.toml", field="training.minimum_holdout_rows", what=what, fix=fix))
 
@@ -133,8 +132,8 @@ def _labels_in_time(reading: Reading, latest: int, tried: Tried) -> None:
         return
     share, usual, days = found
     what = (
-        f"is {spec.training.label_delay_days}, and labels come later: of the window of {reading.window(last).start}, the "
-        f"latest of the holdout, {share:.0%} of the rows have one when it is mature, {usual:.0%} in the end"
+        f"is {spec.training.label_delay_days}, and labels come later: of the window of {reading.window(last).start}, "
+        f"the latest of the holdout, {share:.0%} of the rows have one when it is mature, {usual:.0%} in the end"
     )
     fix = f"label_delay_days = {days}"
     tried.problems.append(Problem(file="model.toml", field="training.label_delay_days", what=what, fix=fix))
@@ -155,11 +154,13 @@ def _label_problems(folder: ModelFolder, tables: tuple[pa.Table, pa.Table], trie
     task, training = folder.spec.task, folder.spec.training
     if task == "regression":
         return False
-    labels = [value for table in tables for value in table.column("label").to_pylist()]
-    values = sorted(set(labels))
+    labels: list[Any] = [value for table in tables for value in table.column("label").to_pylist()]
+    values: list[Any] = sorted(set(labels))
     wanted = len(values) == _TWO if task == "binary" else len(values) > _TWO
     if not wanted:
-        what = f"returns {len(values)} different label{'s' if len(values) != 1 else ''} in two windows, task is {task!r}"
+        what = (
+            f"returns {len(values)} different label{'s' if len(values) != 1 else ''} in two windows, task is {task!r}"
+        )
         fix = 'a binary model has two, a multiclass model more; a number is task = "regression"'
         tried.problems.append(Problem(file="labels.sql", field="label", what=what, fix=fix))
         return True
@@ -172,7 +173,9 @@ def _label_problems(folder: ModelFolder, tables: tuple[pa.Table, pa.Table], trie
             tried.problems.append(Problem(file="model.toml", field="training.positive", what=what, fix=fix))
             return True
         which = "the greater" if training.positive is None else "as [training] positive says"
-        tried.notes.append(f"the score is the probability of label {positive!r}, {which} of {values[0]!r} and {values[1]!r}")
+        tried.notes.append(
+            f"the score is the probability of label {positive!r}, {which} of {values[0]!r} and {values[1]!r}"
+        )
     return False
 
 
@@ -250,7 +253,7 @@ def _as_problem(error: PonteError) -> Problem:
 
 
 def _too_many_categories(reading: Reading, estimator: Any, tried: Tried) -> None:
-    """Look at whole windows: HistGradientBoosting refuses a column of too many values, which 1,000 rows may not show."""
+    """Look at whole windows: HistGradientBoosting refuses too many values, which a few rows may not show."""
     last = estimator
     while getattr(last, "steps", None):
         last = last.steps[-1][1]
@@ -266,7 +269,9 @@ def _too_many_categories(reading: Reading, estimator: Any, tried: Tried) -> None
             kind = type(next(steps_of(estimator))).__name__
             tried.problems.append(Problem(file=ESTIMATOR_FILE, field=kind, what=what, fix=FEWER))
         elif count > MOST_CATEGORIES // 2:
-            tried.notes.append(f"column {name} has {count} different values in two windows; {MOST_CATEGORIES} is the most")
+            tried.notes.append(
+                f"column {name} has {count} different values in two windows; {MOST_CATEGORIES} is the most"
+            )
 
 
 def _rows_to_come(fitted: Fitted, rows: pa.Table, signature: Signature, tried: Tried) -> None:

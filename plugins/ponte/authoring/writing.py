@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 _TEMPLATES = Path(__file__).with_name("templates")
 _SCORE = {1: "0 6 * * *", 7: "0 6 * * 1"}
 _MONTHLY = "0 6 1 * *"
+#: A moment that lies after the row's in more than this share of them may be that of the label.
+MOSTLY = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,26 @@ class Request:
     known: str | None = None
     task: Task | None = None
     owner: str = "me"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Chosen:
+    """All that the files are made of."""
+
+    asked: Request
+    source: Source
+    key: Sequence[SourceColumn]
+    label: SourceColumn
+    time: SourceColumn
+    known: SourceColumn | None
+    outcome: Outcome
+    calendar: Calendar
+    features: Sequence[Feature]
+    #: Days after a window until its labels are known.
+    delay: int
+    sample: pd.DataFrame
+    said: Said
+    today: dt.date
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +91,8 @@ class Written:
 def write_model(db: Database, root: Path, asked: Request, *, now: dt.datetime) -> Written:
     """Write the folder `root/name`, which `./ponte check` has no fault to find with, and return what there is to say.
 
-    Raises PonteError when the folder is there already, when table or columns are not, and when no model can come of them:
-    a key that is there twice, nothing dated, one window, one label. Then nothing is written.
+    Raises PonteError when the folder is there already, when table or columns are not, and when no model can come of
+    them: a key that is there twice, nothing dated, one window, one label. Then nothing is written.
     """
     path = root / asked.name
     if problems := name_problems(asked.name):
@@ -90,20 +113,25 @@ def write_model(db: Database, root: Path, asked: Request, *, now: dt.datetime) -
     taken = [c.name for c in (*key, label, time, *([known] if known else []))]
     later = _later(sample, source, time, taken, said)
     rest = [c for c in source.columns.values() if c.name not in taken]
-    features = choosing.features_of(
-        source,
-        taken=taken,
+    alike = giveaways(sample, label, rest, task=outcome.task)
+    features = choosing.features_of(source, rest, time=time, later=later, giveaways=alike, said=said)
+    chosen = _Chosen(
+        asked=asked,
+        source=source,
+        key=key,
+        label=label,
         time=time,
-        later=later,
-        giveaways=giveaways(sample, label, rest, task=outcome.task),
+        known=known,
+        outcome=outcome,
+        calendar=calendar,
+        features=features,
+        delay=0 if known is None else math.ceil(share_later(sample, known, time)[1]),
+        sample=sample,
         said=said,
+        today=now.date(),
     )
-    delay = 0 if known is None else max(0, -(-share_later(sample, known, time)[1] // 1))
-    _ask(said, outcome, calendar, known, later, label)
-    if source.sampled:
-        said.problems.append("the table is large: figures are of a part of its rows")
-    files = _files(asked, source, key, label, time, known, outcome, calendar, features, int(delay), sample, said, now)
-    _put(path, files)
+    _ask(chosen, of_moment=any(share > MOSTLY for share in later.values()))
+    _put(path, _files(chosen))
     return Written(path=path, task=outcome.task, said=said, features=tuple(f.name for f in features))
 
 
@@ -116,7 +144,9 @@ def _time(source: Source, asked: Request, said: Said) -> SourceColumn:
         time = source.column(asked.time, option="--time")
         if time not in dated:
             got = f"{time.name} is {time.kind}"
-            raise PonteError("--time is a date or a timestamp", got=got, fix="cast it in a view, or name another column")
+            raise PonteError(
+                "--time is a date or a timestamp", got=got, fix="cast it in a view, or name another column"
+            )
     elif len(dated) == 1:
         time = dated[0]
         said.questions.append(f"rows are dated by {time.name}, the one date in the table: is it when a row was known?")
@@ -156,78 +186,96 @@ def _values(sample: pd.DataFrame, label: SourceColumn) -> list[Any]:
     return [] if len(values) > choosing.TEXT_CLASSES else values.tolist()
 
 
-def _later(sample: pd.DataFrame, source: Source, time: SourceColumn, taken: Sequence[str], said: Said) -> dict[str, float]:
+def _later(
+    sample: pd.DataFrame, source: Source, time: SourceColumn, taken: Sequence[str], said: Said
+) -> dict[str, float]:
     later = {}
     for column in source.columns.values():
         if column.family in ("date", "timestamp") and column.name not in taken:
             later[column.name], most = share_later(sample, column, time)
-            if later[column.name] > 0.5:
+            if later[column.name] > MOSTLY:
                 said.questions.append(
-                    f"{column.name} lies up to {most:.0f} days after {time.name}: if it is when the label was known, write the "
-                    f"folder again with --known {column.name}"
+                    f"{column.name} lies up to {most:.0f} days after {time.name}: if it is when the label was known, "
+                    f"write the folder again with --known {column.name}"
                 )
     return later
 
 
-def _ask(
-    said: Said, outcome: Outcome, calendar: Calendar, known: SourceColumn | None, later: dict[str, float], label: SourceColumn
-) -> None:
-    if known is None and not any(share > 0.5 for share in later.values()):
+def _ask(chosen: _Chosen, *, of_moment: bool) -> None:
+    """Say what a person has to decide. of_moment : it was asked already whether a column is the moment of the label."""
+    said, label = chosen.said, chosen.label.name
+    if chosen.known is None and not of_moment:
         said.questions.append(
-            f"when is {label.name} known? Nothing in the folder says so: it counts as known with its row. "
-            "--known COLUMN, or [training] label_delay_days"
+            f"when is {label} known? Nothing in the folder says so: it counts as known with its row. --known COLUMN, "
+            "or [training] label_delay_days"
         )
-    if outcome.task == "binary":
+    if chosen.outcome.task == "binary":
+        which = chosen.outcome.values[-1]
         said.questions.append(
-            f"the score is the probability of {label.name} = {outcome.values[-1]}; [training] positive chooses the other"
+            f"the score is the probability of {label} = {which}; [training] positive chooses the other"
         )
+    days = chosen.calendar.days
     said.questions += [
         "were all features known at their row's time, or is one of them a later correction? Leave those out",
-        f'covers = "past": a window of {calendar.days} days is scored when it is over; "coming" if all is known before',
+        f'covers = "past": a window of {days} days is scored when it is over; "coming" if all is known before',
         "the bound in [gate], the checks, and what is in italics in README.md",
     ]
+    if chosen.source.sampled:
+        said.problems.append("the table is large: figures are of a part of its rows")
 
 
 # ---------------------------------------------------------------- files
 
 
-def _files(
-    asked: Request, source: Source, key: Sequence[SourceColumn], label: SourceColumn, time: SourceColumn,
-    known: SourceColumn | None, outcome: Outcome, calendar: Calendar, features: Sequence[Feature], delay: int,
-    sample: pd.DataFrame, said: Said, now: dt.datetime,
-) -> dict[str, str]:  # fmt: skip
-    names = choosing.column_names(key)
-    keys = [f"{c.sql} AS {names[c.name]}" for c in key]
-    labels = [f"{outcome.sql} AS label"]
+def _files(chosen: _Chosen) -> dict[str, str]:
+    names, source, label, known = choosing.column_names(chosen.key), chosen.source, chosen.label, chosen.known
+    keys = [f"{c.sql} AS {names[c.name]}" for c in chosen.key]
+    labels = [f"{chosen.outcome.sql} AS label"]
     if known is not None:
         labels.append(f"CAST({quote(known.name)} AS timestamptz) AS labelled_at")
-    estimator = _estimator(outcome.task, features, source.rows)
-    metric, bound = _gate(outcome, sample[label.name])
-    texts = {f.column.name: _few(sample[f.column.name]) for f in features if f.role == "category"}
+    metric, bound = _gate(chosen.outcome, chosen.sample[label.name])
+    template, parts = _estimator(chosen.outcome.task, chosen.features, source.rows)
+    texts = {f.column.name: _few(chosen.sample[f.column.name]) for f in chosen.features if f.role == "category"}
+    known_texts = {name: few for name, few in texts.items() if few}
+    checks = choosing.checks_of(list(names.values()), chosen.features, known_texts, chosen.calendar.least_rows)
     values = {
-        "name": asked.name, "table": f"{source.schema}.{source.table}", "source": source.name, "owner": asked.owner,
-        "today": now.date(), "task": outcome.task, "calendar": calendar, "score": _SCORE.get(calendar.days, _MONTHLY),
-        "label_delay": delay, "values": outcome.values, "metric": metric, "bound": bound, "features": features,
-        "rows": source.rows, "first": min_day(time.least), "last": min_day(time.greatest), "left_out": said.left_out,
-        "time": quote(time.name), "known": None if known is None else quote(known.name), **estimator,
-        "null_keys": " AND ".join(f"{quote(c.name)} IS NOT NULL" for c in key if c.nulls),
-        "sentence": f"Predicts `{label.name}` of each row of `{source.schema}.{source.table}`.",
-    }  # fmt: skip
-    checks = choosing.checks_of(
-        list(names.values()), features, {name: few for name, few in texts.items() if few}, calendar.least_rows
-    )
-    of_file: dict[str, dict[str, Any]] = {
-        "model.toml": {"keys": list(names.values()), "label": label.name, "checks": checks},
-        "features.sql": {"columns": [*keys, *(f"{f.sql} AS {f.name}" for f in features)]},
-        "labels.sql": {"columns": [*keys, *labels], "label": outcome.sql},
-        "estimator.py": {},
-        "README.md": {"label": label.name},
+        "name": chosen.asked.name,
+        "owner": chosen.asked.owner,
+        "table": f"{source.schema}.{source.table}",
+        "source": source.name,
+        "rows": source.rows,
+        "today": chosen.today,
+        "task": chosen.outcome.task,
+        "values": chosen.outcome.values,
+        "calendar": chosen.calendar,
+        "score": _SCORE.get(chosen.calendar.days, _MONTHLY),
+        "label_delay": chosen.delay,
+        "label": label.name,
+        "metric": metric,
+        "bound": bound,
+        "checks": checks,
+        "keys": list(names.values()),
+        "features": chosen.features,
+        "left_out": chosen.said.left_out,
+        "time": quote(chosen.time.name),
+        "first": _day(chosen.time.least),
+        "last": _day(chosen.time.greatest),
+        "known": None if known is None else quote(known.name),
+        "outcome": chosen.outcome.sql,
+        "null_keys": " AND ".join(f"{quote(c.name)} IS NOT NULL" for c in chosen.key if c.nulls),
+        **parts,
     }
-    return {file: _render(f"{file}.j2", {**values, **more}) for file, more in of_file.items()}
+    columns = [*keys, *(f"{f.sql} AS {f.name}" for f in chosen.features)]
+    return {
+        "model.toml": _render("model.toml.j2", values),
+        "features.sql": _render("features.sql.j2", {**values, "columns": columns}),
+        "labels.sql": _render("labels.sql.j2", {**values, "columns": [*keys, *labels]}),
+        "estimator.py": _render(template, values),
+        "README.md": _render("README.md.j2", values),
+    }
 
 
-def min_day(value: Any) -> Any:
-    """Return the day of a date or a timestamp."""
+def _day(value: Any) -> Any:
     return value.date() if isinstance(value, dt.datetime) else value
 
 
@@ -237,6 +285,7 @@ def _few(values: pd.Series[Any]) -> list[str]:
 
 
 def _gate(outcome: Outcome, labels: pd.Series[Any]) -> tuple[str, str]:
+    """Return the metric and the line with its bound."""
     if outcome.task != "regression":
         return "roc_auc", "minimum = 0.6  # 0.5 is a coin"
     known = labels.dropna().astype(float)
@@ -244,57 +293,20 @@ def _gate(outcome: Outcome, labels: pd.Series[Any]) -> tuple[str, str]:
     return "mae", f"maximum = {error:.4g}  # that of always saying the median"
 
 
-def _estimator(task: Task, features: Sequence[Feature], rows: int) -> dict[str, Any]:
-    """Return imports, groups of columns, the body, and words for it: a pipeline that suits task and columns."""
-    roles = {role: [f.name for f in features if f.role == role] for role in ("number", "category", "words")}
-    few = [f for f in features if f.role == "category" and f.column.distinct > choosing.TREE_CATEGORIES]
-    kind = "Regressor" if task == "regression" else "Classifier"
-    if not roles["words"] and rows >= choosing.FEW_ROWS:
-        trees = f"HistGradientBoosting{kind}(categorical_features=\"from_dtype\", early_stopping=False)"
-        imports = [f"from sklearn.ensemble import HistGradientBoosting{kind}"]
-        if not few:
-            said = "Gradient boosted trees, which take NULL and categories as they are."
-            return {"imports": imports, "groups": [], "body": [f"return {trees}"], "estimator": said,
-                    "returns": f"HistGradientBoosting{kind}"}  # fmt: skip
-        groups = [("More values than trees take as categories: the rare ones become one.", "ENCODED", _list([f.name for f in few]))]
-        imports = ["from sklearn.compose import make_column_transformer", *imports,
-                   "from sklearn.pipeline import Pipeline, make_pipeline", "from sklearn.preprocessing import OneHotEncoder"]  # fmt: skip
-        body = [
-            'encoder = OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=100, sparse_output=False)',
-            'columns = make_column_transformer((encoder, ENCODED), remainder="passthrough", verbose_feature_names_out=False)',
-            'columns.set_output(transform="pandas")',
-            f"return make_pipeline(columns, {trees})",
-        ]
-        said = "Gradient boosted trees; texts of many values are encoded first."
-        return {"imports": imports, "groups": groups, "body": body, "estimator": said, "returns": "Pipeline"}
-    return _linear(task, roles)
-
-
-def _linear(task: Task, roles: dict[str, list[str]]) -> dict[str, Any]:
-    groups, parts, imports = [], [], {"from sklearn.compose import make_column_transformer", "from sklearn.pipeline import Pipeline, make_pipeline"}
-    if roles["number"]:
-        groups.append(("Numbers: what is missing is filled, all are scaled.", "NUMBERS", _list(roles["number"])))
-        parts.append('(make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()), NUMBERS)')
-        imports |= {"from sklearn.impute import SimpleImputer"}
-    if roles["category"]:
-        groups.append(("Texts of few values: one column each; new values become none of them.", "CATEGORIES", _list(roles["category"])))
-        parts.append('(OneHotEncoder(handle_unknown="infrequent_if_exist", max_categories=100), CATEGORIES)')
-    encoders = [name for name, role in (("OneHotEncoder", "category"), ("StandardScaler", "number")) if roles[role]]
-    if encoders:
-        imports |= {f"from sklearn.preprocessing import {', '.join(encoders)}"}
-    if roles["words"]:
-        imports |= {"from sklearn.feature_extraction.text import TfidfVectorizer"}
-        # A vectorizer reads one column: its name, not a list.
-        parts += [f'(TfidfVectorizer(min_df=2, ngram_range=(1, 2), sublinear_tf=True), "{name}")' for name in roles["words"]]
-    last = "Ridge()" if task == "regression" else "LogisticRegression(max_iter=1000)"
-    imports |= {f"from sklearn.linear_model import {last.partition('(')[0]}"}
-    body = ["columns = make_column_transformer(", *(f"    {part}," for part in parts), ")", f"return make_pipeline(columns, {last})"]
-    said = "A linear model" + (" of the words (TF-IDF)" if roles["words"] else "") + ": the simplest that suits the columns."
-    return {"imports": sorted(imports), "groups": groups, "body": body, "estimator": said, "returns": "Pipeline"}
-
-
-def _list(names: Sequence[str]) -> str:
-    return "[" + ", ".join(json.dumps(name) for name in names) + "]"
+def _estimator(task: Task, features: Sequence[Feature], rows: int) -> tuple[str, dict[str, Any]]:
+    """Return the template of an estimator that suits task and columns, and what it is filled with."""
+    of_role = {role: [f.name for f in features if f.role == role] for role in ("number", "category", "words")}
+    if of_role["words"] or rows < choosing.FEW_ROWS:
+        parts = {"numbers": of_role["number"], "categories": of_role["category"], "words": of_role["words"]}
+        linear = "Ridge" if task == "regression" else "LogisticRegression"
+        return "linear.py.j2", {
+            **parts,
+            "linear": linear,
+            "estimator": "A linear model, the simplest that suits the columns.",
+        }
+    many = [f.name for f in features if f.role == "category" and f.column.distinct > choosing.TREE_CATEGORIES]
+    trees = f"HistGradientBoosting{'Regressor' if task == 'regression' else 'Classifier'}"
+    return "trees.py.j2", {"encoded": many, "trees": trees, "estimator": "Gradient boosted trees, as they come."}
 
 
 def _render(template: str, values: dict[str, Any]) -> str:

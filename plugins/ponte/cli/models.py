@@ -35,7 +35,8 @@ def new(
         str | None, typer.Option(metavar="COLUMN", help="When the label was known, if a column says so.")
     ] = None,
     task: Annotated[
-        str | None, typer.Option(metavar="TASK", help="binary, multiclass or regression; without it as the label looks.")
+        str | None,
+        typer.Option(metavar="TASK", help="binary, multiclass or regression; without it as the label looks."),
     ] = None,
     owner: Annotated[str, typer.Option(help="The team that answers for the model.")] = "me",
     database: Annotated[
@@ -69,7 +70,9 @@ def new(
     db = Database(database or database_of(os.environ, roles.TRAINER))
     written = write_model(db, models_root(), asked, now=dt.datetime.now(dt.UTC))
     if json:
-        output.as_json({"path": written.path, "task": written.task, "features": written.features, **asdict(written.said)})
+        output.as_json(
+            {"path": written.path, "task": written.task, "features": written.features, **asdict(written.said)}
+        )
     else:
         print(written)
 

@@ -30,7 +30,9 @@ KEEPABLE = (
     "inside a function, cannot be found again when the version is loaded"
 )
 #: What to do about a module that is not there.
-ADD_PACKAGE = "no installed package has the module {name}: add its package to requirements.in, run `make lock`, then `make test`"
+ADD_PACKAGE = (
+    "no installed package has the module {name}: add its package to requirements.in, run `make lock`, then `make test`"
+)
 #: Begins the name of every module that is made of an `estimator.py`.
 _MODULE = "ponte_estimator_"
 
@@ -161,7 +163,7 @@ def load_estimator(text: str, *, model: str, task: Task, beside: Collection[str]
 
 
 def line_in(error: BaseException, *, model: str) -> int:
-    """Return the line of the `estimator.py` of a model in which an error came up, 0 when none of its lines is to blame."""
+    """Return the line of the `estimator.py` of a model in which an error came up, 0 when it was in none."""
     file = f"{model}/{ESTIMATOR_FILE}"
     if isinstance(error, SyntaxError) and error.filename == file:
         return error.lineno or 0
@@ -179,8 +181,8 @@ def why_not_imported(error: BaseException, beside: Collection[str] = ()) -> str:
     name = (error.name or "").partition(".")[0]
     if name in beside or "relative import" in str(error):
         return (
-            f"a version keeps the text of {ESTIMATOR_FILE} and of no file beside it: move what {name or 'it'} defines into "
-            f"{ESTIMATOR_FILE}, or make an installed package of it"
+            f"a version keeps the text of {ESTIMATOR_FILE} and of no file beside it: move what {name or 'it'} defines "
+            f"into {ESTIMATOR_FILE}, or make an installed package of it"
         )
     return ADD_PACKAGE.format(name=name) if isinstance(error, ModuleNotFoundError) else ""
 

@@ -143,7 +143,7 @@ def _described(
 
 
 def tables_of(db: Database) -> list[str]:
-    """Return the names of all tables and views that are nobody's own, `schema.table`, whether they may be read or not."""
+    """Return the names of all tables and views but Ponte's own, `schema.table`, whether they may be read or not."""
     with db.read_only() as connection:
         return list(connection.execute(_TABLES).scalars())
 

@@ -112,7 +112,7 @@ class AuthorQuery:
             hint = self._grant(said)
         elif state == _NO_TABLE and (name := re.search(r'"(.+)"', said)):
             hint = f"{hint} {did_you_mean(name[1], tables)}".strip()
-        fix = hint or "one SELECT that returns the key and the columns; run it in `./ponte psql` with values for its parameters"
+        fix = hint or "one SELECT that returns key and columns; run it in `./ponte psql` with values for its parameters"
         line = line if line <= len(self.text.splitlines()) else 0
         return Problem(file=self.file, line=line, what=f"PostgreSQL refuses the query: {said}", fix=fix)
 
@@ -126,8 +126,8 @@ class AuthorQuery:
             found = re.search(rf'([\w"]+)\s*\.\s*"?{re.escape(name)}\b', self.text)
             schema = found[1].strip('"') if found else "<schema>"
         return (
-            f"as its owner: GRANT USAGE ON SCHEMA {schema} TO {READERS}; GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO "
-            f"{READERS}; (trainer and scorer read as members of {READERS})"
+            f"as its owner: GRANT USAGE ON SCHEMA {schema} TO {READERS}; "
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {READERS}; (trainer and scorer are members)"
         )
 
     def sql(self, prefix: str = "") -> str:
@@ -143,7 +143,7 @@ class AuthorQuery:
 
 
 def _said_by_postgresql(error: Exception) -> tuple[str, str, str, int]:
-    """Return SQLSTATE, message, hint ("" when there is none) and the line of the author's query, 0 when it is not known.
+    """Return SQLSTATE, message, hint ("" when there is none) and the line of the author's query, 0 when it is unknown.
 
     error : of the query alone, prepared by ADBC, or of psycopg2, in a statement that has one line before the query.
     """
@@ -154,7 +154,9 @@ def _said_by_postgresql(error: Exception) -> tuple[str, str, str, int]:
         found = [diag.message_primary, diag.message_detail, diag.message_hint, diag.statement_position]
         state, first = orig.pgcode, 0
     else:
-        fields = {_text(name).removeprefix("PG_DIAG_"): _text(value) for name, value in getattr(orig, "details", None) or ()}
+        fields = {
+            _text(name).removeprefix("PG_DIAG_"): _text(value) for name, value in getattr(orig, "details", None) or ()
+        }
         names = ("MESSAGE_PRIMARY", "MESSAGE_DETAIL", "MESSAGE_HINT", "STATEMENT_POSITION")
         found = [fields.get(name) for name in names]
         state, first, sent = getattr(orig, "sqlstate", ""), 1, getattr(error, "sent", "")

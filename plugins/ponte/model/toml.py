@@ -48,7 +48,7 @@ def parse_spec(text: str, *, model: str, file: str = "model.toml") -> ModelSpec:
 
 
 def _without(document: dict[str, Any], error: ValidationError) -> ModelSpec | None:
-    """Return the spec of a document without its bad parts, so that the others are looked at too; None if there is none."""
+    """Return the spec of a document without its bad parts, so that the others are looked at; None if none is left."""
     rest = copy.deepcopy(document)
     for found in error.errors():
         *path, last = found["loc"] or ("",)
@@ -159,7 +159,21 @@ def _consistency_problems(spec: ModelSpec, file: str) -> list[Problem]:
             problems.append(
                 problem("gate", f"{spec.gate.metric} is better when {better}", f"set {bound}, leave out {other}")
             )
-    return problems + _training_problems(spec, file) + _schedule_problems(spec.schedule, file)
+    return (
+        problems
+        + _binary_problems(spec, file)
+        + _training_problems(spec, file)
+        + _schedule_problems(spec.schedule, file)
+    )
+
+
+def _binary_problems(spec: ModelSpec, file: str) -> list[Problem]:
+    named = {"threshold": "threshold", "positive": "positive class"}
+    return [
+        Problem(file=file, field=f"training.{key}", what=f"task {spec.task!r} has no {word}", fix="leave it out")
+        for key, word in named.items()
+        if spec.task != "binary" and getattr(spec.training, key) is not None
+    ]
 
 
 def _training_problems(spec: ModelSpec, file: str) -> list[Problem]:
@@ -176,10 +190,6 @@ def _training_problems(spec: ModelSpec, file: str) -> list[Problem]:
         problem("training.calibration_windows", "nothing uses them", "set calibration or threshold, or leave it out")
     if spec.task == "regression" and training.calibration != "none":
         problem("training.calibration", "a regression has no probabilities", "leave it out")
-    if spec.task != "binary" and training.threshold is not None:
-        problem("training.threshold", f"task {spec.task!r} has no threshold", "leave it out")
-    if spec.task != "binary" and training.positive is not None:
-        problem("training.positive", f"task {spec.task!r} has no positive class", "leave it out")
     if spec.task != "regression" and evaluation.quantile is not None:
         problem("evaluation.quantile", f"task {spec.task!r} predicts no quantile", "leave it out")
     if gate.metric == "pinball" and evaluation.quantile is None:

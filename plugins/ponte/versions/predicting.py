@@ -193,7 +193,7 @@ def classes_of(
             where="model.toml, training.positive",
             got=repr(positive),
             expected=f"one of {found}",
-            fix="name a value of the label as TOML writes it: 1, true or \"yes\"",
+            fix='name a value of the label as TOML writes it: 1, true or "yes"',
         )
     return tuple(sorted(found, key=lambda label: label == positive))
 

@@ -31,7 +31,8 @@ def estimator(body: str, imports: str = "") -> str:
         f"{imports}\nfrom sklearn.compose import make_column_transformer\n"
         "from sklearn.ensemble import HistGradientBoostingClassifier\n"
         "from sklearn.impute import SimpleImputer\nfrom sklearn.linear_model import LogisticRegression\n"
-        "from sklearn.pipeline import make_pipeline\nfrom sklearn.preprocessing import FunctionTransformer, OneHotEncoder\n"
+        "from sklearn.pipeline import make_pipeline\n"
+        "from sklearn.preprocessing import FunctionTransformer, OneHotEncoder\n"
         f"\n\ndef build_estimator():\n    {body}\n"
     )
 
@@ -45,7 +46,7 @@ class Mistake:
     files: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     #: Done to the world, beside the folder.
-    change: Callable[[World], object] = lambda world: None
+    change: Callable[[World], object] = lambda _: None
 
 
 def features(more: str) -> dict[str, str]:
@@ -85,7 +86,7 @@ MISTAKES: dict[str, Mistake] = {
         ), **features("coalesce(v.shop, 'none') AS word")},
     ),
     "a lambda": Mistake(
-        ("estimator.py: build_estimator: returns an estimator that cannot be stored", "<lambda>", "def and class at the top"),
+        ("estimator.py: build_estimator: returns an estimator that cannot be stored", "<lambda>", "with def and class"),
         {"estimator.py": estimator(
             "return make_pipeline(FunctionTransformer(lambda frame: frame[['items']].fillna(0)), LogisticRegression())"
         )},
@@ -123,7 +124,9 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "a misspelt expectation and its argument": Mistake(
         ("checks.0.expect_column_values_to_be_between", "did you mean 'min_value'?"),
-        settings={"checks": '[[checks]]\nexpectation = "expect_column_values_to_be_between"\ncolumn = "items"\nmin_valu = 0'},
+        settings={
+            "checks": '[[checks]]\nexpectation = "expect_column_values_to_be_between"\ncolumn = "items"\nmin_valu = 0'
+        },
     ),
     "a misspelt column in SQL": Mistake(
         ("features.sql: PostgreSQL refuses the query: column v.item does not exist", "(line 6)", "items"),
