@@ -22,10 +22,10 @@ from ponte.model.inspection import FolderColumns
 from ponte.model.queries import AuthorQuery
 from ponte.model.windows import midnight
 from ponte.storage.database import Database, is_transient
-from ponte.training.fitting import fit
+from ponte.training.fitting import classes_with_positive, fit
 from ponte.training.splits import require_same_in_pieces
 from ponte.versions.loading import come_back
-from ponte.versions.predicting import Fitted, classes_of, differing, predict
+from ponte.versions.predicting import Fitted, differing, predict
 from ponte.versions.signature import TRAINED_NOW, Signature, categories_of, frame_of
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _label_problems(folder: ModelFolder, tables: tuple[pa.Table, pa.Table], trie
         return True
     if task == "binary":
         try:
-            positive = classes_of(labels, task, training.positive)[-1]
+            positive = classes_with_positive(folder.spec, labels)[-1]
         except TrainingRefused:
             what = f"no label is {training.positive!r}"
             fix = f"one of {', '.join(map(repr, values))}, as TOML writes it"

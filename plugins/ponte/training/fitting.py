@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ponte.errors import TrainingRefused
 from ponte.model.estimator import seed_estimator
 from ponte.model.spec import ModelSpec
 from ponte.versions import predicting
@@ -24,11 +25,30 @@ def fit(spec: ModelSpec, estimator: Any, parts: Parts) -> Fitted:
     predicting.fit(estimator, parts.fitting.features, parts.fitting.labels)
     if spec.training.calibration != "none":
         estimator = _calibrated(estimator, parts.calibration, spec.training.calibration)
-    output = Output(task=spec.task, classes=classes_of(parts.fitting.labels, spec.task, spec.training.positive))
+    output = Output(task=spec.task, classes=classes_with_positive(spec, parts.fitting.labels))
     threshold = spec.training.threshold
     if isinstance(threshold, str):
         threshold = best_threshold(estimator, parts.calibration, output, goal=threshold)
     return Fitted(estimator, replace(output, threshold=threshold))
+
+
+def classes_with_positive(spec: ModelSpec, labels: Any) -> tuple[Any, ...]:
+    """Return the distinct labels as plain Python values, ascending, but the positive one last; () for a regression.
+
+    Raises TrainingRefused when the positive one of `model.toml` is none of them.
+    """
+    found, positive = classes_of(labels, spec.task), spec.training.positive
+    if positive is None:
+        return found
+    if positive not in found:
+        raise TrainingRefused(
+            "no label is the positive class",
+            where="model.toml, training.positive",
+            got=repr(positive),
+            expected=f"one of {list(found)}",
+            fix='name a value of the label as TOML writes it: 1, true or "yes"',
+        )
+    return tuple(sorted(found, key=lambda label: label == positive))
 
 
 def _calibrated(estimator: Any, part: Part, method: str) -> Any:

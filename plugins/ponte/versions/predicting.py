@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ponte.errors import PonteError, TrainingRefused, UnpredictableRows
+from ponte.errors import PonteError, UnpredictableRows
 from ponte.model.spec import Task
 from ponte.versions.signature import Signature, frame_of
 
@@ -173,29 +173,11 @@ def _labels(values: Any, count: int) -> Array:
     return labels
 
 
-def classes_of(
-    labels: Sequence[Any] | np.ndarray[Any, Any], task: Task, positive: bool | int | str | None = None
-) -> tuple[Any, ...]:
-    """Return the distinct labels as plain Python values, ascending, but `positive` last; () for a regression.
-
-    Raises TrainingRefused when `positive` is none of them.
-    """
+def classes_of(labels: Sequence[Any] | np.ndarray[Any, Any], task: Task) -> tuple[Any, ...]:
+    """Return the distinct labels in ascending order, as plain Python values; () for a regression."""
     import numpy as np
 
-    if task == "regression":
-        return ()
-    found = np.unique(labels).tolist()
-    if positive is None:
-        return tuple(found)
-    if positive not in found:
-        raise TrainingRefused(
-            "no label is the positive class",
-            where="model.toml, training.positive",
-            got=repr(positive),
-            expected=f"one of {found}",
-            fix='name a value of the label as TOML writes it: 1, true or "yes"',
-        )
-    return tuple(sorted(found, key=lambda label: label == positive))
+    return () if task == "regression" else tuple(np.unique(labels).tolist())
 
 
 def as_predictions(output: Output, values: Array) -> Predictions:
