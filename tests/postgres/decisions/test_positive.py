@@ -14,7 +14,7 @@ def test_the_gate_refuses_a_turned_score_where_predictions_are_published_and_say
     assert run.version.classes == (1, 0)
     (rule,) = [rule for rule in run.verdict.rules if rule.rule == RULE]
     assert not run.verdict.passed
-    assert rule.outcome == "failed"
+    assert rule.outcome == "refused"
     assert rule.got == "a score is the probability of 0"
     assert rule.expected == (
         "of 1, as in the published predictions: set [training] positive = 1 and train again, give the changed model a "
