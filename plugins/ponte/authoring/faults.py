@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import Problem, did_you_mean
-from ponte.model.estimator import ESTIMATOR_FILE, line_in, why_not_imported
+from ponte.model.estimator import ESTIMATOR_FILE, KEEPABLE, line_in, why_not_imported
 from ponte.storage.columns import Column
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Raised:
     """An error of an estimator, and where in it."""
 
     error: BaseException
-    #: "fit" or "predict".
+    #: "fit", "predict" or "pickle".
     doing: str
     #: Names of the pipelines' steps, then the class that raised; empty when none is known.
     step: str
@@ -70,7 +70,7 @@ class Raised:
 def problem_of(error: BaseException, doing: str, *, model: str, estimator: Any, frame: Frame, columns: Any) -> Problem:
     """Return what is wrong with the estimator when it raised.
 
-    doing : "fit" or "predict". frame, columns : the features it was given, and their families.
+    doing : "fit", "predict" or "pickle". frame, columns : the features it was given, and their families.
     """
     raised = _where(error, doing, estimator, frame, columns)
     for rule in _RULES:
@@ -159,6 +159,15 @@ def _not_imported(raised: Raised) -> tuple[str, str] | None:
     if not isinstance(raised.error, ImportError):
         return None
     return f"{raised.doing}() fails: {_first_line(raised.error)}", why_not_imported(raised.error)
+
+
+def _not_kept(raised: Raised) -> tuple[str, str] | None:
+    if raised.doing != "pickle":
+        return None
+    return (
+        f"the fitted estimator cannot be stored: {type(raised.error).__name__}: {_first_line(raised.error)}",
+        KEEPABLE,
+    )
 
 
 def _categories(raised: Raised) -> tuple[str, str] | None:
@@ -253,6 +262,7 @@ def _by_name(raised: Raised) -> tuple[str, str] | None:
 
 _RULES: tuple[Callable[[Raised], tuple[str, str] | None], ...] = (
     _not_imported,
+    _not_kept,
     _categories,
     _vectorizer,
     _null_document,

@@ -276,14 +276,26 @@ def _too_many_categories(reading: Reading, estimator: Any, tried: Tried) -> None
 
 def _rows_to_come(fitted: Fitted, rows: pa.Table, signature: Signature, tried: Tried) -> None:
     """Note which values that are no fault now would set a row aside later, and which texts no prediction depends on."""
-    first, unseen, null = rows.slice(0, 1), [], []
+    first, unseen, null, unused = rows.slice(0, 1), [], [], []
+    usual = predict(fitted.estimator, rows, signature, fitted.output)
     for column in signature.features:
         place = rows.column_names.index(column.name)
         kind = rows.schema.field(place).type
-        if column.family == "text" and _fails(fitted, _with(first, place, [_NEVER_SEEN], kind), signature):
-            unseen.append(column.name)
+        if column.family == "text":
+            values = rows.column(place).to_pylist()
+            turned = predict(fitted.estimator, _with(rows, place, values[::-1], kind), signature, fitted.output)
+            if len(set(values)) > 1 and not differing(usual, turned, fitted.output, exactly=True).any():
+                unused.append(column.name)
+            if _fails(fitted, _with(first, place, [_NEVER_SEEN], kind), signature):
+                unseen.append(column.name)
         if _fails(fitted, _with(first, place, [None], kind), signature):
             null.append(column.name)
+    if unused:
+        tried.notes.append(
+            f"no prediction depends on {', '.join(unused)}: a text is a `category` and no `object`, so a selector "
+            "of columns "
+            'by dtype takes dtype_include="category"'
+        )
     if unseen:
         tried.notes.append(
             f"a row with a value that training has not seen cannot be predicted, and is set aside: {', '.join(unseen)} "

@@ -21,7 +21,7 @@ def model_names() -> list[str]:
     return sorted(path.name for path in models_root().iterdir() if path.is_dir() and path.name[0] not in "_.")
 
 
-def new(
+def new(  # noqa: PLR0917 - typer gives them by name
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model folder to write.")],
     table: Annotated[str, typer.Option(metavar="SCHEMA.TABLE", help="The table, or view, that holds the rows.")],
     key: Annotated[

@@ -91,6 +91,29 @@ MISTAKES: dict[str, Mistake] = {
             "return make_pipeline(FunctionTransformer(lambda frame: frame[['items']].fillna(0)), LogisticRegression())"
         )},
     ),
+    "a lambda that fitting makes": Mistake(
+        ("the fitted estimator cannot be stored", "<lambda>", "with def and class"),
+        {"estimator.py": estimator("return Made()", (
+            "from sklearn.ensemble import HistGradientBoostingClassifier as Trees\n\nclass Made(Trees):\n"
+            "    def fit(self, X, y):\n        self.link_ = lambda value: value\n        return super().fit(X, y)\n"
+        ))},
+    ),
+    "a GRANT to the trainer alone": Mistake(
+        ("features.sql: shop.visit: ponte_scorer may not read it", "ponte_reader"),
+        change=lambda world: world.execute(
+            "REVOKE ALL ON SCHEMA shop FROM ponte_reader; GRANT USAGE ON SCHEMA shop TO ponte_trainer;"
+            "GRANT SELECT ON ALL TABLES IN SCHEMA shop TO ponte_trainer"
+        ),
+    ),
+    "a selector by dtype object": Mistake(
+        ("no prediction depends on shop", 'dtype_include="category"'),
+        {"estimator.py": estimator(
+            "return make_pipeline(make_column_transformer("
+            "(OneHotEncoder(), make_column_selector(dtype_include=object)), (SimpleImputer(), ['items', 'price'])), "
+            "LogisticRegression())",
+            "from sklearn.compose import make_column_selector",
+        )},
+    ),
     "a package that is not installed": Mistake(
         ("estimator.py: does not run: ModuleNotFoundError", "(line 1)", "lightgbm", "requirements.in", "make lock"),
         {"estimator.py": estimator("return LogisticRegression()", "import lightgbm")},

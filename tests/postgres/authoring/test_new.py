@@ -76,7 +76,7 @@ TALKS = {"table": "shop.Talk", "key": ("Talk Id",), "time": "at"}
     ],
     ids=["binary", "regression", "words", "multiclass", "numeric of two values"],
 )  # fmt: skip
-def test_what_is_written_passes_the_check(
+def test_what_is_written_passes_the_check(  # noqa: PLR0917 - pytest gives them by name
     talks: World, models_root: Path, what: dict, task: str, features: set[str], left_out: set[str], estimator: str
 ) -> None:
     written = asked(talks, models_root, name="fresh", **what)

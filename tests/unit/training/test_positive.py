@@ -128,5 +128,5 @@ def test_a_class_that_is_no_label_is_refused_with_those_there_are() -> None:
 
 
 def test_only_a_binary_model_has_a_positive_class() -> None:
-    with pytest.raises(ModelFolderError, match="training.positive: task 'multiclass' has no positive class"):
+    with pytest.raises(ModelFolderError, match=r"training\.positive: task 'multiclass' has no positive class"):
         spec_of("positive = 1", "multiclass")
