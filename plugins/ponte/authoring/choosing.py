@@ -154,14 +154,14 @@ def features_of(
     time: SourceColumn,
     later: Mapping[str, float],
     giveaways: Mapping[str, str],
+    names: Mapping[str, str],
     said: Said,
 ) -> list[Feature]:
     """Return the features: each column of the rest, beside key, label and moments, that can be one.
 
     later : date columns → the share of rows in which they lie after `time`. giveaways : columns that nearly equal the
-    label → how nearly. What is left out, and why, goes to `said`.
+    label → how nearly. names : what each is called. What is left out, and why, goes to `said`.
     """
-    names = column_names(rest)
     found = []
     for column in rest:
         why = giveaways.get(column.name) or _why_not(source, column, later.get(column.name, 0.0), time)
@@ -272,7 +272,7 @@ def checks_of(
 ) -> list[dict[str, Any]]:
     """Return [[checks]] that the rows of today pass, wide enough for those of tomorrow.
 
-    values : columns of text with few values → these.
+    values : columns of text → their values, none of those that have many.
     """
     unique: dict[str, Any] = {"expectation": "expect_column_values_to_be_unique", "column": keys[0]}
     if len(keys) > 1:
@@ -283,7 +283,7 @@ def checks_of(
         column, check = feature.column, None
         if feature.role == "number" and column.family in ("integer", "number"):
             check = _between(feature)
-        elif feature.role == "category" and feature.column.name in values:
+        elif feature.role == "category" and values.get(feature.column.name):
             check = {"expectation": "expect_column_values_to_be_in_set", "column": feature.name,
                      "value_set": list(values[column.name])}  # fmt: skip
         if check is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,8 @@ BEFORE = 8
 ALL_BUT_FEW = 0.9
 _FIRST_DAY = dt.date(1970, 1, 5)
 _LABELS = "labels_"
+#: What makes a query one of a window.
+OF_WINDOW = re.compile(r":window_(start|end)\b")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +81,11 @@ class Reading:
         if first > last:
             return 0
         parameters = {"window_start": self.window(first).start, "window_end": self.window(last).end, "as_of": self.now}
-        text = AuthorQuery("labels.sql", self.folder.text("labels.sql")).sql()
-        statement = f"SELECT count(*) FROM (\n{text}\n) AS labels WHERE label IS NOT NULL"
+        file, where = "labels.sql", "WHERE label IS NOT NULL"
+        if not OF_WINDOW.search(self.folder.text(file)):
+            file, where = "features.sql", ""  # then it is these that say which rows a window has
+        text = AuthorQuery(file, self.folder.text(file)).sql()
+        statement = f"SELECT count(*) FROM (\n{text}\n) AS counted {where}"
         with self.db.read_only() as connection:
             return int(connection.exec_driver_sql(statement, parameters).scalar_one())
 

@@ -6,6 +6,8 @@ What is fitted here is thrown away; the database is only read.
 from __future__ import annotations
 
 import datetime as dt
+import math
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -74,7 +76,15 @@ def try_out(db: Database, folder: ModelFolder, columns: FolderColumns, *, now: d
 
 def _rows(reading: Reading, tried: Tried) -> tuple[pa.Table, pa.Table] | None:
     """Return rows of the two latest windows with labels, the earlier one first; None when there are none to try."""
-    folder, latest = reading.folder, reading.latest
+    folder = reading.folder
+    if not any(
+        re.search(r":(window_start|window_end|as_of)\b", folder.text(f)) for f in ("features.sql", "labels.sql")
+    ):
+        what = "has no window: neither it nor labels.sql names :window_start, so every window would be the same rows"
+        fix = "WHERE day >= CAST(:window_start AS date) AND day < CAST(:window_end AS date)"
+        tried.problems.append(Problem(file="features.sql", what=what, fix=fix))
+        return None
+    latest = reading.latest
     if latest is None:
         what = f"returns no label in any window until {reading.limit:%Y-%m-%d}"
         fix = "look at its WHERE; is the source loaded, and its outcome known?"
@@ -122,10 +132,9 @@ def _enough_windows(reading: Reading, latest: int, tried: Tried) -> None:
 def _labels_in_time(reading: Reading, latest: int, tried: Tried) -> None:
     spec = reading.folder.spec
     delay = dt.timedelta(days=spec.training.label_delay_days)
-    last = -1 - -(-delay.days // spec.window.days)  # the latest that is mature at the limit
-    if latest < last and not reading.known(last, reading.now)[0]:
-        last = latest  # the source ends there
-    last = min(last, latest) if reading.known(last, reading.now)[0] == 0 else last
+    last = -1 - math.ceil(delay.days / spec.window.days)  # the latest that is mature at the limit
+    if not reading.known(last, reading.now)[0]:
+        last = min(last, latest)  # the source ends there
     as_of = midnight(reading.window(last).end) + delay
     found = days_to_wait(reading, last, min(as_of, reading.now))
     if found is None:
@@ -184,6 +193,7 @@ def _label_problems(folder: ModelFolder, tables: tuple[pa.Table, pa.Table], trie
 
 def _fit_and_predict(reading: Reading, tables: tuple[pa.Table, pa.Table], tried: Tried) -> None:
     folder, columns = reading.folder, reading.columns
+    tables = _with_all_classes(folder, tables)
     signature = Signature(
         key=columns.key,
         features=columns.features,
@@ -235,6 +245,16 @@ def _fit_and_predict(reading: Reading, tables: tuple[pa.Table, pa.Table], tried:
         tried.problems.append(Problem(file=ESTIMATOR_FILE, field="build_estimator", what=what, fix=fix))
     step("predict", later, lambda: require_same_in_pieces(fitted, later, signature, where=folder.name))
     _rows_to_come(fitted, later, signature, tried)
+
+
+def _with_all_classes(folder: ModelFolder, tables: tuple[pa.Table, pa.Table]) -> tuple[pa.Table, pa.Table]:
+    """Return the rows to fit on and those to predict: a rare class may be in the later window only."""
+    import pyarrow as pa
+
+    earlier, later = (set(table.column("label").to_pylist()) for table in tables)
+    if folder.spec.task == "regression" or later <= earlier:
+        return tables
+    return pa.concat_tables(tables), tables[1]
 
 
 def _parts(tables: tuple[pa.Table, pa.Table], signature: Signature) -> Parts:

@@ -114,7 +114,8 @@ def write_model(db: Database, root: Path, asked: Request, *, now: dt.datetime) -
     later = _later(sample, source, time, taken, said)
     rest = [c for c in source.columns.values() if c.name not in taken]
     alike = giveaways(sample, label, rest, task=outcome.task)
-    features = choosing.features_of(source, rest, time=time, later=later, giveaways=alike, said=said)
+    names = choosing.column_names([*key, *rest])
+    features = choosing.features_of(source, rest, time=time, later=later, giveaways=alike, names=names, said=said)
     chosen = _Chosen(
         asked=asked,
         source=source,
@@ -236,8 +237,7 @@ def _files(chosen: _Chosen) -> dict[str, str]:
     metric, bound = _gate(chosen.outcome, chosen.sample[label.name])
     template, parts = _estimator(chosen.outcome.task, chosen.features, source.rows)
     texts = {f.column.name: _few(chosen.sample[f.column.name]) for f in chosen.features if f.role == "category"}
-    known_texts = {name: few for name, few in texts.items() if few}
-    checks = choosing.checks_of(list(names.values()), chosen.features, known_texts, chosen.calendar.least_rows)
+    checks = choosing.checks_of(list(names.values()), chosen.features, texts, chosen.calendar.least_rows)
     values = {
         "name": chosen.asked.name,
         "owner": chosen.asked.owner,

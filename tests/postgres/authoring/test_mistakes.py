@@ -192,6 +192,11 @@ MISTAKES: dict[str, Mistake] = {
         ("model.toml: training.holdout_windows: labels lie in", "fewer holdout_windows"),
         change=lambda world: world.execute("DELETE FROM shop.visit WHERE day < '2024-02-26'"),
     ),
+    "no window in the SQL": Mistake(
+        ("features.sql: has no window", "WHERE day >= CAST(:window_start AS date)"),
+        {"features.sql": "SELECT visit_id, shop, items, price, distance, member, 1.0 AS shop_rate FROM shop.visit",
+         "labels.sql": "SELECT visit_id, returned::int AS label FROM shop.visit"},
+    ),
     "keys that never meet": Mistake(
         ("labels.sql: visit_id: ", "the same entities under the same key"),
         {"labels.sql": LABELS.replace("visit_id,", "visit_id + 1000000 AS visit_id,")},
