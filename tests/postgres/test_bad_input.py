@@ -210,7 +210,7 @@ def test_wrong_arguments_of_expectations_are_listed_together(trained: World) -> 
 FOLDERS: Mapping[str, tuple[dict[str, str], list[str]]] = {
     "syntax error": (
         {"features.sql": "SELEC visit_id FROM shop.visit"},
-        ['features.sql: PostgreSQL refuses the query: syntax error at or near "FROM" LINE 2: SELEC visit_id'],
+        ['features.sql: PostgreSQL refuses the query: syntax error at or near "SELEC" (line 1)'],
     ),
     "unknown table": (
         {"labels.sql": "SELECT 1 AS label FROM shop.vists"},
