@@ -353,3 +353,23 @@ def test_a_secret_that_is_no_secret_is_not_written(
     if content is not None:
         assert (tmp_path / ".env").read_text(encoding="utf-8") == content
         assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o640
+
+
+# ---------------------------------------------------------------- docker/ponte
+
+
+def test_in_the_image_ponte_is_the_same_program(programs: Programs) -> None:
+    programs.add("python", "exit 3")
+    assert programs.run(str(DOCKER / "ponte"), "check", "two words").returncode == 3
+    assert programs.calls() == ["python|-m|ponte.cli|check|two words"]
+    link = "ln -s /opt/ponte/docker/ponte /usr/local/bin/ponte"
+    assert link in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", ["up", "down", "status", "password", "env"])
+def test_in_the_image_there_is_no_stack_of_this_machine(programs: Programs, command: str) -> None:
+    programs.add("python")
+    result = programs.run(str(DOCKER / "ponte"), command)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert "docker compose" in result.stderr
+    assert programs.calls() == []

@@ -265,19 +265,11 @@ def test_the_picture_of_the_layers_is_what_import_linter_checks() -> None:
 NOW = [page for page in PAGES if page.name != "CHANGELOG.md"]  # which also names what is gone
 
 
-def test_every_path_of_a_source_file_and_every_command_is_there() -> None:
+def test_every_path_of_a_source_file_is_there() -> None:
     """Paths are those of the repository, or of the library."""
     paths = {(page, found) for page in NOW for found in re.findall(r"`([\w./]+/[\w.]+\.(?:py|sql))`", read(page))}
-    commands = {(page, found) for page in NOW for found in re.findall(r"python -m (ponte[\w.]*)", read(page))}
     assert {"versions/loading.py", "plugins/ponte/errors.py"} <= {found for _, found in paths}
-    assert "ponte.schema.provision" in {found for _, found in commands}
-    commands = {(page, found.replace(".", "/")) for page, found in commands}
     gone = {(page, found) for page, found in paths if not any((at / found).exists() for at in (ROOT, LIBRARY))}
-    gone |= {
-        (page, found)
-        for page, found in commands
-        if not any((ROOT / "plugins" / file).exists() for file in (f"{found}.py", f"{found}/__main__.py"))
-    }
     assert not [(page.relative_to(ROOT).as_posix(), found) for page, found in sorted(gone)]
 
 

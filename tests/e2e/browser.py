@@ -55,7 +55,7 @@ def logged_in(url: str, *, user: str, password: str) -> Iterator[Browser]:
             page.get_by_label("Password").fill(password)
             page.get_by_role("button", name="Sign in").click()
             expect(page.get_by_test_id("nav-dags-link")).to_be_visible()
-            yield Browser(page)
+            yield Browser(page, url)
         finally:
             context.close()
 
@@ -65,6 +65,7 @@ class Browser:
     """A page of Airflow's UI."""
 
     page: Page
+    url: str
 
     def trigger(self, dag_id: str, *, picture: Path | None = None, **days: str) -> str:
         """Open a DAG and its form, type days into the fields of these parameters, and press the button.
@@ -72,12 +73,11 @@ class Browser:
         Everything else stays as the form is filled in. Returns the id of the run, to whose page the UI goes.
         """
         page = self.page
-        page.get_by_test_id("nav-dags-link").click()
-        page.get_by_role("link", name=dag_id, exact=True).first.click()
-        button = page.get_by_test_id("trigger-dag-button")
-        expect(button).to_have_count(1)  # the list of DAGs, which stays until the page of the DAG is there, has many
-        button.click()
-        form = page.get_by_role("dialog").filter(has_text=dag_id)
+        # By the address: the list of DAGs moves its rows while somebody clicks, whenever a run has changed.
+        page.goto(f"{self.url}/dags/{dag_id}")
+        page.get_by_test_id("trigger-dag-button").click()
+        form = page.get_by_role("dialog")
+        expect(form).to_contain_text(dag_id)
         logical_date = form.get_by_test_id("datetime-input").first
         expect(logical_date).to_contain_text(re.compile(r"20\d\d"))  # it is filled in
         for name, day in days.items():

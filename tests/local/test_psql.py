@@ -63,7 +63,8 @@ def test_where_another_server_is_administered_psql_goes_there(
     names = ("PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE")
     for role, login in (("ponte_analyst", ("ponte_analyst", "of the analyst")), ("postgres", ("admin", "pw"))):
         assert ponte("psql", "--role", role) == 0
-        assert tuple(became.pop()[name] for name in names) == ("db", "5433", *login, "ponte")
+        environment = became.pop()
+        assert tuple(environment[name] for name in names) == ("db", "5433", *login, "ponte")
     assert ponte("psql") == 1
     assert "PONTE_OWNER_PASSWORD" in capsys.readouterr().err
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import psycopg2
 import pytest
 from tests.door import ponte
 
-from ponte.embedded import postgres
+from ponte.embedded import postgres, programs
 from ponte.local import processes, stack
 from ponte.local.secrets import Secrets, load_or_create
 from ponte.local.settings import Settings
@@ -27,13 +29,17 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home() -> Iterator[Path]:
     """A stack whose PostgreSQL has Ponte's schema, and no port."""
-    folder = tmp_path_factory.mktemp("stack")
-    server, secrets = start(folder, None)
-    upgrade(server.url("ponte", "ponte_owner", secrets.ponte_password))
-    yield folder
-    postgres.stop(folder / "postgres", mode="immediate")
+    # No folder of pytest's: another run would close it to the server's user.
+    folder = Path(tempfile.mkdtemp(prefix="ponte-stack-"))
+    try:
+        server, secrets = start(folder, None)
+        upgrade(server.url("ponte", "ponte_owner", secrets.ponte_password))
+        yield folder
+    finally:
+        postgres.stop(folder / "postgres", mode="immediate")
+        shutil.rmtree(folder)
 
 
 def start(home: Path, port: int | None) -> tuple[postgres.Server, Secrets]:
@@ -109,15 +115,20 @@ def test_a_port_is_open_when_it_is_asked_for_and_closed_when_not(
 
 
 def test_a_killed_server_starts_again_on_its_port(home: Path) -> None:
-    """Its lock file is named after the port, and what it names may be a process by now."""
+    """Its lock file is named after the port, and the process that it names may be another one by now."""
     port = free_port()
     server, secrets = start(home, port)
     postgres.crash(server.data_dir)
     lock = server.socket_dir / f".s.PGSQL.{port}.lock"
     lines = lock.read_text(encoding="utf-8").splitlines()
-    lock.write_text("\n".join(["1", *lines[1:]]) + "\n", encoding="utf-8")
-    server, _ = start(home, port)
-    assert log_in(port, "ponte_analyst", secrets.analyst_password)
+    account = programs.server_account()
+    with subprocess.Popen(["sleep", "300"], user=account.pw_uid if account else None) as other:
+        lock.write_text("\n".join([str(other.pid), *lines[1:]]) + "\n", encoding="utf-8")
+        try:
+            start(home, port)
+            assert log_in(port, "ponte_analyst", secrets.analyst_password)
+        finally:
+            other.kill()
 
 
 def test_a_taken_port_is_named_before_anything_starts(

@@ -48,7 +48,7 @@ def test_the_queries_and_the_estimator_keep_the_contract(folder: ModelFolder, de
         found = inspect_folder(demo_db, folder)
     except ModelFolderError as error:
         if all("does not exist" in p.what for p in error.problems):
-            pytest.skip("its tables are not in the demo data: `make check-models` holds it against your database")
+            pytest.skip("its tables are not in the demo data: `./ponte check` holds it against your database")
         raise
     assert found.features
 

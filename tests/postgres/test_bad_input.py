@@ -210,7 +210,15 @@ def test_wrong_arguments_of_expectations_are_listed_together(trained: World) -> 
 FOLDERS: Mapping[str, tuple[dict[str, str], list[str]]] = {
     "syntax error": (
         {"features.sql": "SELEC visit_id FROM shop.visit"},
-        ['features.sql: PostgreSQL refuses the query: syntax error at or near "SELEC" (line 1)'],
+        ['features.sql: PostgreSQL refuses the query: syntax error at or near "FROM" (line 1: SELEC visit_id FROM'],
+    ),
+    "unknown column": (
+        {"features.sql": "\n\n-- what: a note\nSELECT visit_id, shop,\n    item\nFROM shop.visit WHERE day > :as_of\n"},
+        ['column "item" does not exist (line 5: item) → Perhaps you meant to reference the column "visit.items".'],
+    ),
+    "a query that stops": (
+        {"features.sql": "SELECT visit_id, shop, items\nFROM shop.visit WHERE\n"},
+        ['syntax error at or near ")" (line 2: FROM shop.visit WHERE)'],
     ),
     "unknown table": (
         {"labels.sql": "SELECT 1 AS label FROM shop.vists"},
@@ -288,6 +296,27 @@ FOLDERS: Mapping[str, tuple[dict[str, str], list[str]]] = {
     ),
     "function that writes": ({"features.sql": "SELECT visit_id, shop, shop.forget() AS items FROM shop.visit"}, []),
     "estimator does not run": ({"estimator.py": "import nonsuch"}, ["estimator.py: does not run: ModuleNotFoundError"]),
+    "estimator with a lambda": (
+        {
+            "estimator.py": "from sklearn.linear_model import LogisticRegression\n"
+            "from sklearn.pipeline import make_pipeline\nfrom sklearn.preprocessing import FunctionTransformer\n"
+            "def build_estimator():\n    def twice(x): return 2 * x\n"
+            "    steps = [FunctionTransformer(lambda x: x), FunctionTransformer(twice), LogisticRegression()]\n"
+            "    return make_pipeline(*steps)"
+        },
+        [
+            "estimator.py: functiontransformer-1__func: is a lambda, which no version can keep → write it as",
+            "estimator.py: functiontransformer-2__func: is a function inside build_estimator, which no version can",
+        ],
+    ),
+    "estimator with a helper": (
+        {"helper.py": "x = 1", "estimator.py": "import helper"},
+        ["estimator.py: imports helper from the model folder, which no version keeps → write what it needs into"],
+    ),
+    "package that is not installed": (
+        {"estimator.py": "import math\n\nimport nonsuch.trees"},
+        ["No module named 'nonsuch' (line 3) → add the package of nonsuch to requirements.in, then `make lock`"],
+    ),
     "no build_estimator": ({"estimator.py": "def build(): ..."}, ["estimator.py: build_estimator: is missing"]),
     "class instead of object": (
         {"estimator.py": "from sklearn.linear_model import Ridge\ndef build_estimator(): return Ridge"},

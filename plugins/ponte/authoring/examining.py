@@ -77,7 +77,7 @@ def _of_texts(db: Database, model: str, path: Path) -> list[Problem]:
     if text is not None:
         try:
             # Of any task: what the estimator has to be for it is another question.
-            load_estimator(text, model=model, task="regression", beside=[found.stem for found in path.glob("*.py")])
+            load_estimator(text, model=model, task="regression")
         except ModelFolderError as error:
             problems += error.problems
     return problems

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import Problem, did_you_mean
-from ponte.model.estimator import ESTIMATOR_FILE, KEEPABLE, line_in, why_not_imported
+from ponte.model.estimator import ESTIMATOR_FILE, KEEPABLE, helper_problem, line_of, missing_package
 from ponte.storage.columns import Column
 
 if TYPE_CHECKING:
@@ -78,17 +78,11 @@ def problem_of(error: BaseException, doing: str, *, model: str, estimator: Any, 
         if said is not None:
             break
     else:
-        cure = (
-            why_not_imported(error) or f"./ponte try {model} shows the whole error; frame() of ponte.notebook the rows"
-        )
+        cure = f"./ponte try {model} shows the whole error; frame() of ponte.notebook the rows"
         said = f"{doing}() fails: {type(error).__name__}: {_first_line(error)}", cure
-    return Problem(
-        file=ESTIMATOR_FILE,
-        line=line_in(error, model=model),
-        field=raised.step or "build_estimator",
-        what=said[0],
-        fix=said[1],
-    )
+    what, fix = said
+    field = raised.step or "build_estimator"
+    return Problem(file=ESTIMATOR_FILE, field=field, what=f"{what}{line_of(error, model)}", fix=fix)
 
 
 def steps_of(estimator: Any) -> Iterator[Any]:
@@ -158,7 +152,9 @@ def _listed(names: Sequence[str], word: str = "column") -> str:
 def _not_imported(raised: Raised) -> tuple[str, str] | None:
     if not isinstance(raised.error, ImportError):
         return None
-    return f"{raised.doing}() fails: {_first_line(raised.error)}", why_not_imported(raised.error)
+    helper = helper_problem(raised.error, ())
+    cure = helper.fix if helper is not None else missing_package(raised.error)
+    return f"{raised.doing}() fails: {_first_line(raised.error)}", cure
 
 
 def _not_kept(raised: Raised) -> tuple[str, str] | None:

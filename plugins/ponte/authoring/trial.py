@@ -10,7 +10,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -21,7 +21,6 @@ from ponte.errors import ModelFolderError, PonteError, Problem, TrainingRefused
 from ponte.model.estimator import ESTIMATOR_FILE, dump, load_suitable
 from ponte.model.folders import ModelFolder
 from ponte.model.inspection import FolderColumns
-from ponte.model.queries import AuthorQuery
 from ponte.model.windows import midnight
 from ponte.storage.database import Database, is_transient
 from ponte.training.fitting import classes_with_positive, fit
@@ -150,9 +149,8 @@ def _labels_in_time(reading: Reading, latest: int, tried: Tried) -> None:
 
 def _failing_query(error: sa.exc.DBAPIError) -> Problem:
     said = str(getattr(getattr(error.orig, "diag", None), "message_primary", "") or error.orig).split("\n")[0]
-    both = AuthorQuery("features.sql, labels.sql", "")
-    problem = both.refusal(error)
-    return replace(problem, line=0, what=f"PostgreSQL fails on the rows: {said}")
+    fix = "run both queries in `./ponte psql` with values for their parameters; NULLIF and CASE guard a division"
+    return Problem(file="features.sql, labels.sql", what=f"PostgreSQL fails on the rows: {said}", fix=fix)
 
 
 # ---------------------------------------------------------------- labels

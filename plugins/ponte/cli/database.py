@@ -30,7 +30,7 @@ Artifacts = Annotated[
 
 def psql(
     arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[PSQL ARGUMENT]...", help="For psql itself, as -c 'SELECT 1'.")
+        list[str] | None, typer.Argument(metavar="[ARGUMENT]...", help="For psql itself, as -c 'SELECT 1'.")
     ] = None,
     role: Annotated[
         str, typer.Option(envvar="PONTE_ROLE", help="Database role, as ponte_analyst; postgres is the superuser.")
@@ -91,8 +91,7 @@ def restore(
 
 def provision(
     own_server: Annotated[
-        bool,
-        typer.Option("--own-server", help="The server is Ponte's alone: also close the databases that come with it."),
+        bool, typer.Option("--own-server", help="The server is Ponte's alone: also close the databases it came with.")
     ] = False,
 ) -> None:
     """Make any PostgreSQL server ready for Ponte.
@@ -106,7 +105,8 @@ def provision(
     from ponte.schema.provision import provision as make_ready
 
     started = time.monotonic()
-    if left := make_ready(os.environ, own_server=own_server):
+    left = make_ready(os.environ, own_server=own_server)
+    if left:
         print("Still open to every role of the server:", *left, sep="\n  ")
     print(f"PostgreSQL is ready for Ponte ({time.monotonic() - started:.1f} s).")
 

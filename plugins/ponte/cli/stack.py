@@ -76,16 +76,16 @@ def _show(found: Status) -> None:
     output.table(("COMPONENT", "PID", "STATE", "UPTIME", "LOG"), rows)
     print()
     if found.ui is not None:
-        print(f"UI:     {found.ui.url}\n        user {found.ui.user}; `./ponte password` prints the password")
+        print(f"UI:     {found.ui.url}   user {found.ui.user}; `./ponte password` prints the password")
     if found.sql is not None:
         sql = found.sql
-        print(f"SQL:    database {sql.database}, role {sql.role}; `./ponte password {sql.role}` prints the password,")
-        print(f"        {sql.password_key} in {sql.password_file}")
-        print(f"        on this machine  host {sql.socket_folder}, port {sql.socket_port}; or `./ponte psql`")
-        if sql.tcp_port is not None:
-            print(f"        TCP              host {sql.tcp_host}, port {sql.tcp_port}")
+        print(f"SQL:    database {sql.database}, role {sql.role}; `./ponte password {sql.role}` prints the password")
+        print(f"        (kept in {sql.password_file} as {sql.password_key})")
+        print(f"socket: host {sql.socket_folder}, port {sql.socket_port}; or `./ponte psql`")
+        if sql.tcp_port is None:
+            print("TCP:    closed; after ./ponte down, PONTE_DB_PORT=55432 ./ponte up opens a port")
         else:
-            print("        TCP              closed; ./ponte down, then PONTE_DB_PORT=55432 ./ponte up opens a port")
+            print(f"TCP:    host {sql.tcp_host}, port {sql.tcp_port}")
     if not found.everything_runs:
         print("Start:  ./ponte up")
 

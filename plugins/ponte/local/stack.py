@@ -72,7 +72,7 @@ def up(settings: Settings, migrate: Callable[[str], None] | None = None) -> None
         _score_pool(settings, secrets)
         print(f"Ready: {settings.ui_url}  (user admin; `./ponte password` prints the password)")
         if server.address:
-            print(f"SQL on {server.address}:{server.port} until ./ponte down; `./ponte status` says how to connect")
+            print(f"SQL on {server.address}:{server.port} until `./ponte down`; `./ponte status` says how to connect")
 
 
 def listens_as_asked(settings: Settings) -> bool:

@@ -29,10 +29,6 @@ KEEPABLE = (
     "define its functions and classes with def and class at the top of estimator.py: a lambda, and what is defined "
     "inside a function, cannot be found again when the version is loaded"
 )
-#: What to do about a module that is not there.
-ADD_PACKAGE = (
-    "no installed package has the module {name}: add its package to requirements.in, run `make lock`, then `make test`"
-)
 #: Begins the name of every module that is made of an `estimator.py`.
 _MODULE = "ponte_estimator_"
 
@@ -120,71 +116,45 @@ def _held_by(package: str) -> Iterator[str]:
                 yield held.partition(".")[0]
 
 
-def load_suitable(text: str, *, model: str, spec: ModelSpec, beside: Collection[str] = ()) -> Any:
+def load_suitable(text: str, *, model: str, spec: ModelSpec) -> Any:
     """Return the unfitted estimator of `build_estimator()`, of which the spec asks nothing that it cannot give.
 
     Raises ModelFolderError as `load_estimator` does, and when the spec needs probabilities that nobody gives.
     """
-    estimator = load_estimator(text, model=model, task=spec.task, beside=beside)
+    estimator = load_estimator(text, model=model, task=spec.task)
     problems = probability_problems(spec, estimator)
     if problems:
         raise ModelFolderError(model, problems)
     return estimator
 
 
-def load_estimator(text: str, *, model: str, task: Task, beside: Collection[str] = ()) -> Any:
+def load_estimator(text: str, *, model: str, task: Task) -> Any:
     """Return the unfitted estimator of `build_estimator()`.
 
-    beside : names of the Python files of the folder, for the message about one that cannot be imported.
     Raises ModelFolderError when the file does not run, has no `build_estimator`, or returns something that scikit-learn
     cannot fit for `task`.
     """
 
-    def refuse(what: str, fix: str = "", field: str = "build_estimator", line: int = 0) -> ModelFolderError:
-        return ModelFolderError(model, [Problem(file=ESTIMATOR_FILE, line=line, field=field, what=what, fix=fix)])
+    def refuse(what: str, fix: str = "", field: str = "build_estimator") -> ModelFolderError:
+        return ModelFolderError(model, [Problem(file=ESTIMATOR_FILE, field=field, what=what, fix=fix)])
 
     try:
         module = run_module(text, model=model)
     except (Exception, SystemExit) as error:
-        what = f"does not run: {type(error).__name__}: {error}"
-        raise refuse(what, why_not_imported(error, beside), "", line_in(error, model=model)) from error
+        what = f"does not run: {type(error).__name__}: {error}{line_of(error, model)}"
+        raise refuse(what, missing_package(error), field="") from error
     build = getattr(module, "build_estimator", None)
     if not callable(build):
         raise refuse("is missing", "def build_estimator(): return an unfitted scikit-learn estimator")
     try:
         estimator = build()
     except (Exception, SystemExit) as error:
-        what = f"fails: {type(error).__name__}: {error}"
-        raise refuse(what, why_not_imported(error, beside), line=line_in(error, model=model)) from error
+        what = f"fails: {type(error).__name__}: {error}{line_of(error, model)}"
+        raise refuse(what, missing_package(error)) from error
     problem = _why_unsuitable(estimator, task)
     if problem is not None:
         raise refuse(*problem)
     return estimator
-
-
-def line_in(error: BaseException, *, model: str) -> int:
-    """Return the line of the `estimator.py` of a model in which an error came up, 0 when it was in none."""
-    file = f"{model}/{ESTIMATOR_FILE}"
-    if isinstance(error, SyntaxError) and error.filename == file:
-        return error.lineno or 0
-    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == file]
-    return lines[-1] if lines else 0
-
-
-def why_not_imported(error: BaseException, beside: Collection[str] = ()) -> str:
-    """Return what helps against a module that cannot be imported; nothing for any other error.
-
-    beside : names of the Python files of the model folder.
-    """
-    if not isinstance(error, ImportError):
-        return ""
-    name = (error.name or "").partition(".")[0]
-    if name in beside or "relative import" in str(error):
-        return (
-            f"a version keeps the text of {ESTIMATOR_FILE} and of no file beside it: move what {name or 'it'} defines "
-            f"into {ESTIMATOR_FILE}, or make an installed package of it"
-        )
-    return ADD_PACKAGE.format(name=name) if isinstance(error, ModuleNotFoundError) else ""
 
 
 def _why_unsuitable(estimator: Any, task: Task) -> tuple[str, str] | None:
@@ -223,6 +193,37 @@ def _why_not_kept(value: Any) -> str | None:
     except Exception as error:  # noqa: BLE001 - the author's objects may raise anything
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def line_of(error: BaseException, model: str) -> str:
+    """Return ` (line 3)` of the last line of the model's file that was being run; nothing if that is unknown."""
+    file = f"{model}/{ESTIMATOR_FILE}"
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return ""  # its own text says so
+    numbers = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f" (line {numbers[-1]})" if numbers else ""
+
+
+def missing_package(error: BaseException) -> str:
+    """Return what helps against a module that is not installed; nothing for any other error."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    return f"add the package of {error.name.partition('.')[0]} to requirements.in, then `make lock`"
+
+
+def helper_problem(error: BaseException | None, beside: Collection[str]) -> Problem | None:
+    """Return what is wrong with an import of a file that lies beside `estimator.py`; None when `error` is none of it.
+
+    beside : names of the files and folders in the model folder, without their suffixes.
+    """
+    if not isinstance(error, ImportError):
+        return None
+    name = (error.name or "").partition(".")[0]
+    if not ("relative import" in str(error) or (isinstance(error, ModuleNotFoundError) and name in beside)):
+        return None
+    what = f"imports {name or 'a module'} from the model folder, which no version keeps"
+    fix = "write what it needs into estimator.py, or into a package that is installed"
+    return Problem(file=ESTIMATOR_FILE, what=what, fix=fix)
 
 
 def probability_problems(spec: ModelSpec, estimator: Any) -> list[Problem]:

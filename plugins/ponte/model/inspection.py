@@ -12,10 +12,10 @@ import sqlalchemy as sa
 
 from ponte.errors import ModelFolderError, Problem, did_you_mean
 from ponte.model import windows
-from ponte.model.estimator import ESTIMATOR_FILE, load_suitable
+from ponte.model.estimator import ESTIMATOR_FILE, helper_problem, load_suitable
 from ponte.model.expectations import build_expectations, named_columns
 from ponte.model.folders import ModelFolder
-from ponte.model.queries import AuthorQuery, QueryRefused, columns_of
+from ponte.model.queries import AuthorQuery, QueryRefused, columns_of, refusal
 from ponte.model.spec import COLUMN_NAME
 from ponte.storage.columns import FAMILIES, KEY_FAMILIES, Column, Family
 from ponte.storage.database import Database, is_transient
@@ -139,7 +139,7 @@ def _described(
     except (QueryRefused, sa.exc.DBAPIError) as error:
         if is_transient(error):
             raise  # the database is away; that says nothing about the folder
-        return None, [query.refusal(error, tables_of(db))]
+        return None, [refusal(query, error, tables_of(db))]
 
 
 def tables_of(db: Database) -> list[str]:
@@ -252,5 +252,10 @@ def _cast_hint(families: frozenset[Family]) -> str:
 
 
 def _build_estimator(folder: ModelFolder) -> None:
-    beside = [path.stem for path in folder.path.glob("*.py")]
-    load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec, beside=beside)
+    try:
+        load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec)
+    except ModelFolderError as error:
+        problem = helper_problem(error.__cause__, {path.stem for path in folder.path.iterdir()})
+        if problem is None:
+            raise
+        raise ModelFolderError(folder.name, [problem]) from error

@@ -26,8 +26,9 @@ from ponte.storage.withholding import said_of
 PARAMETERS = ("window_start", "window_end", "as_of")
 #: The role that sources are granted to.
 READERS = "ponte_reader"
-#: SQLSTATE of a missing right, and of a table that is not there.
-_NO_RIGHT, _NO_TABLE = "42501", "42P01"
+
+#: Characters of a line that an error shows.
+_SHOWN = 80
 
 #: PostgreSQL keeps the scale of a numeric in eleven bits; psycopg2 hands them on without their sign.
 _SCALES = 2048
@@ -99,37 +100,6 @@ class AuthorQuery:
             for name in sorted(self._clause.compile().params.keys() - set(PARAMETERS))
         ]
 
-    def refusal(self, error: Exception, tables: Sequence[str] = ()) -> Problem:
-        """Return what PostgreSQL says of the text: its own words, hint and all, and the line that the author wrote.
-
-        error : what `columns_of` raises. tables : those there are.
-        """
-        state, said, hint, line = _said_by_postgresql(error)
-        if line:
-            above = len(self.text) - len(self.text.lstrip())
-            line += self.text[:above].count("\n")
-        if state == _NO_RIGHT:
-            hint = self._grant(said)
-        elif state == _NO_TABLE and (name := re.search(r'"(.+)"', said)):
-            hint = f"{hint} {did_you_mean(name[1], tables)}".strip()
-        fix = hint or "one SELECT that returns key and columns; run it in `./ponte psql` with values for its parameters"
-        line = line if line <= len(self.text.splitlines()) else 0
-        return Problem(file=self.file, line=line, what=f"PostgreSQL refuses the query: {said}", fix=fix)
-
-    def _grant(self, said: str) -> str:
-        """Return the GRANT that lets trainer and scorer read what they may not."""
-        kind, _, name = said.removeprefix("permission denied for ").partition(" ")
-        name = name.strip('"')
-        if kind == "schema":
-            schema = name
-        else:
-            found = re.search(rf'([\w"]+)\s*\.\s*"?{re.escape(name)}\b', self.text)
-            schema = found[1].strip('"') if found else "<schema>"
-        return (
-            f"as its owner: GRANT USAGE ON SCHEMA {schema} TO {READERS}; "
-            f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {READERS}; (trainer and scorer are members)"
-        )
-
     def sql(self, prefix: str = "") -> str:
         """Return the query for psycopg2, its parameters named `%(<prefix><name>)s`.
 
@@ -142,45 +112,20 @@ class AuthorQuery:
         return template
 
 
-def _said_by_postgresql(error: Exception) -> tuple[str, str, str, int]:
-    """Return SQLSTATE, message, hint ("" when there is none) and the line of the author's query, 0 when it is unknown.
-
-    error : of the query alone, prepared by ADBC, or of psycopg2, in a statement that has one line before the query.
-    """
-    orig: Any = error.orig if isinstance(error, sa.exc.DBAPIError) else error.__cause__ or error
-    diag = getattr(orig, "diag", None)
-    if diag is not None:
-        sent = orig.cursor.query.decode() if orig.cursor is not None and orig.cursor.query else ""
-        found = [diag.message_primary, diag.message_detail, diag.message_hint, diag.statement_position]
-        state, first = orig.pgcode, 0
-    else:
-        fields = {
-            _text(name).removeprefix("PG_DIAG_"): _text(value) for name, value in getattr(orig, "details", None) or ()
-        }
-        names = ("MESSAGE_PRIMARY", "MESSAGE_DETAIL", "MESSAGE_HINT", "STATEMENT_POSITION")
-        found = [fields.get(name) for name in names]
-        state, first, sent = getattr(orig, "sqlstate", ""), 1, getattr(error, "sent", "")
-    primary, detail, hint, position = found
-    said = primary or str(error).strip().split("\n")[0]
-    said += f" ({detail})" if detail else ""
-    line = sent[: int(position) - 1].count("\n") + first if position and sent else 0
-    return state or "", said, hint or "", line
-
-
-def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-
-
 def prefixed(parameters: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """Return the parameters under the names that `AuthorQuery.sql(prefix)` uses."""
     return {f"{prefix}{name}": value for name, value in parameters.items()}
 
 
 class QueryRefused(PonteError):
-    """PostgreSQL does not take the author's text for one query; says it in PostgreSQL's words."""
+    """PostgreSQL does not take the author's text for one query; says it in PostgreSQL's words.
 
-    #: The text as it was sent. Set by who raises it.
-    sent: str = ""
+    hint : PostgreSQL's own, if it has one; before : the text before the place that it points at, if it points at one.
+    """
+
+    def __init__(self, said: str, *, hint: str | None = None, before: str | None = None) -> None:
+        super().__init__(said)
+        self.hint, self.before = hint, before
 
 
 def columns_of(db: Database, query: AuthorQuery, parameters: Mapping[str, Any]) -> list[tuple[str, str, Family | None]]:
@@ -224,10 +169,69 @@ def _require_one_statement(db: Database, text: str) -> None:
         except Exception as error:
             if is_transient(error):
                 raise
-            said = str(error).partition("ERROR:  ")[2].rpartition("\nQuery was: ")[0].strip()
-            refused = QueryRefused(said or said_of(error))
-            refused.sent = text
-            raise refused from error
+            told = {_text(name): _text(value) for name, value in getattr(error, "details", None) or ()}
+            said, place = told.get("PG_DIAG_MESSAGE_PRIMARY"), told.get("PG_DIAG_STATEMENT_POSITION")
+            before = text[: int(place) - 1] if place else None
+            raise QueryRefused(said or said_of(error), hint=told.get("PG_DIAG_MESSAGE_HINT"), before=before) from error
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def refusal(query: AuthorQuery, error: QueryRefused | sa.exc.DBAPIError, tables: Sequence[str] = ()) -> Problem:
+    """Return what PostgreSQL said of the query in `columns_of`, with the line of the author's file and its own hint.
+
+    tables : the names that there are, `schema.table`, for one that is not.
+    """
+    refused = error if isinstance(error, QueryRefused) else _of_wrapped(error)
+    said = refused.what.replace("\n", " ")
+    fix = "one SELECT that returns the key and the columns; run it in `./ponte psql` with values for its parameters"
+    what = f"PostgreSQL refuses the query: {said}{_line_of(query, refused.before)}"
+    absent = re.fullmatch(r'relation "(.+)" does not exist', said)
+    meant = did_you_mean(absent[1], tables) if absent and tables else _missing_grant(query, said)
+    return Problem(file=query.file, what=what, fix=(refused.hint or meant or fix).replace("\n", " "))
+
+
+def _of_wrapped(error: sa.exc.DBAPIError) -> QueryRefused:
+    found = getattr(error.orig, "diag", None)
+    said = str(getattr(found, "message_primary", None) or error.orig).strip()
+    place, sent = (
+        getattr(found, "statement_position", None),
+        getattr(getattr(error.orig, "cursor", None), "query", None),
+    )
+    # What was sent begins with a line of ours.
+    before = sent.decode()[: int(place) - 1].partition("\n")[2] if place and sent else None
+    return QueryRefused(said, hint=getattr(found, "message_hint", None), before=before)
+
+
+def _missing_grant(query: AuthorQuery, said: str) -> str | None:
+    """Return the GRANTs that lack. The role is that of the sources: who trains and who scores are members of it."""
+    denied = re.fullmatch(r"permission denied for (schema|table|view|materialized view|foreign table) (\S+)", said)
+    if denied is None:
+        return None
+    schema = denied[2]
+    if denied[1] != "schema":
+        named = re.search(rf"(\w+)\.{re.escape(denied[2])}\b", query.text)
+        schema = named[1] if named else "<its schema>"
+    return (
+        f"GRANT USAGE ON SCHEMA {schema} TO {READERS}; GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {READERS}; "
+        "trainer and scorer are members of it, see docs/reference/roles.md"
+    )
+
+
+def _line_of(query: AuthorQuery, before: str | None) -> str:
+    """Return ` (line 3: FROM shop.vists)`, or nothing when PostgreSQL names no place.
+
+    before : the text before the place, without the blank lines at the beginning of the file.
+    """
+    if before is None:
+        return ""
+    lines = query.text.splitlines()
+    blank = len(query.text) - len(query.text.lstrip())
+    number = 1 + before.count("\n") + query.text[:blank].count("\n")
+    number = min(number, len(lines))  # an error at the end of the text is found behind it
+    return f" (line {number}: {lines[number - 1].strip()[:_SHOWN]})"
 
 
 def describe(cursor_description: Sequence[Any], connection: sa.Connection) -> list[tuple[str, str, Family | None]]:

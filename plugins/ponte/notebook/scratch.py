@@ -90,7 +90,7 @@ class Scratch(Database):
     @contextmanager
     def adbc(self) -> Iterator[Any]:
         """Yield what reads rows of the one transaction as Arrow; another connection would not see them."""
-        yield _Copying(self._lent)
+        yield _Copying(self.url, self._lent)
 
     def _begin(self) -> None:
         self._depth += 1
@@ -126,8 +126,8 @@ def scratch(db: Database) -> Iterator[Scratch]:
 class _Copying:
     """As much of an ADBC connection as reads rows: COPY, as CSV, typed by what the query returns."""
 
-    def __init__(self, lent: _Lent) -> None:
-        self._lent = lent
+    def __init__(self, url: sa.URL, lent: _Lent) -> None:
+        self._url, self._lent = url, lent
         self._content: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - the reader closes it, as its last user
         self._types: Mapping[str, pa.DataType] = {}
 
@@ -142,6 +142,11 @@ class _Copying:
             self._types = {column.name: _arrow_type(column.type_code) for column in cursor.description or ()}
             cursor.copy_expert(f"COPY ({query}) TO STDOUT (FORMAT csv)", self._content)
         self._content.seek(0)
+
+    def adbc_prepare(self, text: str) -> None:
+        """Let the server count the statements of an author's text; another session can, for it needs no row of this."""
+        with Database(self._url).adbc() as connection, connection.cursor() as cursor:
+            cursor.adbc_prepare(text)
 
     def fetch_record_batch(self) -> pa.RecordBatchReader:
         import pyarrow as pa

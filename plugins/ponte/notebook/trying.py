@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ponte.model.estimator import ESTIMATOR_FILE
+from ponte.model.estimator import ESTIMATOR_FILE, load_suitable
 from ponte.model.folders import ModelFolder
 from ponte.model.spec import METRICS
 from ponte.notebook import surroundings, tries
@@ -24,8 +24,7 @@ from ponte.quality.comparison import Measurable, beside_champion, champion_besid
 from ponte.quality.figures import CANDIDATE, READABLE, Measured, difference_subject
 from ponte.quality.measurement import compare
 from ponte.snapshots.left_out import in_words
-from ponte.training.candidate import Candidate, make_candidate, report_facts
-from ponte.versions.loading import current_libraries
+from ponte.training.candidate import Candidate, libraries_of, make_candidate, report_facts
 from ponte.versions.predicting import Predictions, as_labels, predict, score_column
 from ponte.versions.registry import Version
 
@@ -123,7 +122,9 @@ def try_model(
     frozen = tries.freeze(place, tries.moment_of(as_of, now=now), fresh=fresh, now=now)
     rows = frozen.rows
     read = time.monotonic()
-    candidate = make_candidate(place.folder, frozen.snapshot, rows)
+    text = place.folder.text(ESTIMATOR_FILE)
+    estimator = load_suitable(text, model=place.folder.name, spec=place.folder.spec)
+    candidate = make_candidate(place.folder, frozen.snapshot, rows, estimator)
     earlier = _earlier(frozen)
     number = 1 + max((kept["number"] for kept in earlier), default=0)
     version = candidate.as_version(
@@ -133,7 +134,7 @@ def try_model(
         path="",
         train_key="",
         code_revision=None,
-        libraries=current_libraries(),
+        libraries=libraries_of(place.folder),
         run_id="try",
     )
     measured = [
@@ -168,7 +169,7 @@ def _beside_champion(
         snapshot=frozen.snapshot,
         store=frozen.store,
         holdout=candidate.parts.holdout,
-        predict=lambda rows: predict(fitted.estimator, rows, signature, fitted.output),
+        ask=lambda rows: predict(fitted.estimator, rows, signature, fitted.output),
     )
     return beside_champion(place.db, place.store, place.folder.spec, measurable, champion)
 

@@ -6,7 +6,7 @@ Databases, roles with the passwords of the environment, Ponte's schema up to dat
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import sqlalchemy as sa
 
@@ -99,10 +99,11 @@ def passwords_of(environ: Mapping[str, str], of: Iterable[str] = (AIRFLOW, *role
     return {role: environ[name] for role, name in names.items()}
 
 
-def provision(environ: Mapping[str, str], *, own_server: bool = False) -> Sequence[str]:
-    """Make the server of PONTE_ADMIN_URL ready, with the passwords of the environment; return what stays open to all.
+def provision(environ: Mapping[str, str], *, own_server: bool = False) -> list[str]:
+    """Make the server of PONTE_ADMIN_URL ready, with the passwords of the environment; raises PonteError.
 
-    own_server : the server is Ponte's alone: also close the databases that come with it. Raises PonteError.
+    own_server : as in `prepare_server`. Returns what is still open to every role of the server, as lines with the SQL
+    that closes it.
     """
     if not environ.get(_ADMIN):
         fix = f"{_ADMIN}=postgresql://postgres:...@host:5432/postgres"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import RowsLost
-from ponte.model.estimator import ESTIMATOR_FILE, load_suitable
+from ponte.model.estimator import ESTIMATOR_FILE, imported_libraries
 from ponte.model.folders import ModelFolder
 from ponte.pages.plots import Plot, draw
 from ponte.pages.report import ReportFacts
@@ -21,6 +21,7 @@ from ponte.snapshots.parts import Parts, split
 from ponte.training.fitting import fit
 from ponte.training.splits import require_same_in_pieces
 from ponte.training.sufficiency import require_enough
+from ponte.versions.loading import LIBRARIES, current_libraries
 from ponte.versions.predicting import Fitted, Predictions
 from ponte.versions.registry import Version
 from ponte.versions.signature import Signature
@@ -40,7 +41,7 @@ class Candidate:
 
     parts: Parts
     fitted: Fitted
-    #: That of the snapshot, with the categories that its frames were made with.
+    #: That of the snapshot, with the categories of the fitting rows.
     signature: Signature
     #: On the holdout; those of the champion are not among them.
     figures: list[Measured]
@@ -88,26 +89,24 @@ class Candidate:
         )
 
 
-def make_candidate(folder: ModelFolder, snapshot: Snapshot, rows: pa.Table, estimator: Any = None) -> Candidate:
+def libraries_of(folder: ModelFolder) -> dict[str, str]:
+    """Return the versions of all libraries that the folder's estimator is made of; call it when that was built."""
+    return {**imported_libraries(folder.text(ESTIMATOR_FILE), known=LIBRARIES), **current_libraries()}
+
+
+def make_candidate(folder: ModelFolder, snapshot: Snapshot, rows: pa.Table, estimator: Any) -> Candidate:
     """Return the folder's estimator fitted on the rows of a snapshot, and measured.
 
-    estimator : what `load_suitable` made of the folder's file, if it was called before. Raises TrainingRefused when
-    fitting rows or holdout cannot support a model, ModelFolderError for a bad estimator, RowsLost unless every row is
-    in one part or was purged.
+    estimator : from `load_suitable`, not fitted yet.
+
+    Raises TrainingRefused when fitting rows or holdout cannot support a model, or when what is predicted of a row
+    depends on the rows beside it; RowsLost unless every row is in one part or was purged.
     """
     parts = split(rows, snapshot)
     _require_all(snapshot, parts)
     require_enough(folder, snapshot, parts)
-    if estimator is None:
-        estimator = load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec)
     signature = replace(snapshot.signature, categories=parts.categories)
-    return measured_candidate(folder, snapshot, parts, fit(folder.spec, estimator, parts), signature)
-
-
-def measured_candidate(
-    folder: ModelFolder, snapshot: Snapshot, parts: Parts, fitted: Fitted, signature: Signature
-) -> Candidate:
-    """Return a fitted estimator measured on the holdout; raises TrainingRefused when its neighbours change a row."""
+    fitted = fit(folder.spec, estimator, parts)
     require_same_in_pieces(fitted, parts.holdout.rows.slice(0, GOLDEN_ROWS), signature, where=snapshot.place)
     log.info("fitted on %d rows; measuring on %d", len(parts.fitting.labels), len(parts.holdout.labels))
     figures, predictions = measure(folder.spec, fitted, signature, parts)

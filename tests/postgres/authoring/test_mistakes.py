@@ -119,7 +119,7 @@ MISTAKES: dict[str, Mistake] = {
         {"estimator.py": estimator("return LogisticRegression()", "import lightgbm")},
     ),
     "a helper module in the folder": Mistake(
-        ("estimator.py: does not run", "(line 1)", "move what helpers defines into estimator.py"),
+        ("estimator.py: imports helpers from the model folder", "write what it needs into estimator.py"),
         {"estimator.py": estimator("return LogisticRegression()", "from helpers import clean"),
          "helpers.py": "def clean(frame):\n    return frame\n"},
     ),
@@ -129,7 +129,7 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "a missing GRANT": Mistake(
         ("PostgreSQL refuses the query: permission denied for", "GRANT USAGE ON SCHEMA shop TO ponte_reader",
-         "GRANT SELECT ON ALL TABLES IN SCHEMA shop TO ponte_reader", "trainer and scorer"),
+         "GRANT SELECT ON ALL TABLES IN SCHEMA shop TO ponte_reader", "trainer and scorer are members"),
         change=lambda world: world.execute("REVOKE ALL ON SCHEMA shop FROM ponte_reader"),
     ),
     "label_delay_days forgotten": Mistake(
@@ -152,11 +152,11 @@ MISTAKES: dict[str, Mistake] = {
         },
     ),
     "a misspelt column in SQL": Mistake(
-        ("features.sql: PostgreSQL refuses the query: column v.item does not exist", "(line 6)", "items"),
+        ("features.sql: PostgreSQL refuses the query: column v.item does not exist", "(line 6: ", "items"),
         {"features.sql": FEATURES_SQL.replace("v.items", "v.item")},
     ),
     "a table that is not there": Mistake(
-        ("labels.sql: PostgreSQL refuses the query: relation", "(line 2)", "did you mean 'shop.visit'?"),
+        ("labels.sql: PostgreSQL refuses the query: relation", "(line 2: ", "did you mean 'shop.visit'?"),
         {"labels.sql": LABELS.replace("shop.visit", "shop.visits")},
     ),
     "a column that the estimator misspells": Mistake(

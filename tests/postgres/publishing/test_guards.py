@@ -142,13 +142,13 @@ def test_a_batch_is_compared_with_what_people_see_of_earlier_windows_and_nothing
     replaced = known.run(run_id="again", week=NEXT_WEEK)
     known.run(run_id="later", week=FOURTH_WEEK)
     unseen = known.run(run_id="unseen", week=WEEK, until="guard")
-    batch = known.run(run_id="r", week=THIRD_WEEK)
+    batch = known.with_model(checks="[guard]\nwait_minutes = 0").run(run_id="r", week=THIRD_WEEK)
     found = known.ask(
         "SELECT evidence->'earlier' FROM ponte.guard_result WHERE batch_id = :id AND guard = 'row_count'",
         id=batch.batch_id,
     )
     assert found is None, "two earlier windows are too few"
-    batch = known.with_model(checks="[guard]\nminimum_batches = 2").run(run_id="r2", week=THIRD_WEEK)
+    batch = known.with_model(checks="[guard]\nminimum_batches = 2\nwait_minutes = 0").run(run_id="r2", week=THIRD_WEEK)
     found = known.ask(
         "SELECT evidence->'earlier' FROM ponte.guard_result WHERE batch_id = :id AND guard = 'row_count'",
         id=batch.batch_id,

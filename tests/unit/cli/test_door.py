@@ -157,7 +157,7 @@ def test_the_help_fits_a_screen_and_no_line_of_it_is_cut(tmp_path: Path) -> None
     assert max(map(len, lines)) <= 80
     for name in COMMANDS:
         [line] = [line for line in lines if line.split()[:1] == [name]]
-        assert line.endswith("."), line
+        assert line.endswith(".") and not line.endswith(".."), line  # noqa: PT018 - cut ones end with dots
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ponte.errors import ModelFolderError
-from ponte.model.estimator import load_estimator, load_suitable, run_module, seed_estimator
+from ponte.model.estimator import helper_problem, load_estimator, load_suitable, run_module, seed_estimator, unkept
 from ponte.model.spec import METRICS, OF_LABELS, ModelSpec, Task
 
 LINEAR = "from sklearn.linear_model import LinearRegression\n"
@@ -285,3 +285,24 @@ def test_pickled_helper_function_stays_the_one_it_was_trained_with_after_the_fol
     run_module(old, model="churn")
     assert pickle.loads(content).transform(21) == 42  # noqa: S301
     assert run_module(new, model="churn").build_estimator().transform(21) == 210
+
+
+@pytest.mark.filterwarnings("ignore::ImportWarning")
+def test_a_relative_import_is_one_of_a_file_that_no_version_keeps() -> None:
+    with pytest.raises(ModelFolderError) as caught:
+        load_estimator("from .helper import x", model="churn", task="binary")
+    problem = helper_problem(caught.value.__cause__, set())
+    assert problem is not None
+    assert "from the model folder, which no version keeps" in problem.what
+    assert helper_problem(ModuleNotFoundError("no", name="lightgbm"), {"helper"}) is None
+    assert helper_problem(ValueError("no"), {"helper"}) is None
+
+
+def test_what_can_be_kept_is_not_complained_about() -> None:
+    text = (
+        f"{LINEAR}import numpy as np\nfrom sklearn.pipeline import make_pipeline\n"
+        "from sklearn.preprocessing import FunctionTransformer\ndef half(x): return x / 2\n"
+        "def build_estimator():\n"
+        "    return make_pipeline(FunctionTransformer(half), FunctionTransformer(np.log1p), LinearRegression())\n"
+    )
+    assert unkept(load_estimator(text, model="churn", task="regression")) == []
