@@ -164,7 +164,7 @@ MISTAKES: dict[str, Mistake] = {
         {"estimator.py": USUAL.replace('"items"', '"item"')},
     ),
     "a syntax error": Mistake(
-        ("estimator.py: does not run: SyntaxError", "(line "),
+        ("estimator.py: does not run: SyntaxError", "(estimator.py, line "),
         {"estimator.py": USUAL + "\nif True\n"},
     ),
     "an encoder that has not seen a value": Mistake(
