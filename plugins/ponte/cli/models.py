@@ -45,10 +45,10 @@ def new(  # noqa: PLR0917 - typer gives them by name
     ] = None,
     json: output.Json = False,
 ) -> None:
-    """Write a model folder from the columns of a table, and say what to decide next.
+    """Write a model folder from the columns of a table.
 
-    Features by type, an estimator that suits them, windows, checks of what the rows look like today, a card to fill in.
-    Reads the table only; never writes over a folder.
+    Features by type, an estimator that suits them, windows, checks of what the rows look like today, a card to fill in;
+    and say what to decide next. Reads the table only; never writes over a folder.
     """
     import datetime as dt
     from dataclasses import asdict
