@@ -24,6 +24,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -60,14 +61,17 @@ class Problem:
     """One breach of the model folder contract."""
 
     file: str
-    #: Key, column or parameter in the file; empty when the file as a whole is meant.
+    #: Key, column or parameter in the file, or step of the estimator; empty when the file as a whole is meant.
     field: str = ""
     what: str
     fix: str = ""
+    #: Line of the file as its author wrote it, from 1; 0 when none is meant.
+    line: int = dataclasses.field(default=0, compare=False)
 
     def __str__(self) -> str:
         place = f"{self.file}: {self.field}" if self.field else self.file
-        return f"{place}: {self.what}" + (f" → {self.fix}" if self.fix else "")
+        what = f"{self.what} (line {self.line})" if self.line else self.what
+        return f"{place}: {what}" + (f" → {self.fix}" if self.fix else "")
 
 
 class ModelFolderError(PonteError):

@@ -21,6 +21,62 @@ def model_names() -> list[str]:
     return sorted(path.name for path in models_root().iterdir() if path.is_dir() and path.name[0] not in "_.")
 
 
+def new(  # noqa: PLR0917 - typer gives them by name
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model folder to write.")],
+    table: Annotated[str, typer.Option(metavar="SCHEMA.TABLE", help="The table, or view, that holds the rows.")],
+    key: Annotated[
+        list[str], typer.Option(metavar="COLUMN", help="Identifies a row; several: --key a --key b, or --key a,b.")
+    ],
+    label: Annotated[str, typer.Option(metavar="COLUMN", help="The outcome to predict.")],
+    time: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="When a row was known; without it the table's one date.")
+    ] = None,
+    known: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="When the label was known, if a column says so.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="TASK", help="binary, multiclass or regression; without it as the label looks."),
+    ] = None,
+    owner: Annotated[str, typer.Option(help="The team that answers for the model.")] = "me",
+    database: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The database of the table; without it that of the stack, as ponte_trainer."),
+    ] = None,
+    json: output.Json = False,
+) -> None:
+    """Write a model folder from the columns of a table.
+
+    Features by type, an estimator that suits them, windows, checks of what the rows look like today, a card to fill in;
+    and say what to decide next. Reads the table only; never writes over a folder.
+    """
+    import datetime as dt
+    from dataclasses import asdict
+    from typing import get_args
+
+    from ponte.authoring.writing import Request, write_model
+    from ponte.errors import PonteError, did_you_mean
+    from ponte.local.stack import database_of
+    from ponte.model.spec import Task
+    from ponte.runtime import models_root
+    from ponte.schema import roles
+    from ponte.storage.database import Database
+
+    known_task: Task | None = next((known for known in get_args(Task) if known == task), None)
+    if task is not None and known_task is None:
+        raise PonteError("no such task", where="--task", got=task, fix=did_you_mean(task, get_args(Task)))
+    keys = tuple(column for part in key for column in part.split(","))
+    asked = Request(name=name, table=table, key=keys, label=label, time=time, known=known, task=known_task, owner=owner)
+    db = Database(database or database_of(os.environ, roles.TRAINER))
+    written = write_model(db, models_root(), asked, now=dt.datetime.now(dt.UTC))
+    if json:
+        output.as_json(
+            {"path": written.path, "task": written.task, "features": written.features, **asdict(written.said)}
+        )
+    else:
+        print(written)
+
+
 def check(
     models: Annotated[
         list[str] | None,
@@ -36,8 +92,8 @@ def check(
 ) -> None:
     """Say everything that is wrong with the model folders.
 
-    Files, SQL, estimator and checks are held against the database and the libraries. Writes nothing. Exit status 1
-    when a folder is broken.
+    Files, SQL, estimator and checks are held against the database and the libraries; a few rows of two windows are
+    fitted, predicted, pickled, loaded and predicted again. Writes nothing. Exit status 1 when a folder is broken.
     """
     from ponte.errors import StackError, did_you_mean
     from ponte.local.stack import database_of
@@ -62,22 +118,21 @@ def check(
 
 
 def _checked(db: Database, folder: ModelFolder | BrokenFolder) -> dict[str, Any]:
-    """Return what is wrong with a folder, or what its queries return."""
+    """Return what is wrong with a folder, and what is worth knowing of it."""
+    import datetime as dt
     from dataclasses import asdict
 
-    from ponte.errors import ModelFolderError, PonteError
-    from ponte.model.folders import BrokenFolder
-    from ponte.model.inspection import inspect_folder
+    from ponte.authoring.examining import examine
+    from ponte.errors import PonteError
 
+    facts: dict[str, Any] = {"model": folder.name, "ok": False, "problems": [], "notes": []}
     try:
-        if isinstance(folder, BrokenFolder):
-            raise folder.error
-        columns = inspect_folder(db, folder)
+        found = examine(db, folder, now=dt.datetime.now(dt.UTC))
     except PonteError as error:
-        problems = [asdict(problem) for problem in error.problems] if isinstance(error, ModelFolderError) else []
-        return {"model": folder.name, "ok": False, "message": str(error), "problems": problems}
-    said = f"{folder.name}: ok, {len(columns.features)} features, label {columns.label}"
-    return {"model": folder.name, "ok": True, "message": said, "problems": []}
+        return {**facts, "message": str(error)}
+    problems = [asdict(problem) for problem in found.problems]
+    facts |= {"ok": not problems, "problems": problems, "notes": list(found.notes)}
+    return {**facts, "message": found.message}
 
 
 def lock(

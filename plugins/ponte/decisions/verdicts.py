@@ -81,6 +81,13 @@ def _contract(db: Database, version: Version) -> Contract | None:
         scored = has_predictions(connection, version.model)
     if changed is not None:
         return Contract(got=changed[0], expected=f"{changed[1]}: {WAY_OUT}", kept=False)
+    if seen is not None and version.task == "binary" and tuple(seen[::-1]) == version.classes:
+        got = f"a score is the probability of {version.classes[-1]}"
+        expected = (
+            f"of {seen[-1]}, as in the published predictions: set [training] positive = {json.dumps(seen[-1])} and "
+            "train again, give the changed model a folder of its own, or promote by hand"
+        )
+        return Contract(got=got, expected=expected, kept=False)
     if seen is not None and tuple(seen) != version.classes:
         expected = f"classes {_listed(seen)}: give the changed model a folder of its own, or promote by hand"
         return Contract(got=f"classes {_listed(version.classes)}", expected=expected, kept=False)

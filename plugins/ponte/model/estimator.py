@@ -143,16 +143,16 @@ def load_estimator(text: str, *, model: str, task: Task) -> Any:
     try:
         module = run_module(text, model=model)
     except (Exception, SystemExit) as error:
-        what = f"does not run: {type(error).__name__}: {error}{_line_of(error, model)}"
-        raise refuse(what, _missing_package(error), field="") from error
+        what = f"does not run: {type(error).__name__}: {error}{line_of(error, model)}"
+        raise refuse(what, missing_package(error), field="") from error
     build = getattr(module, "build_estimator", None)
     if not callable(build):
         raise refuse("is missing", "def build_estimator(): return an unfitted scikit-learn estimator")
     try:
         estimator = build()
     except (Exception, SystemExit) as error:
-        what = f"fails: {type(error).__name__}: {error}{_line_of(error, model)}"
-        raise refuse(what, _missing_package(error)) from error
+        what = f"fails: {type(error).__name__}: {error}{line_of(error, model)}"
+        raise refuse(what, missing_package(error)) from error
     problem = _why_unsuitable(estimator, task)
     if problem is not None:
         raise refuse(*problem)
@@ -197,8 +197,8 @@ def _why_not_kept(value: Any) -> str | None:
     return None
 
 
-def _line_of(error: BaseException, model: str) -> str:
-    """Return ` (line 3)` of the last line of the file that was being run; nothing if that is unknown."""
+def line_of(error: BaseException, model: str) -> str:
+    """Return ` (line 3)` of the last line of the model's file that was being run; nothing if that is unknown."""
     file = f"{model}/{ESTIMATOR_FILE}"
     if isinstance(error, SyntaxError) and error.filename == file:
         return ""  # its own text says so
@@ -206,7 +206,8 @@ def _line_of(error: BaseException, model: str) -> str:
     return f" (line {numbers[-1]})" if numbers else ""
 
 
-def _missing_package(error: BaseException) -> str:
+def missing_package(error: BaseException) -> str:
+    """Return what helps against a module that is not installed; nothing for any other error."""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return ""
     name = error.name.partition(".")[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ponte.errors import ModelFolderError, Problem
+from ponte.errors import ModelFolderError, Problem, did_you_mean
 from ponte.model.folders import ModelFolder
 from ponte.model.spec import Check
 
@@ -41,11 +41,21 @@ def named_columns(check: Check) -> list[tuple[str, str]]:
     return found
 
 
+def _unknown_arguments(check: Check) -> str:
+    """Return "did you mean" for every argument that the expectation does not have."""
+    from great_expectations.expectations.registry import get_expectation_impl
+
+    known = sorted(get_expectation_impl(check.expectation).__fields__.keys())
+    return "; ".join(did_you_mean(name, known) for name in check.arguments if name not in known)
+
+
 def build_expectations(folder: ModelFolder) -> list[Expectation]:
     """Return the declared expectations as Great Expectations' own objects.
 
     Raises ModelFolderError with every argument that an expectation does not take.
     """
+    if not folder.spec.checks:
+        return []  # the import alone takes over ten seconds
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
     built, problems = [], []
@@ -65,7 +75,7 @@ def build_expectations(folder: ModelFolder) -> list[Expectation]:
         except Exception as error:  # noqa: BLE001 - pydantic.v1's, which no public name exports
             field = f"checks.{position}.{check.expectation}"
             said = "; ".join(line.strip() for line in str(error).splitlines()[1:]) or str(error)
-            problems.append(Problem(file="model.toml", field=field, what=said))
+            problems.append(Problem(file="model.toml", field=field, what=said, fix=_unknown_arguments(check)))
     if problems:
         raise ModelFolderError(folder.name, problems)
     return built

@@ -67,7 +67,7 @@ def find_folders(root: Path) -> list[ModelFolder | BrokenFolder]:
 
 def load_folder(path: Path) -> ModelFolder:
     """Return the folder at `path`; raises ModelFolderError with all problems of its files and `model.toml`."""
-    problems = _name_problems(path.name)
+    problems = name_problems(path.name)
     texts: dict[str, str] = {}
     for file in (*CODE_FILES, CARD):
         try:
@@ -90,7 +90,8 @@ def load_folder(path: Path) -> ModelFolder:
     return ModelFolder(name=path.name, path=path, spec=spec, card=texts[CARD])
 
 
-def _name_problems(name: str) -> list[Problem]:
+def name_problems(name: str) -> list[Problem]:
+    """Return why a folder cannot have this name; nothing when it can."""
     problems = []
     if not MODEL_NAME.fullmatch(name):
         fix = f"rename it to match {MODEL_NAME.pattern}"

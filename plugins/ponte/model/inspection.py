@@ -23,6 +23,9 @@ from ponte.storage.database import Database, is_transient
 from ponte.storage.prediction_columns import RESERVED_COLUMNS
 from ponte.storage.row_width import KEY_COLUMNS, width_problem
 
+_TABLES = sa.text("""SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT LIKE 'pg\\_%'
+      AND n.nspname NOT IN ('information_schema', 'ponte', 'ponte_data') ORDER BY 1""")
 #: PostgreSQL takes up to 1 600 columns; the key, and what Ponte adds, need a few. Only narrow ones fit in such numbers.
 MAX_COLUMNS = 1_500
 _LABEL_FAMILIES: dict[str, frozenset[Family]] = {
@@ -69,6 +72,14 @@ def inspect_folder(db: Database, folder: ModelFolder) -> FolderColumns:
 
     Raises ModelFolderError with all problems. Does not run the queries and writes nothing.
     """
+    columns, problems = inspected(db, folder)
+    if problems or columns is None:
+        raise ModelFolderError(folder.name, problems)
+    return columns
+
+
+def inspected(db: Database, folder: ModelFolder) -> tuple[FolderColumns | None, list[Problem]]:
+    """Return the columns of both queries, None when one of them has a fault, and every problem of the folder."""
     problems: list[Problem] = []
     features = _columns(db, folder, "features.sql", folder.text("features.sql"), problems)
     labels = _columns(db, folder, "labels.sql", folder.text("labels.sql"), problems)
@@ -76,22 +87,21 @@ def inspect_folder(db: Database, folder: ModelFolder) -> FolderColumns:
         problems += _feature_problems(folder, features)
     if labels is not None:
         problems += _label_problems(folder, labels, features or [])
+    of_columns = None
+    if not problems and features is not None and labels is not None:
+        columns = _feature_columns(folder, features)
+        label = next(family for name, _, family in labels if name == "label")
+        assert label is not None
+        has_labelled_at = any(name == "labelled_at" for name, _, _ in labels)
+        of_columns = FolderColumns(
+            key=columns.key, features=columns.features, label=label, has_labelled_at=has_labelled_at
+        )
     for part in (_check_packages, _build_estimator, build_expectations):
         try:
             part(folder)
         except ModelFolderError as error:
             problems += error.problems
-    if problems or features is None or labels is None:
-        raise ModelFolderError(folder.name, problems)
-    columns = _feature_columns(folder, features)
-    label = next(family for name, _, family in labels if name == "label")
-    assert label is not None
-    return FolderColumns(
-        key=columns.key,
-        features=columns.features,
-        label=label,
-        has_labelled_at=any(name == "labelled_at" for name, _, _ in labels),
-    )
+    return of_columns, problems
 
 
 def _feature_columns(folder: ModelFolder, columns: list[tuple[str, str, Family | None]]) -> FeatureColumns:
@@ -105,20 +115,38 @@ def _feature_columns(folder: ModelFolder, columns: list[tuple[str, str, Family |
 def _columns(
     db: Database, folder: ModelFolder, file: str, text: str, problems: list[Problem]
 ) -> list[tuple[str, str, Family | None]] | None:
-    query = AuthorQuery(file, text)
     # Any window will do: the query is parsed and planned, not run.
-    parameters = windows.window_of_tick(folder.spec.window, windows.midnight(dt.date(2000, 1, 3))).parameters()
+    window = windows.window_of_tick(folder.spec.window, windows.midnight(dt.date(2000, 1, 3)))
+    columns, found = _described(db, AuthorQuery(file, text), window)
+    problems += found
+    return columns
+
+
+def refused(db: Database, query: AuthorQuery) -> list[Problem]:
+    """Return why PostgreSQL would not run a query, whatever its model is; nothing when it would."""
+    day = dt.date(2000, 1, 3)
+    window = windows.Window(start=day, end=day + dt.timedelta(days=1), as_of=windows.midnight(day))
+    return _described(db, query, window)[1]
+
+
+def _described(
+    db: Database, query: AuthorQuery, window: windows.Window
+) -> tuple[list[tuple[str, str, Family | None]] | None, list[Problem]]:
     found = query.problems()
     if found:
-        problems += found
-        return None
+        return None, found
     try:
-        return columns_of(db, query, parameters)
+        return columns_of(db, query, window.parameters()), []
     except (QueryRefused, sa.exc.DBAPIError) as error:
         if is_transient(error):
             raise  # the database is away; that says nothing about the folder
-        problems.append(refusal(query, error))
-        return None
+        return None, [refusal(query, error, tables_of(db))]
+
+
+def tables_of(db: Database) -> list[str]:
+    """Return the names of all tables and views but Ponte's own, `schema.table`, whether they may be read or not."""
+    with db.read_only() as connection:
+        return list(connection.execute(_TABLES).scalars())
 
 
 def _feature_problems(folder: ModelFolder, columns: list[tuple[str, str, Family | None]]) -> list[Problem]:

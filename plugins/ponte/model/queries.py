@@ -24,6 +24,8 @@ from ponte.storage.database import Database, is_transient
 from ponte.storage.withholding import said_of
 
 PARAMETERS = ("window_start", "window_end", "as_of")
+#: The role that sources are granted to.
+READERS = "ponte_reader"
 
 #: Characters of a line that an error shows.
 _SHOWN = 80
@@ -177,13 +179,18 @@ def _text(value: str | bytes) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def refusal(query: AuthorQuery, error: QueryRefused | sa.exc.DBAPIError) -> Problem:
-    """Return what PostgreSQL said of the query in `columns_of`, with the line of the author's file and its own hint."""
+def refusal(query: AuthorQuery, error: QueryRefused | sa.exc.DBAPIError, tables: Sequence[str] = ()) -> Problem:
+    """Return what PostgreSQL said of the query in `columns_of`, with the line of the author's file and its own hint.
+
+    tables : the names that there are, `schema.table`, for one that is not.
+    """
     refused = error if isinstance(error, QueryRefused) else _of_wrapped(error)
     said = refused.what.replace("\n", " ")
     fix = "one SELECT that returns the key and the columns; run it in `./ponte psql` with values for its parameters"
     what = f"PostgreSQL refuses the query: {said}{_line_of(query, refused.before)}"
-    return Problem(file=query.file, what=what, fix=(refused.hint or _missing_grant(said) or fix).replace("\n", " "))
+    absent = re.fullmatch(r'relation "(.+)" does not exist', said)
+    meant = did_you_mean(absent[1], tables) if absent and tables else _missing_grant(query, said)
+    return Problem(file=query.file, what=what, fix=(refused.hint or meant or fix).replace("\n", " "))
 
 
 def _of_wrapped(error: sa.exc.DBAPIError) -> QueryRefused:
@@ -198,13 +205,19 @@ def _of_wrapped(error: sa.exc.DBAPIError) -> QueryRefused:
     return QueryRefused(said, hint=getattr(found, "message_hint", None), before=before)
 
 
-def _missing_grant(said: str) -> str | None:
-    """Return the GRANT that lacks. The role is that of the sources: who trains and who scores are members of it."""
+def _missing_grant(query: AuthorQuery, said: str) -> str | None:
+    """Return the GRANTs that lack. The role is that of the sources: who trains and who scores are members of it."""
     denied = re.fullmatch(r"permission denied for (schema|table|view|materialized view|foreign table) (\S+)", said)
     if denied is None:
         return None
-    right = f"USAGE ON SCHEMA {denied[2]}" if denied[1] == "schema" else f"SELECT ON <its schema>.{denied[2]}"
-    return f"GRANT {right} TO ponte_reader; see docs/reference/roles.md"
+    schema = denied[2]
+    if denied[1] != "schema":
+        named = re.search(rf"(\w+)\.{re.escape(denied[2])}\b", query.text)
+        schema = named[1] if named else "<its schema>"
+    return (
+        f"GRANT USAGE ON SCHEMA {schema} TO {READERS}; GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {READERS}; "
+        "trainer and scorer are members of it, see docs/reference/roles.md"
+    )
 
 
 def _line_of(query: AuthorQuery, before: str | None) -> str:

@@ -80,6 +80,8 @@ class Training(Table):
     #: Score from which the positive class is predicted, or what the threshold shall be best at on the calibration
     #: windows; None leaves it to the estimator's own predict().
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["f1", "balanced_accuracy"] | None = None
+    #: The value of the label whose probability the score is; None: the greater one.
+    positive: bool | int | str | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     #: Integer columns reach the estimator as pandas Int64, exact and with <NA>, instead of float64 with NaN. Not every
     #: step of scikit-learn takes that.

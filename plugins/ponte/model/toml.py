@@ -5,9 +5,11 @@ DAG files import this module, so it reads TOML with the standard library.
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import importlib.util
 import tomllib
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -35,11 +37,48 @@ def parse_spec(text: str, *, model: str, file: str = "model.toml") -> ModelSpec:
     try:
         spec = ModelSpec.model_validate(document)
     except ValidationError as error:
-        raise ModelFolderError(model, [*problems, *(_problem(e, file) for e in error.errors())]) from error
+        problems += [_problem(e, file) for e in error.errors()]
+        rest = _without(document, error)
+        problems += _consistency_problems(rest, file) if rest is not None else []
+        raise ModelFolderError(model, [replace(p, line=_line_of(text, p.field)) for p in problems]) from error
     problems += _consistency_problems(spec, file)
     if problems:
-        raise ModelFolderError(model, problems)
+        raise ModelFolderError(model, [replace(p, line=_line_of(text, p.field)) for p in problems])
     return spec
+
+
+def _without(document: dict[str, Any], error: ValidationError) -> ModelSpec | None:
+    """Return the spec of a document without its bad parts, so that the others are looked at; None if none is left."""
+    rest = copy.deepcopy(document)
+    for found in error.errors():
+        *path, last = found["loc"] or ("",)
+        part: Any = rest
+        for name in path:
+            part = part.get(name) if isinstance(part, dict) else None
+        if isinstance(part, dict):
+            part.pop(last, None)
+    try:
+        return ModelSpec.model_validate(rest)
+    except ValidationError:
+        return None
+
+
+def _line_of(text: str, field: str) -> int:
+    """Return the line that sets a key, `training.windows`, or opens its table; 0 when none does."""
+    table, _, key = field.rpartition(".")
+    head, _, number = table.partition(".")
+    wanted = (f"[[{head}]]", int(number)) if number.isdigit() else (f"[{table}]" if table else "", 0)
+    opened, at, seen = 0, "", -1
+    for line, written in enumerate(text.splitlines(), 1):
+        stripped = written.split("#")[0].strip()
+        if stripped.startswith("["):
+            at = stripped.replace(" ", "")
+            seen += at == wanted[0]
+            opened = line if at == wanted[0] and max(seen, 0) == wanted[1] else opened
+            opened = line if at == f"[{field}]" else opened
+        elif at == wanted[0] and max(seen, 0) == wanted[1] and stripped.partition("=")[0].strip().strip('"') == key:
+            return line
+    return opened
 
 
 def read_spec(path: Path) -> ModelSpec:
@@ -60,10 +99,18 @@ def _problem(error: Any, file: str) -> Problem:
     location = [str(part) for part in error["loc"]]
     field = ".".join(location)
     if error["type"] == "extra_forbidden":
-        return Problem(file=file, field=field, what="unknown key", fix=did_you_mean(location[-1], _keys(location[:-1])))
+        homes = _homes(location[-1])
+        fix = f"it belongs to {' or '.join(homes)}" if homes else did_you_mean(location[-1], _keys(location[:-1]))
+        return Problem(file=file, field=field, what="unknown key", fix=fix)
     if error["type"] == "missing":
         return Problem(file=file, field=field, what="is missing", fix="add it; see docs/reference/model-folder.md")
     return Problem(file=file, field=field, what=f"{error['msg']}, got {error['input']!r}")
+
+
+def _homes(key: str) -> list[str]:
+    """Return the tables that have a key of this name: in TOML a key belongs to the table that was opened last."""
+    homes = [f"[{table}]" for table in ModelSpec.model_fields if key in _keys([table])]
+    return ["the top of the file, before the first table", *homes] if key in ModelSpec.model_fields else homes
 
 
 def _keys(location: list[str]) -> list[str]:
@@ -71,7 +118,7 @@ def _keys(location: list[str]) -> list[str]:
     for name in location:
         annotation = part.model_fields[name].annotation
         part = next((a for a in get_args(annotation) if isinstance(a, type)), annotation)
-    return list(part.model_fields)
+    return list(getattr(part, "model_fields", ()))
 
 
 def _expectation_problems(document: dict[str, Any], file: str) -> list[Problem]:
@@ -112,7 +159,21 @@ def _consistency_problems(spec: ModelSpec, file: str) -> list[Problem]:
             problems.append(
                 problem("gate", f"{spec.gate.metric} is better when {better}", f"set {bound}, leave out {other}")
             )
-    return problems + _training_problems(spec, file) + _schedule_problems(spec.schedule, file)
+    return (
+        problems
+        + _binary_problems(spec, file)
+        + _training_problems(spec, file)
+        + _schedule_problems(spec.schedule, file)
+    )
+
+
+def _binary_problems(spec: ModelSpec, file: str) -> list[Problem]:
+    named = {"threshold": "threshold", "positive": "positive class"}
+    return [
+        Problem(file=file, field=f"training.{key}", what=f"task {spec.task!r} has no {word}", fix="leave it out")
+        for key, word in named.items()
+        if spec.task != "binary" and getattr(spec.training, key) is not None
+    ]
 
 
 def _training_problems(spec: ModelSpec, file: str) -> list[Problem]:
@@ -129,8 +190,6 @@ def _training_problems(spec: ModelSpec, file: str) -> list[Problem]:
         problem("training.calibration_windows", "nothing uses them", "set calibration or threshold, or leave it out")
     if spec.task == "regression" and training.calibration != "none":
         problem("training.calibration", "a regression has no probabilities", "leave it out")
-    if spec.task != "binary" and training.threshold is not None:
-        problem("training.threshold", f"task {spec.task!r} has no threshold", "leave it out")
     if spec.task != "regression" and evaluation.quantile is not None:
         problem("evaluation.quantile", f"task {spec.task!r} predicts no quantile", "leave it out")
     if gate.metric == "pinball" and evaluation.quantile is None:

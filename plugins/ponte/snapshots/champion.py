@@ -211,6 +211,8 @@ def why_not_comparable(db: Database, snapshot: Snapshot, candidate: Version, cha
     if differ := differences(champion.signature.key, candidate.signature.key):
         return f"its key is another one: {'; '.join(differ)}"
     if (champion.classes or candidate.classes) != candidate.classes:
+        if candidate.task == "binary" and champion.classes[::-1] == candidate.classes:
+            return f"its score is the probability of {champion.classes[-1]}, the candidate's of {candidate.classes[-1]}"
         return f"it knows other classes: {', '.join(map(str, champion.classes))}"
     return None if _is_same_text(db, snapshot, champion) else _why_no_own_features(db, snapshot, champion)
 

@@ -6,8 +6,10 @@ were fitted on would be too good to be true.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ponte.errors import TrainingRefused
 from ponte.model.estimator import seed_estimator
 from ponte.model.spec import ModelSpec
 from ponte.versions import predicting
@@ -23,11 +25,30 @@ def fit(spec: ModelSpec, estimator: Any, parts: Parts) -> Fitted:
     predicting.fit(estimator, parts.fitting.features, parts.fitting.labels)
     if spec.training.calibration != "none":
         estimator = _calibrated(estimator, parts.calibration, spec.training.calibration)
-    classes = classes_of(parts.fitting.labels, spec.task)
+    output = Output(task=spec.task, classes=classes_with_positive(spec, parts.fitting.labels))
     threshold = spec.training.threshold
     if isinstance(threshold, str):
-        threshold = best_threshold(estimator, parts.calibration, positive=classes[1], goal=threshold)
-    return Fitted(estimator, Output(task=spec.task, classes=classes, threshold=threshold))
+        threshold = best_threshold(estimator, parts.calibration, output, goal=threshold)
+    return Fitted(estimator, replace(output, threshold=threshold))
+
+
+def classes_with_positive(spec: ModelSpec, labels: Any) -> tuple[Any, ...]:
+    """Return the distinct labels as plain Python values, ascending, but the positive one last; () for a regression.
+
+    Raises TrainingRefused when the positive one of `model.toml` is none of them.
+    """
+    found, positive = classes_of(labels, spec.task), spec.training.positive
+    if positive is None:
+        return found
+    if positive not in found:
+        raise TrainingRefused(
+            "no label is the positive class",
+            where="model.toml, training.positive",
+            got=repr(positive),
+            expected=f"one of {list(found)}",
+            fix='name a value of the label as TOML writes it: 1, true or "yes"',
+        )
+    return tuple(sorted(found, key=lambda label: label == positive))
 
 
 def _calibrated(estimator: Any, part: Part, method: str) -> Any:
@@ -39,7 +60,7 @@ def _calibrated(estimator: Any, part: Part, method: str) -> Any:
     return predicting.fit(calibrated, part.features, part.labels)
 
 
-def best_threshold(estimator: Any, part: Part, *, positive: Any, goal: str) -> float:
+def best_threshold(estimator: Any, part: Part, output: Output, *, goal: str) -> float:
     """Return the score in (0, 1) from which predicting the positive class is best on the part.
 
     goal : "f1", or "balanced_accuracy" (the mean of both classes' recall).
@@ -47,8 +68,8 @@ def best_threshold(estimator: Any, part: Part, *, positive: Any, goal: str) -> f
     import numpy as np
     from sklearn.metrics import precision_recall_curve, roc_curve
 
-    score = predicting.probabilities(estimator, part.features)[:, 1]
-    happened = part.labels == positive
+    score = predicting.probabilities(estimator, part.features, output)[:, 1]
+    happened = part.labels == output.classes[1]
     if goal == "f1":
         precision, recall, thresholds = precision_recall_curve(happened, score)
         # The last pair is the end of the curve and belongs to no threshold.

@@ -35,7 +35,7 @@ class Predictions:
 
     #: Shape (n,): the predicted label, of the label's type; float64 for a regression.
     prediction: Array
-    #: Binary: shape (n,), in [0, 1]: probability of the positive class (the greater label). Multiclass: shape
+    #: Binary: shape (n,), in [0, 1]: probability of the positive class, the last of the version's. Multiclass: shape
     #: (n, n_classes), rows sum to 1, in the order of the classes. None for a regression, and for a classifier that
     #: gives no probabilities.
     score: Array | None
@@ -46,8 +46,8 @@ class Output:
     """How the probabilities of a fitted classifier become labels."""
 
     task: Task
-    #: The labels in the order of the estimator's probabilities, the positive one last in a binary task; () in a
-    #: regression, and for versions that were registered before classes were kept.
+    #: The labels, ascending, but the positive one last in a binary task; () in a regression, and for versions that were
+    #: registered before classes were kept, whose positive one is the greater.
     classes: tuple[Any, ...] = ()
     #: Score from which the positive class is predicted; None: the estimator's own predict() decides.
     threshold: float | None = None
@@ -66,11 +66,17 @@ def fit(estimator: Any, features: Any, labels: Any) -> Any:
     return estimator.fit(features, labels)
 
 
-def probabilities(estimator: Any, features: Any) -> Array:
-    """Return what a fitted classifier says of rows, shape (n_rows, n_classes), in the order of its classes."""
+def probabilities(estimator: Any, features: Any, output: Output) -> Array:
+    """Return what a fitted classifier says of rows, shape (n_rows, n_classes), in the order of the output's classes."""
     import numpy as np
 
-    return np.asarray(estimator.predict_proba(features), dtype=float)
+    return _positive_last(np.asarray(estimator.predict_proba(features), dtype=float), output)
+
+
+def _positive_last(probabilities: Array, output: Output) -> Array:
+    """Return the columns of an estimator, whose classes ascend, in the order of the output's classes."""
+    ascending = output.task != "binary" or not output.classes or output.classes[0] < output.classes[1]
+    return probabilities if ascending else probabilities[:, ::-1]
 
 
 def predict_features(estimator: Any, features: Any, output: Output) -> Predictions:
@@ -81,7 +87,7 @@ def predict_features(estimator: Any, features: Any, output: Output) -> Predictio
         return as_predictions(output, estimator.predict(features))
     if not hasattr(estimator, "predict_proba"):
         return Predictions(np.asarray(estimator.predict(features)), None)
-    return as_predictions(output, probabilities(estimator, features))
+    return as_predictions(output, probabilities(estimator, features, output))
 
 
 def predict(estimator: Any, rows: pa.Table | pa.RecordBatch, signature: Signature, output: Output) -> Predictions:
@@ -106,7 +112,7 @@ def predict(estimator: Any, rows: pa.Table | pa.RecordBatch, signature: Signatur
     width = len(output.classes) or (2 if output.task == "binary" else probabilities.shape[-1])
     _require_shape(probabilities, (len(frame), width), "predict_proba()")
     _require_probabilities(probabilities)
-    score = probabilities[:, 1] if output.task == "binary" else probabilities
+    score = _positive_last(probabilities, output)[:, 1] if output.task == "binary" else probabilities
     if output.threshold is not None:
         return Predictions(np.asarray(output.classes)[(score >= output.threshold).astype(int)], score)
     if says_the_most_probable(last, said):

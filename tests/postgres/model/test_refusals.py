@@ -17,7 +17,7 @@ from ponte.storage.database import Database
         (
             "GRANT USAGE ON SCHEMA closed TO ponte_reader",
             "permission denied for table visit",
-            "GRANT SELECT ON <its schema>.visit TO ponte_reader",
+            "GRANT SELECT ON ALL TABLES IN SCHEMA closed TO ponte_reader",
         ),
     ],
 )
@@ -33,4 +33,4 @@ def test_a_missing_right_is_named_with_the_role_that_needs_it(
         trainer.engine.dispose()
     problem = refusal(query, refused.value)
     assert said in problem.what
-    assert problem.fix.startswith(fix)
+    assert fix in problem.fix

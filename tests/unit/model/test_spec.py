@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import tomllib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from ponte.storage.prediction_columns import RESERVED_COLUMNS
 def problems_of(text: str) -> list[str]:
     with pytest.raises(ModelFolderError) as caught:
         parse_spec(text, model="churn")
-    return [str(p) for p in caught.value.problems]
+    return [str(replace(p, line=0)) for p in caught.value.problems]
 
 
 def test_only_what_is_required_gives_the_documented_defaults(model_toml: str) -> None:
@@ -28,7 +29,7 @@ def test_only_what_is_required_gives_the_documented_defaults(model_toml: str) ->
     assert (spec.schedule.score, spec.schedule.train, spec.schedule.end) == ("0 6 * * 1", "0 5 1 * *", None)
     assert spec.promotion == "auto"
     assert spec.training.model_dump() == {
-        "windows": 52, "holdout_windows": 4, "calibration_windows": 0, "label_delay_days": 0,
+        "windows": 52, "holdout_windows": 4, "calibration_windows": 0, "label_delay_days": 0, "positive": None,
         "minimum_holdout_rows": 200, "calibration": "none", "threshold": None, "seed": 0, "nullable_integers": False,
     }  # fmt: skip
     assert spec.evaluation.model_dump() == {

@@ -24,9 +24,11 @@ from ponte.model.toml import parse_spec
 from ponte.snapshots.parts import Part, Parts
 from ponte.storage.columns import Column
 from ponte.training.fitting import best_threshold, fit
-from ponte.versions.predicting import predict
+from ponte.versions.predicting import Output, predict
 from ponte.versions.signature import Signature, to_frame
 
+#: The positive class is 1.
+TWO = Output(task="binary", classes=(0, 1))
 FEATURES = (Column(name="a", family="number"), Column(name="b", family="number"))
 SIGNATURE = Signature(key=(Column(name="id", family="integer"),), features=FEATURES, label="integer")
 
@@ -260,7 +262,7 @@ def worths(scores: list[float], happened: list[bool], goal: str, candidates: lis
 def test_threshold_is_the_best_of_all_scores_on_the_calibration_rows(goal: str, rows: list[tuple[float, bool]]) -> None:
     """Compared with every score there is, and with one over all of them, which predicts nobody positive."""
     scores, happened = [s for s, _ in rows], [h for _, h in rows]
-    found = best_threshold(Says(), scored(scores, happened), positive=1, goal=goal)
+    found = best_threshold(Says(), scored(scores, happened), TWO, goal=goal)
     assert 0 < found < 1
     [worth] = worths(scores, happened, goal, [found])
     assert worth == pytest.approx(max(worths(scores, happened, goal, [*scores, 0.99])))
@@ -270,13 +272,13 @@ def test_threshold_is_the_best_of_all_scores_on_the_calibration_rows(goal: str, 
 @pytest.mark.parametrize("names", [(0, 1), (False, True), ("no", "yes"), (1, 2)], ids=str)
 def test_threshold_does_not_depend_on_what_the_classes_are_called(goal: str, names: tuple[Any, Any]) -> None:
     part = scored([0.1, 0.3, 0.6, 0.7], [False, False, True, True], names)
-    assert best_threshold(Says(), part, positive=names[1], goal=goal) == 0.6
+    assert best_threshold(Says(), part, Output(task="binary", classes=names), goal=goal) == 0.6
 
 
 def test_goals_differ_where_the_positive_class_is_rare() -> None:
     scores = [*([0.1] * 80), *([0.4] * 20), *([0.4] * 4), *([0.8] * 3)]
     happened = [*([False] * 100), *([True] * 7)]
-    found = {goal: best_threshold(Says(), scored(scores, happened), positive=1, goal=goal) for goal in GOALS}
+    found = {goal: best_threshold(Says(), scored(scores, happened), TWO, goal=goal) for goal in GOALS}
     assert found == {"f1": 0.8, "balanced_accuracy": 0.4}
 
 
@@ -304,7 +306,7 @@ def test_threshold_given_as_a_number_is_taken_as_it_is() -> None:
 
 def test_scores_of_one_still_reach_the_threshold() -> None:
     """A tree is often certain; the threshold itself stays below 1."""
-    found = best_threshold(Says(), scored([0.2, 1.0, 1.0], [False, True, True]), positive=1, goal="f1")
+    found = best_threshold(Says(), scored([0.2, 1.0, 1.0], [False, True, True]), TWO, goal="f1")
     assert 0.2 < found < 1
 
 
@@ -321,7 +323,7 @@ def test_scores_of_one_still_reach_the_threshold() -> None:
 def test_threshold_is_the_best_that_can_be_said_when_scores_are_nought_and_one(
     goal: str, scores: list[float], happened: list[bool]
 ) -> None:
-    found = best_threshold(Says(), scored(scores, happened), positive=1, goal=goal)
+    found = best_threshold(Says(), scored(scores, happened), TWO, goal=goal)
     possible = [np.finfo(float).tiny, *(s for s in scores if 0 < s < 1), 1 - np.finfo(float).eps]
     [worth] = worths(scores, happened, goal, [found])
     assert worth == pytest.approx(max(worths(scores, happened, goal, possible)))

@@ -1,0 +1,1 @@
+"""A model folder is written from a table, and tried before anything is trained."""
