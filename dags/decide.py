@@ -120,7 +120,9 @@ def rollback_dag(models: list[str]) -> DAG:
             plan=XComArg(plan, key="plan"),
             trigger_rule="none_failed",  # with every batch kept there is nothing to score, and that task is skipped
         )
-        chain(plan, stage, roll_back, CleanUpOperator(task_id="clean_up", model=MODEL, retention=False))
+        # A teardown runs after a failure too: others wait for windows that a rollback has scored and does not show.
+        clean_up = CleanUpOperator(task_id="clean_up", model=MODEL, retention=False).as_teardown()
+        chain(plan, stage, roll_back, clean_up)
     return dag
 
 

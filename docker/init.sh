@@ -12,7 +12,7 @@ for name in POSTGRES AIRFLOW_DB PONTE_OWNER PONTE_TRAINER PONTE_SCORER PONTE_PRO
     esac
 done
 export AIRFLOW__LOGGING__LOGGING_LEVEL=WARNING # at INFO each of a hundred permissions of the UI is a line
-ponte provision
+ponte provision --own-server
 airflow db migrate
 # Only into an empty list: whoever has renamed or deleted `admin` does not want it back.
 users=$(airflow users list --output plain) # an error is no empty list

@@ -7,6 +7,7 @@
     ├── WindowError           a window that the model does not have
     ├── SignatureMismatch     the columns of a batch are not those of the version
     ├── BatchRejected         checks or guards refused a batch; nothing was published
+    ├── WindowsUnfinished     a batch would be compared with one that is not finished yet
     ├── TrainingRefused       the snapshot cannot support a trustworthy model
     ├── ArtifactRefused       stored bytes are not the bytes that were registered
     ├── NoChampion            nothing was promoted yet
@@ -16,6 +17,7 @@
     ├── Fenced                a newer run owns the window
     ├── UnpredictableRows     the estimator cannot say anything usable of some rows
     ├── RowsLost              the conservation law of rows does not hold
+    ├── Withheld              the class of an error whose own words may hold values of rows
     ├── DatabaseUnavailable   a passing database fault; the only error that is worth a retry
     └── StackError            the local stack, or its embedded PostgreSQL, cannot do what was asked
 """
@@ -94,6 +96,10 @@ class BatchRejected(PonteError):
     """A check, a guard or an empty window refused the batch; the previous publication stays."""
 
 
+class WindowsUnfinished(PonteError):
+    """Batches of earlier windows are still being scored; `guard` asks again later."""
+
+
 class TrainingRefused(PonteError):
     """Too few rows, too few windows or a single class: no trustworthy model can come of it."""
 
@@ -131,6 +137,10 @@ class UnpredictableRows(PonteError):
 
 class RowsLost(PonteError):
     """Rows frozen differ from rows published plus rows quarantined."""
+
+
+class Withheld(PonteError):
+    """Stands in the place of an error of a library, whose own words may hold values of rows; says its class."""
 
 
 class DatabaseUnavailable(PonteError):

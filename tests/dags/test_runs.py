@@ -293,3 +293,65 @@ def _events(uri: str) -> list[dict[str, Any]]:
     with create_session() as session:
         query = select(AssetEvent.extra).join(AssetModel, AssetModel.id == AssetEvent.asset_id)
         return list(session.scalars(query.where(AssetModel.uri.startswith(uri)).order_by(AssetEvent.id)))
+
+
+def test_guard_gives_its_slot_back_while_an_earlier_week_is_scored_and_goes_on_after(
+    run_dag: Run, trained: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wait is no retry: none is used up."""
+    from ponte.errors import WindowsUnfinished
+    from ponte.operators import scoring
+    from ponte.publishing import waiting
+
+    earlier = trained.run(run_id="earlier", until="guard")
+    asked = []
+
+    def look(*args: Any) -> None:
+        try:
+            waiting.require_earlier_finished(*args)
+        except WindowsUnfinished:
+            asked.append("waits")
+            if len(asked) == 2:
+                trained.publish(earlier.batch_id)
+            raise
+        asked.append("goes on")
+
+    monkeypatch.setattr("ponte.publishing.staging.require_earlier_finished", look)
+    monkeypatch.setattr(scoring, "POLL", dt.timedelta(0))
+    run, states = run_dag("visits__score", logical_date=TICK, run_conf={"window_start": "2024-02-19"})
+    assert set(states.values()) == {"success"}
+    assert asked == ["waits", "waits", "goes on"]
+    assert run.get_task_instance("guard").try_number == run.get_task_instance("publish").try_number
+    assert trained.ask("SELECT count(*) FROM ponte.published") == 2
+
+
+@pytest.mark.parametrize("stops_in", ["score", "guard", "publish"])
+def test_a_run_that_fails_ends_its_batch_and_a_cleared_task_goes_on_with_it(
+    run_dag: Run, trained: World, monkeypatch: pytest.MonkeyPatch, stops_in: str
+) -> None:
+    from ponte.operators.base import runtime_of
+    from ponte.operators.scoring import CleanUpOperator, GuardOperator, PublishOperator, ScoreOperator
+
+    where = {"score": "scoring.shards.score_shard", "guard": "publishing.staging.guard_batch"}
+    with monkeypatch.context() as patch:
+        patch.setattr(f"ponte.{where.get(stops_in, 'publishing.pointer.publish')}", lambda *_, **__: 1 / 0)
+        run, states = run_dag("visits__score", logical_date=TICK)
+    assert (states[stops_in], states["clean_up"], str(run.state)) == ("failed", "success", "failed")
+    reached = {"score": "checked", "guard": "checked", "publish": "staged"}[stops_in]
+    assert trained.rows("SELECT status, stopped_in FROM ponte.batch") == [("failed", reached)]
+
+    runtime = runtime_of("ponte_scorer", "visits")
+    runtime.__dict__.update(db=trained.db, store=trained.store, folder=trained.folder)
+    facts = {"run_id": run.run_id, "start_date": TICK, "clear_number": 1}
+    context: Any = {"dag_run": SimpleNamespace(**facts), "params": {}}
+    shard = trained.ask("SELECT page_count FROM ponte.batch")
+    tasks = (
+        ScoreOperator(task_id="s", model="visits", batch_id=1, shard={"shard": 0, "first_page": 0, "end_page": shard}),
+        GuardOperator(task_id="g", model="visits", batch_id=1),
+        PublishOperator(task_id="p", model="visits", batch_id=1),
+        CleanUpOperator(task_id="c", model="visits"),
+    )
+    for task in tasks[("score", "guard", "publish").index(stops_in) :]:
+        task.run(runtime, context)
+    assert trained.ask("SELECT count(*) FROM predictions.visits") == VISITS_PER_WEEK
+    assert trained.rows("SELECT status, why, stopped_in FROM ponte.batch") == [("staged", None, None)]

@@ -304,6 +304,7 @@ def test_cleaning_up_comes_after_a_failure_too_and_does_not_hide_it(dags: Read, 
     assert task.is_teardown
     assert not task.on_failure_fail_dagrun
     assert task.upstream_task_ids == {"publish"}
+    assert dags(by_hand=True)["ponte__rollback"].get_task("clean_up").is_teardown
 
 
 def test_what_a_person_decides_has_a_dag_of_its_own(dags: Read, models_root: Path) -> None:

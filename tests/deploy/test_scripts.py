@@ -256,7 +256,7 @@ def init(programs: Programs, users: str = NO_USERS, fails: str = "nothing") -> "
     return programs.run("/bin/sh", str(DOCKER / "init.sh"), AIRFLOW_ADMIN_PASSWORD=PASSWORD, PONTE_SCORE_SLOTS="3")
 
 
-BEFORE = ["ponte|provision", "airflow|db|migrate", "airflow|users|list|--output|plain"]
+BEFORE = ["ponte|provision|--own-server", "airflow|db|migrate", "airflow|users|list|--output|plain"]
 
 
 def test_the_first_start_makes_the_administrator(programs: Programs) -> None:
@@ -276,7 +276,7 @@ def test_where_there_are_users_none_is_added(programs: Programs) -> None:
 @pytest.mark.parametrize(
     ("fails", "calls"),
     [
-        ("ponte provision", BEFORE[:1]),
+        ("ponte provision --own-server", BEFORE[:1]),
         ("airflow db migrate", BEFORE[:2]),
         ("airflow users list", BEFORE),
         ("airflow users create", [*BEFORE, f"setsid|--wait|{CREATE}", CREATE]),

@@ -19,6 +19,9 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 
+#: Milliseconds for one thing to appear; the machine may be busy.
+PATIENCE = 60_000
+
 
 def chromium() -> str:
     """Return the browser of this machine; the test is skipped where there is none."""
@@ -45,12 +48,13 @@ def logged_in(url: str, *, user: str, password: str) -> Iterator[Browser]:
         )
         try:
             page = context.pages[0]
-            page.set_default_timeout(60_000)
+            page.set_default_timeout(PATIENCE)
+            expect.set_options(timeout=PATIENCE)
             page.goto(url)
             page.get_by_label("Username").fill(user)
             page.get_by_label("Password").fill(password)
             page.get_by_role("button", name="Sign in").click()
-            expect(page.get_by_test_id("nav-dags-link")).to_be_visible(timeout=60_000)
+            expect(page.get_by_test_id("nav-dags-link")).to_be_visible()
             yield Browser(page)
         finally:
             context.close()
@@ -70,8 +74,10 @@ class Browser:
         page = self.page
         page.get_by_test_id("nav-dags-link").click()
         page.get_by_role("link", name=dag_id, exact=True).first.click()
-        page.get_by_test_id("trigger-dag-button").first.click()
-        form = page.get_by_role("dialog")
+        button = page.get_by_test_id("trigger-dag-button")
+        expect(button).to_have_count(1)  # the list of DAGs, which stays until the page of the DAG is there, has many
+        button.click()
+        form = page.get_by_role("dialog").filter(has_text=dag_id)
         logical_date = form.get_by_test_id("datetime-input").first
         expect(logical_date).to_contain_text(re.compile(r"20\d\d"))  # it is filled in
         for name, day in days.items():
@@ -87,6 +93,6 @@ class Browser:
         page = self.page
         for task_id, state in states.items():
             row = page.get_by_role("row").filter(has=page.get_by_role("link", name=re.compile(rf"^{task_id}\b"))).first
-            expect(row).to_contain_text(re.compile(state.replace("_", "."), re.IGNORECASE), timeout=60_000)
+            expect(row).to_contain_text(re.compile(state.replace("_", "."), re.IGNORECASE))
         if picture:
             page.screenshot(path=picture)

@@ -32,12 +32,13 @@ _TAKE_OVER = sa.text("""INSERT INTO ponte.claim AS c (model, window_start, epoch
     RETURNING epoch""")
 
 # A step of an older run may hold its batch for long: it is passed over, and the fence stops it later.
-_END_OLDER_RUNS = sa.text("""UPDATE ponte.batch SET status = 'failed', why = 'superseded by run ' || :run_id
+_END_OLDER_RUNS = sa.text("""UPDATE ponte.batch SET status = 'failed', stopped_in = NULL,
+    why = 'superseded by run ' || :run_id
         || CASE WHEN run_id = :run_id THEN ', which was cleared or made again' ELSE '' END
     WHERE batch_id IN (
         SELECT batch_id FROM ponte.batch b
         WHERE model = :model AND window_start = :window_start AND run_key <> :run_key
-        AND status NOT IN ('rejected', 'failed')
+        AND (status NOT IN ('rejected', 'failed') OR stopped_in IS NOT NULL)
         AND NOT EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id)
         FOR UPDATE SKIP LOCKED
     )""")
@@ -53,6 +54,23 @@ _REJECT = sa.text("""UPDATE ponte.batch SET status = 'rejected', rejected_by = :
     WHERE batch_id = :id AND status = :at""")
 _ACCEPT = sa.text("UPDATE ponte.batch SET status = 'staged' WHERE batch_id = :id AND status = 'rejected'")
 _STORE_COLUMNS = sa.text("UPDATE ponte.batch SET columns = :columns WHERE batch_id = :id")
+
+_OF_RUN = sa.text("""SELECT batch_id FROM ponte.batch
+    WHERE model = :model AND run_key = :run_key AND status NOT IN ('rejected', 'failed') ORDER BY batch_id""")
+
+_STOP = sa.text("""UPDATE ponte.batch b SET status = 'failed', stopped_in = status, waits_since = NULL,
+        why = 'its run ended before it was published'
+    WHERE batch_id = :id AND run_key = :run_key AND status NOT IN ('rejected', 'failed')
+    AND NOT EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id)""")
+
+# Not for a step of the attempt that ended it, which Airflow has given up, and not once another run has the window.
+_GO_ON = sa.text("""UPDATE ponte.batch b SET run_key = :run_key, waits_since = NULL, stopped_in = NULL,
+        status = coalesce(stopped_in, status), why = CASE WHEN stopped_in IS NULL THEN why END
+    FROM ponte.claim c
+    WHERE b.batch_id = :id AND b.run_id = :run_id AND b.run_key <> :run_key
+    AND c.model = b.model AND c.window_start = b.window_start AND c.epoch = b.epoch
+    AND (b.status NOT IN ('rejected', 'failed') OR b.stopped_in IS NOT NULL)
+    AND NOT EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id)""")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +91,8 @@ class Batch:
     #: Kept with `why` when a person publishes the batch all the same.
     rejected_by: RejectedBy | None
     why: str | None
+    #: The status in which its own run ended; a task of that run that is cleared goes on from there.
+    stopped_in: Status | None
     columns: tuple[Column, ...] | None
     frozen_table: str | None
     prediction_table: str | None
@@ -182,6 +202,10 @@ def lock(connection: sa.Connection, batch_id: int) -> Batch:
 
 def require(batch: Batch, status: Status) -> None:
     """Raise unless the batch has got as far as `status`: Fenced, BatchRejected, or PonteError for a step too early."""
+    if batch.status == "failed" and batch.stopped_in is not None:
+        fix = "clear the failed task of that run with Downstream, or trigger a new run for the window"
+        where = f"{batch.place}, run {batch.run_id}"
+        raise PonteError("the run of this batch has ended without publishing it", where=where, fix=fix)
     if batch.status == "failed":
         raise Fenced("the batch is over", where=batch.place, got=batch.why or "", fix="look at the run that took over")
     if batch.status == "rejected":
@@ -221,6 +245,30 @@ def reject(db: Database, batch: Batch, why: str, *, by: RejectedBy, at: Status =
         got=why,
         fix=f"mend the source or the rule, then trigger {batch.model}__score for window_start {batch.window_start}",
     )
+
+
+def end_run(db: Database, model: str, *, run: Run) -> int:
+    """Make the unfinished batch of a run that has ended `failed`, so that nobody waits for it; return how many.
+
+    What was published or rejected stays what it is, and so does the batch of another attempt of the same Airflow run.
+    Its tables stay: `go_on` lets a task that is cleared go on with it, until a newer run claims the window.
+    """
+    values = {"model": model, **run.row()}
+    with db.begin() as connection:
+        found = connection.execute(_OF_RUN, values).scalars().all()
+        for batch_id in found:
+            # Whoever is about to publish it holds the lock; what it has published is seen only by a statement after.
+            lock(connection, batch_id)
+        return sum(connection.execute(_STOP, {**values, "id": batch_id}).rowcount for batch_id in found)
+
+
+def go_on(db: Database, batch_id: int, *, run: Run) -> None:
+    """Give a batch that nobody has rejected to a later attempt of its own Airflow run, in the status it had got to.
+
+    Does nothing for the attempt that has it already, and when a newer run has claimed the window.
+    """
+    with db.begin() as connection:
+        connection.execute(_GO_ON, {"id": batch_id, **run.row()})
 
 
 def frozen_name(batch: Batch) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ from ponte.model.expectations import UNIQUE_COLUMNS, build_expectations
 from ponte.model.folders import ModelFolder
 from ponte.model.spec import Check
 from ponte.storage.database import DATA_SCHEMA, SESSION, Database
+from ponte.storage.withholding import said_of
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -68,7 +69,8 @@ def validate(db: Database, folder: ModelFolder, table: str) -> tuple[list[CheckR
     """
     if not folder.spec.checks:
         return [], []
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)  # before the import, which logs too
+    # Before the import, which logs too. Its errors hold the words of PostgreSQL, values of rows among them.
+    logging.getLogger("great_expectations").setLevel(logging.CRITICAL + 1)
     import great_expectations as gx
     from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
 
@@ -83,7 +85,7 @@ def validate(db: Database, folder: ModelFolder, table: str) -> tuple[list[CheckR
         # It would rather have a PostgresDatasource, which refuses the URL of a unix socket.
         warnings.simplefilter("ignore", category=UserWarning)
         source = context.data_sources.add_sql("ponte", connection_string=url, kwargs=db.engine_arguments)  # type: ignore[call-arg]
-    db.joined(source.get_execution_engine().engine)
+    met = _errors_met(db.joined(source.get_execution_engine().engine))
     asset = source.add_table_asset("frozen", table_name=table, schema_name=DATA_SCHEMA)
     suite = gx.ExpectationSuite("checks", expectations=expectations)
     batch = asset.add_batch_definition_whole_table("all").get_batch()
@@ -91,7 +93,7 @@ def validate(db: Database, folder: ModelFolder, table: str) -> tuple[list[CheckR
     validation = batch.validate(suite, result_format={"result_format": "SUMMARY", "partial_unexpected_count": 0})
     configurations: list[Any] = [result.expectation_config for result in validation.results]
     by_position = {c.meta["position"]: r for c, r in zip(configurations, validation.results, strict=True)}
-    results = [_result(position, check, by_position[position]) for position, check in enumerate(folder.spec.checks)]
+    results = [_result(place, check, by_position[place], met) for place, check in enumerate(folder.spec.checks)]
     failed = [r for r in results if r.on_failure == "quarantine" and r.outcome == "failed" and not r.stops]
     if not failed:
         return results, []
@@ -150,10 +152,10 @@ def _looked_at(domain: Any) -> sa.ColumnElement[bool]:
     return sa.true()
 
 
-def _result(position: int, check: Check, result: Any) -> CheckResult:
+def _result(position: int, check: Check, result: Any, met: Mapping[str, str]) -> CheckResult:
     found: dict[str, Any] = result.result or {}
     observed = found.get("observed_value")
-    errors = _exceptions(result.exception_info)
+    errors = _exceptions(result.exception_info, met)
     return CheckResult(
         position=position,
         expectation=check.expectation,
@@ -168,8 +170,24 @@ def _result(position: int, check: Check, result: Any) -> CheckResult:
     )
 
 
-def _exceptions(info: Any) -> list[str]:
-    """Return the messages in GX's exception_info, which is flat or keyed by metric.
+def _errors_met(engine: sa.Engine) -> dict[str, str]:
+    """Return what fills as the engine meets errors of PostgreSQL: own words → what may be said of it."""
+    import sqlalchemy as sa
+
+    met: dict[str, str] = {}
+
+    def meet(context: sa.ExceptionContext) -> None:
+        met[str(context.original_exception).strip()] = said_of(context.original_exception)
+
+    sa.event.listen(engine, "handle_error", meet)
+    return met
+
+
+def _exceptions(info: Any, met: Mapping[str, str]) -> list[str]:
+    """Return what may be said of the errors in GX's exception_info, which is flat or keyed by metric.
+
+    met : words of errors of PostgreSQL → what may be said of them. GX keeps no exception, only its words, and these may
+    hold values of rows.
 
     Raises DatabaseUnavailable when they tell of the database, not of the data: GX turns every exception into a result.
     """
@@ -177,7 +195,9 @@ def _exceptions(info: Any) -> list[str]:
         return []
     parts = [info] if "raised_exception" in info else list(info.values())
     raised = [p for p in parts if isinstance(p, dict) and p.get("raised_exception")]
-    messages = sorted({str(p.get("exception_message")) for p in raised})
+    texts = [f"{p.get('exception_message')}\n{p.get('exception_traceback')}" for p in raised]
+    said = {told for text in texts for words, told in met.items() if words in text}
+    messages = sorted(said) or (["the expectation could not be evaluated"] if raised else [])
     if any(
         fault in str(p.get("exception_traceback")) for p in raised for fault in ("OperationalError", "InterfaceError")
     ):

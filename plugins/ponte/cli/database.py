@@ -89,7 +89,12 @@ def restore(
         print(f"The database that was there is now {kept}.")
 
 
-def provision() -> None:
+def provision(
+    own_server: Annotated[
+        bool,
+        typer.Option("--own-server", help="The server is Ponte's alone: also close the databases that come with it."),
+    ] = False,
+) -> None:
     """Make any PostgreSQL server ready for Ponte.
 
     Databases, roles, schema and rights; can be repeated. The local stack needs none of it.
@@ -101,7 +106,8 @@ def provision() -> None:
     from ponte.schema.provision import provision as make_ready
 
     started = time.monotonic()
-    make_ready(os.environ)
+    if left := make_ready(os.environ, own_server=own_server):
+        print("Still open to every role of the server:", *left, sep="\n  ")
     print(f"PostgreSQL is ready for Ponte ({time.monotonic() - started:.1f} s).")
 
 

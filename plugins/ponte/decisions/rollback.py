@@ -41,7 +41,8 @@ _KEPT_BATCH = sa.text("""SELECT b.batch_id FROM ponte.batch b
     ORDER BY b.batch_id DESC LIMIT 1""")
 
 _UNDER_WAY = sa.text("""SELECT b.window_start FROM ponte.batch b JOIN ponte.claim c USING (model, window_start, epoch)
-    WHERE b.model = :model AND b.version = :version AND b.status NOT IN ('rejected', 'failed')
+    WHERE b.model = :model AND b.version = :version
+    AND (b.status NOT IN ('rejected', 'failed') OR b.stopped_in IS NOT NULL)
     AND NOT EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id)
     ORDER BY 1""")
 

@@ -326,7 +326,8 @@ def ensure_databases(server: Server, secrets: Secrets) -> None:
     from ponte.schema.provision import prepare_server
 
     try:
-        prepare_server(server.url(SUPERUSER, SUPERUSER, secrets.postgres_password), secrets.database_passwords)
+        admin = server.url(SUPERUSER, SUPERUSER, secrets.postgres_password)
+        prepare_server(admin, secrets.database_passwords, own_server=True)
     except OperationalError as error:
         raise StackError(
             f"Cannot log in to PostgreSQL ({server.data_dir}) as its superuser: {error.orig}\n"

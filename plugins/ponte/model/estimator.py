@@ -3,13 +3,19 @@
 A pickle refers to functions and classes by module name. The module of an `estimator.py` is therefore named after its
 content and lives in `sys.modules`; a version keeps the text it was trained with and runs *that* before it is loaded, so
 that a later edit of the folder changes nothing for versions that exist.
+
+Other processes, those of `n_jobs` say, cannot import that module: its functions and classes travel to them by value.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import io
 import sys
 import types
+from collections.abc import Collection, Iterator
+from importlib.metadata import packages_distributions, version
 from typing import Any
 
 from ponte.errors import ModelFolderError, Problem
@@ -17,11 +23,20 @@ from ponte.model.spec import METRICS, OF_LABELS, ModelSpec, Task
 
 ESTIMATOR_FILE = "estimator.py"
 SPEC = "model.toml"
+#: What to do about an estimator that cannot be pickled.
+KEEPABLE = (
+    "define its functions and classes with def and class at the top of estimator.py: a lambda, and what is defined "
+    "inside a function, cannot be found again when the version is loaded"
+)
+#: Begins the name of every module that is made of an `estimator.py`.
+_MODULE = "ponte_estimator_"
 
 
 def run_module(text: str, *, model: str) -> types.ModuleType:
     """Return the module that `text` defines, registered under a name made of the model and the text's digest."""
-    name = f"ponte_estimator_{model}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    from cloudpickle import register_pickle_by_value
+
+    name = f"{_MODULE}{model}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     module = types.ModuleType(name)
@@ -32,7 +47,72 @@ def run_module(text: str, *, model: str) -> types.ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
+    register_pickle_by_value(module)
     return module
+
+
+def dump(estimator: Any) -> bytes:
+    """Return the estimator as compressed bytes that `joblib.load` reads once `run_module` has run its text.
+
+    A function that has been to another process comes back as a copy of itself, which no pickle can name; the function
+    itself is written in its place.
+    """
+    from joblib.compressor import BinaryZlibFile
+    from joblib.numpy_pickle import NumpyPickler
+
+    class Pickler(NumpyPickler):  # type: ignore[misc]
+        def save(self, obj: Any) -> None:
+            super().save(_original(obj))
+
+    target = io.BytesIO()
+    with BinaryZlibFile(target, "wb", compresslevel=3) as file:
+        Pickler(file).dump(estimator)
+    return target.getvalue()
+
+
+def _original(value: Any) -> Any:
+    """Return the function of an `estimator.py` that `value` is a copy of; anything else as it is."""
+    if not isinstance(value, types.FunctionType) or not str(value.__module__).startswith(_MODULE):
+        return value
+    found: Any = sys.modules.get(value.__module__)
+    for name in value.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found if isinstance(found, types.FunctionType) and found.__code__ == value.__code__ else value
+
+
+def imported_libraries(text: str, *, known: Collection[str]) -> dict[str, str]:
+    """Return the versions of the distributions that an `estimator.py` imports, and of what these import, by name.
+
+    To be called when it has run, and built its estimator. What these import are the modules that their own modules
+    hold at the top level; distributions of `known` are not searched for that, and neither is the standard library. A
+    module that belongs to no distribution is searched, but has no version.
+    """
+    of = packages_distributions()
+    direct = set(_imported_names(text)) - sys.stdlib_module_names
+    searched = [name for name in direct if not set(of.get(name, ())) & set(known)]
+    names = direct | {top for name in searched for top in _held_by(name)}
+    return {name: version(name) for name in sorted({found for top in names for found in of.get(top, ())})}
+
+
+def _imported_names(text: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            yield node.module.partition(".")[0]
+
+
+def _held_by(package: str) -> Iterator[str]:
+    """The packages of all modules, classes and functions that the loaded modules of a package hold by name."""
+    kinds = (type, types.FunctionType, types.BuiltinFunctionType)
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] != package:
+            continue
+        for value in list(vars(module).values()):
+            held = value.__name__ if isinstance(value, types.ModuleType) else None
+            held = value.__module__ if isinstance(value, kinds) else held
+            if isinstance(held, str):
+                yield held.partition(".")[0]
 
 
 def load_suitable(text: str, *, model: str, spec: ModelSpec) -> Any:
@@ -68,20 +148,48 @@ def load_estimator(text: str, *, model: str, task: Task) -> Any:
         estimator = build()
     except (Exception, SystemExit) as error:
         raise refuse(f"fails: {type(error).__name__}: {error}") from error
+    problem = _why_unsuitable(estimator, task)
+    if problem is not None:
+        raise refuse(*problem)
+    return estimator
+
+
+def _why_unsuitable(estimator: Any, task: Task) -> tuple[str, str] | None:
+    """Return what is wrong with what `build_estimator()` returned and what helps, None when nothing is."""
     if isinstance(estimator, type):
-        raise refuse(f"returns the class {estimator.__name__}", f"return an object: {estimator.__name__}(…)")
+        return f"returns the class {estimator.__name__}", f"return an object: {estimator.__name__}(…)"
+    kind = type(estimator).__name__
     for method in ("fit", "predict", "get_params", "set_params"):
         if not callable(getattr(estimator, method, None)):
-            raise refuse(
-                f"returns {type(estimator).__name__}, which has no {method}()", "return a scikit-learn estimator"
-            )
+            return f"returns {kind}, which has no {method}()", "return a scikit-learn estimator"
     several = _of_several_outputs(estimator)
     if several is not None:
         fix = "return an estimator of one output; every other target is a model of its own"
-        raise refuse(f"returns {type(several).__name__}, a multi-output estimator", fix)
+        return f"returns {type(several).__name__}, a multi-output estimator", fix
     if task != "regression" and not hasattr(estimator, "predict_proba") and not _is_classifier(estimator):
-        raise refuse(f"returns {type(estimator).__name__}, which is no classifier", "return a classifier")
-    return estimator
+        return f"returns {kind}, which is no classifier", "return a classifier"
+    unkept = _what_cannot_be_kept(estimator)
+    return None if unkept is None else (f"returns an estimator that cannot be stored: {unkept}", KEEPABLE)
+
+
+def _what_cannot_be_kept(estimator: Any) -> str | None:
+    """Return which part of an unfitted estimator cannot be pickled, None when all of it can."""
+    why = _why_not_kept(estimator)
+    if why is None:
+        return None
+    bad = {name: value for name, value in estimator.get_params(deep=True).items() if _why_not_kept(value)}
+    functions = {name: value for name, value in bad.items() if isinstance(value, types.FunctionType | type)}
+    if functions:
+        return ", ".join(f"{name} is {value.__qualname__}" for name, value in functions.items())
+    return f"{max(bad, key=len)}: {why}" if bad else why
+
+
+def _why_not_kept(value: Any) -> str | None:
+    try:
+        dump(value)
+    except Exception as error:  # noqa: BLE001 - the author's objects may raise anything
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 def probability_problems(spec: ModelSpec, estimator: Any) -> list[Problem]:

@@ -15,7 +15,7 @@ from ponte.model import windows
 from ponte.model.estimator import ESTIMATOR_FILE, load_suitable
 from ponte.model.expectations import build_expectations, named_columns
 from ponte.model.folders import ModelFolder
-from ponte.model.queries import AuthorQuery, columns_of
+from ponte.model.queries import AuthorQuery, QueryRefused, columns_of
 from ponte.model.spec import COLUMN_NAME
 from ponte.storage.columns import FAMILIES, KEY_FAMILIES, Column, Family
 from ponte.storage.database import Database, is_transient
@@ -112,12 +112,11 @@ def _columns(
         problems += found
         return None
     try:
-        with db.read_only() as connection:
-            return columns_of(connection, query, parameters)
-    except sa.exc.DBAPIError as error:
+        return columns_of(db, query, parameters)
+    except (QueryRefused, sa.exc.DBAPIError) as error:
         if is_transient(error):
             raise  # the database is away; that says nothing about the folder
-        said = str(error.orig).strip().replace("\n", " ")
+        said = str(error.orig if isinstance(error, sa.exc.DBAPIError) else error).strip().replace("\n", " ")
         fix = "one SELECT that returns the key and the columns; run it in `./ponte psql` with values for its parameters"
         problems.append(Problem(file=query.file, what=f"PostgreSQL refuses the query: {said}", fix=fix))
         return None

@@ -1,8 +1,8 @@
 """The author's SELECT: named parameters in, a query fit to be wrapped out.
 
 The text is wrapped as `SELECT … FROM (<text>) AS features`, which takes one SELECT and refuses everything else; text
-that would end the wrapping early is refused before it is sent. That guards against accidents. It is no sandbox: an
-author's Python runs in the same task.
+that would end the wrapping early is refused before it is sent, by us and by PostgreSQL, which alone knows where
+quotes end. That guards against accidents. It is no sandbox: an author's Python runs in the same task.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from sqlalchemy.dialects.postgresql import psycopg2
 from sqlparse.lexer import tokenize
 from sqlparse.tokens import Comment, Punctuation, String
 
-from ponte.errors import Problem, did_you_mean
+from ponte.errors import PonteError, Problem, did_you_mean
 from ponte.storage.columns import FAMILIES, Family
+from ponte.storage.database import Database, is_transient
+from ponte.storage.withholding import said_of
 
 PARAMETERS = ("window_start", "window_end", "as_of")
 
@@ -30,6 +32,9 @@ _SCALES = 2048
 _TYPE_NAMES = sa.text("""SELECT t.oid, CASE WHEN e.oid IS NULL THEN t.typname ELSE e.typname || '[]' END
     FROM pg_type t LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
     WHERE t.oid = ANY(:oids)""")
+
+_BEGIN_TO_COUNT = sa.text("SELECT CAST(pg_current_xact_id() AS text)")
+_COUNTED = sa.text("SELECT CAST(pg_current_xact_id_if_assigned() AS text)")
 
 
 @dataclass(frozen=True)
@@ -107,17 +112,53 @@ def prefixed(parameters: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {f"{prefix}{name}": value for name, value in parameters.items()}
 
 
-def columns_of(
-    connection: sa.Connection, query: AuthorQuery, parameters: Mapping[str, Any]
-) -> list[tuple[str, str, Family | None]]:
-    """Return (name, PostgreSQL type, family) per result column without running the query (LIMIT 0).
+class QueryRefused(PonteError):
+    """PostgreSQL does not take the author's text for one query; says it in PostgreSQL's words."""
 
-    Raises sqlalchemy.exc.DBAPIError when PostgreSQL does not accept the text.
+
+def columns_of(db: Database, query: AuthorQuery, parameters: Mapping[str, Any]) -> list[tuple[str, str, Family | None]]:
+    """Return (name, PostgreSQL type, family) per result column without running the query (LIMIT 0), READ ONLY.
+
+    Raises QueryRefused or sqlalchemy.exc.DBAPIError when PostgreSQL does not accept the text, PonteError when the text
+    has ended the transaction that it was inspected in.
     """
     statement = f"SELECT * FROM (\n{query.sql()}\n) AS features LIMIT 0"
-    result = connection.exec_driver_sql(statement, dict(parameters))
-    assert result.cursor is not None
-    return describe(result.cursor.description or (), connection)
+    with db.read_only() as connection:
+        _require_one_statement(db, _literal(connection, query, parameters))
+        before = connection.execute(_BEGIN_TO_COUNT).scalar_one()
+        result = connection.exec_driver_sql(statement, dict(parameters))
+        assert result.cursor is not None
+        description = result.cursor.description or ()
+        after = connection.execute(_COUNTED).scalar_one()
+        if after != before:
+            what = "the query has ended the transaction that it was inspected in; what it wrote, it has written"
+            got, expected = f"transaction {after}", f"transaction {before}"
+            raise PonteError(what, where=query.file, got=got, expected=expected, fix="find out who wrote it, and why")
+        return describe(description, connection)
+
+
+def _literal(connection: sa.Connection, query: AuthorQuery, parameters: Mapping[str, Any]) -> str:
+    """Return the author's text as psycopg2 sends it: its parameters are literals."""
+    driver: Any = connection.connection.dbapi_connection
+    with driver.cursor() as cursor:
+        return str(cursor.mogrify(query.sql(), dict(parameters)).decode())
+
+
+def _require_one_statement(db: Database, text: str) -> None:
+    """Raise QueryRefused unless PostgreSQL can prepare the text, which takes one statement; it is not run.
+
+    PostgreSQL alone knows where its quotes end, so it counts, before the text is wrapped: what is one statement alone
+    closes every quote, comment and parenthesis that it opens. Not with `$1` for a parameter, for which valid SQL may
+    have no place.
+    """
+    with db.adbc() as connection, connection.cursor() as cursor:
+        try:
+            cursor.adbc_prepare(text)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            said = str(error).partition("ERROR:  ")[2].rpartition("\nQuery was: ")[0].strip()
+            raise QueryRefused(said or said_of(error)) from error
 
 
 def describe(cursor_description: Sequence[Any], connection: sa.Connection) -> list[tuple[str, str, Family | None]]:

@@ -119,6 +119,8 @@ class Evaluation(Table):
     resample_by: str | None = None
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 1_000
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    #: How long, at most, it is measured what shuffling each feature costs; 0: not at all.
+    importance_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 30.0
     #: Quantile that a regression predicts; gives the metric `pinball`.
     quantile: Annotated[float, Field(gt=0, lt=1)] | None = None
 
@@ -177,6 +179,8 @@ class Guard(Table):
     batches: Annotated[int, Field(ge=1)] = 8
     #: With fewer earlier windows nothing is compared.
     minimum_batches: Annotated[int, Field(ge=1)] = 3
+    #: How long to wait for batches of earlier windows that are still being scored; 0: judge beside what people see now.
+    wait_minutes: Annotated[int, Field(ge=0, le=10_080)] = 60
     #: Rows frozen, as multiples of the median of the earlier batches.
     row_count_minimum: Annotated[float, Field(ge=0, le=1)] = 0.5
     row_count_maximum: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0

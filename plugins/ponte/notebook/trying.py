@@ -162,7 +162,7 @@ def _beside_champion(
     champion = champion_beside(place.db, version.model, version.version)
     if champion is None:
         return []
-    fitted, signature = candidate.fitted, frozen.snapshot.signature
+    fitted, signature = candidate.fitted, candidate.signature
     measurable = Measurable(
         version=version,
         snapshot=frozen.snapshot,

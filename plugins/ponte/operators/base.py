@@ -65,9 +65,15 @@ class PonteOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         from ponte.storage.database import transient_faults_marked
+        from ponte.storage.withholding import warnings_without_values, without_values
 
-        with transient_faults_marked():
-            return self.run(runtime_of(self.connection_id, self.model), context)
+        try:
+            with warnings_without_values(), transient_faults_marked():
+                return self.run(runtime_of(self.connection_id, self.model), context)
+        except BaseException as error:  # noqa: BLE001 - raised below
+            told = without_values(error)
+        # Not in the `except`: Airflow logs what an error was raised upon.
+        raise told
 
     def run(self, runtime: Runtime, context: Context) -> Any:
         """Do the stage's work."""

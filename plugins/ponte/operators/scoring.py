@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import PonteError
@@ -10,6 +11,17 @@ from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+#: How often `guard` looks whether the batches it waits for are finished.
+POLL = timedelta(seconds=20)
+
+
+def batch_of_run(runtime: Runtime, context: Context, batch_id: Any) -> int:
+    """Return the id of the batch that `freeze_batch` left; a task that was cleared goes on with it where it stopped."""
+    from ponte.batches.lifecycle import go_on
+
+    go_on(runtime.db, int(batch_id), run=run_of(context))
+    return int(batch_id)
 
 
 class FreezeBatchOperator(PonteOperator):
@@ -64,7 +76,7 @@ class CheckBatchOperator(PonteOperator):
         from ponte.batches.checking import check_batch
         from ponte.checks.sorting import describe
 
-        return describe(check_batch(runtime.db, runtime.folder, int(self.batch_id)))
+        return describe(check_batch(runtime.db, runtime.folder, batch_of_run(runtime, context, self.batch_id)))
 
 
 class PlanOperator(PonteOperator):
@@ -81,7 +93,8 @@ class PlanOperator(PonteOperator):
 
         from ponte.scoring.plan import plan_shards
 
-        return [asdict(shard) for shard in plan_shards(runtime.db, runtime.folder, int(self.batch_id))]
+        batch_id = batch_of_run(runtime, context, self.batch_id)
+        return [asdict(shard) for shard in plan_shards(runtime.db, runtime.folder, batch_id)]
 
 
 class ScoreOperator(PonteOperator):
@@ -108,7 +121,7 @@ class ScoreOperator(PonteOperator):
             runtime.db,
             runtime.store,
             runtime.folder,
-            int(self.batch_id),
+            batch_of_run(runtime, context, self.batch_id),
             shard,
             now=datetime.now(UTC),
             threads=threads,
@@ -122,7 +135,11 @@ def _slots(text: str) -> int:
 
 
 class GuardOperator(PonteOperator):
-    """Count, key and constrain the predictions of a batch, and ask the guards; returns how many there are."""
+    """Count, key and constrain the predictions of a batch, and ask the guards; returns how many there are.
+
+    While batches that it would be compared with are still being scored, the task gives its slot back and asks again
+    every POLL. That is no retry: it neither uses one up nor begins the time that it waits anew.
+    """
 
     template_fields = ("batch_id",)
 
@@ -131,9 +148,19 @@ class GuardOperator(PonteOperator):
         self.batch_id = batch_id
 
     def run(self, runtime: Runtime, context: Context) -> int:
+        from datetime import UTC, datetime
+
+        from airflow.sdk.exceptions import AirflowRescheduleException
+
+        from ponte.errors import WindowsUnfinished
         from ponte.publishing.staging import guard_batch
 
-        return guard_batch(runtime.db, runtime.folder, int(self.batch_id))
+        try:
+            return guard_batch(runtime.db, runtime.folder, batch_of_run(runtime, context, self.batch_id))
+        except WindowsUnfinished as unfinished:
+            self.log.info("waiting: %s", unfinished)
+            again = datetime.now(UTC) + POLL
+            raise AirflowRescheduleException(again) from unfinished  # type: ignore[no-untyped-call]
 
 
 class PublishOperator(PonteOperator):
@@ -150,7 +177,9 @@ class PublishOperator(PonteOperator):
         from ponte.publishing.pointer import publish
 
         actor = context["dag_run"].run_id
-        done = publish(runtime.db, int(self.batch_id), actor=actor, reason="scored by its run")
+        done = publish(
+            runtime.db, batch_of_run(runtime, context, self.batch_id), actor=actor, reason="scored by its run"
+        )
         batch = get_batch(runtime.db, done.batch_id)
         result: dict[str, Any] = {
             "batch_id": done.batch_id,
@@ -166,9 +195,9 @@ class PublishOperator(PonteOperator):
 class CleanUpOperator(PonteOperator):
     """Drop what dead and finished runs of the model left, this one among them, and what its retention gives up.
 
-    A batch that can still be continued (its tasks cleared and run again) keeps its frozen rows, as does a rejected one,
-    whose failed checks name the SQL that finds the rows, until a newer run takes its window. Returns
-    `{dropped_tables, retired_batches}`.
+    The batch that its own run leaves unfinished becomes `failed`, so that nobody waits for it. It can still be
+    continued (a failed task cleared and run again), so it keeps its tables, as does a rejected one, whose failed checks
+    name the SQL that finds the rows, until a newer run takes its window. Returns `{dropped_tables, retired_batches}`.
 
     retention : False leaves predictions alone: right after a rollback the way back shall be there.
     """
@@ -182,4 +211,4 @@ class CleanUpOperator(PonteOperator):
     def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
         from ponte.publishing.janitor import tidy
 
-        return tidy(runtime.db, runtime.folder, retention=self.retention)
+        return tidy(runtime.db, runtime.folder, run=run_of(context), retention=self.retention)

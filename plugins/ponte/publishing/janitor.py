@@ -22,6 +22,7 @@ from ponte.storage.database import (
     quote,
     table_exists,
 )
+from ponte.storage.runs import Run
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ LOCK_TIMEOUT = "2s"
 
 _LEFT_BATCHES = sa.text("""SELECT batch_id
     FROM (
-        SELECT b.*, b.epoch < c.epoch OR b.status = 'failed' AS ended,
+        SELECT b.*, b.epoch < c.epoch OR b.status = 'failed' AND b.stopped_in IS NULL AS ended,
                EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id) AS seen
         FROM ponte.batch b JOIN ponte.claim c USING (model, window_start)
         WHERE b.model = :model
@@ -46,7 +47,7 @@ _LEFT_SNAPSHOTS = sa.text("""SELECT snapshot_id FROM ponte.snapshot
 _IS_SEEN = sa.text("SELECT EXISTS (SELECT FROM ponte.publication_event WHERE batch_id = :id)")
 
 # The claim passes over a batch whose row a step held at that moment; it is over all the same.
-_END_BATCH = sa.text("""UPDATE ponte.batch SET frozen_table = NULL,
+_END_BATCH = sa.text("""UPDATE ponte.batch SET frozen_table = NULL, stopped_in = NULL,
     status = CASE WHEN :seen OR status = 'rejected' THEN status ELSE 'failed' END,
     why = coalesce(why, CASE WHEN NOT :seen THEN 'superseded by a newer run' END)
     WHERE batch_id = :id""")
@@ -62,8 +63,13 @@ _END_SNAPSHOT = sa.text("""UPDATE ponte.snapshot SET frozen_table = NULL, champi
     WHERE snapshot_id = :id""")
 
 
-def tidy(db: Database, folder: ModelFolder, *, retention: bool = True) -> dict[str, int]:
-    """Sweep, and apply the retention of the model if asked to; return `{dropped_tables, retired_batches}`."""
+def tidy(db: Database, folder: ModelFolder, *, run: Run | None = None, retention: bool = True) -> dict[str, int]:
+    """Sweep, and apply the retention of the model if asked to; return `{dropped_tables, retired_batches}`.
+
+    run : the run that ends with this. The batch that it leaves unfinished fails first: others wait for it.
+    """
+    if run is not None and batches.end_run(db, folder.name, run=run):
+        log.warning("the run ends without publishing its batch; clearing the failed task goes on with it")
     dropped = sweep(db, folder.name)
     retired = retire(db, folder.name, folder.spec.retention) if retention else 0
     return {"dropped_tables": dropped, "retired_batches": retired}

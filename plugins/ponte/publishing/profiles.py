@@ -42,7 +42,9 @@ class Profile:
 
 
 _COLUMNS = ", ".join(f"f.{name}" for name in Profile.__dataclass_fields__)
-_EARLIER = sa.text(f"""WITH retired AS (
+#: The table `earlier (window_start, batch_id)`: of each window of :model before :window the batch with rows that people
+#: see, or saw until retention dropped it.
+EARLIER = """WITH retired AS (
         SELECT DISTINCT ON (window_start) window_start, batch_id FROM ponte.retention_event
         WHERE model = :model AND published
         ORDER BY window_start, event_id DESC
@@ -53,11 +55,13 @@ _EARLIER = sa.text(f"""WITH retired AS (
         WHERE NOT EXISTS (
             SELECT FROM ponte.published p WHERE p.model = :model AND p.window_start = r.window_start
         )
-    )
-    SELECT {_COLUMNS}
-    FROM seen s JOIN ponte.batch_profile f USING (batch_id)
-    WHERE s.window_start < :window AND f.row_count > 0
-    ORDER BY s.window_start DESC LIMIT :count""")
+    ), earlier AS (
+        SELECT s.window_start, s.batch_id FROM seen s JOIN ponte.batch_profile f USING (batch_id)
+        WHERE s.window_start < :window AND f.row_count > 0
+    )"""
+_EARLIER = sa.text(f"""{EARLIER}
+    SELECT {_COLUMNS} FROM earlier e JOIN ponte.batch_profile f USING (batch_id)
+    ORDER BY e.window_start DESC LIMIT :count""")
 
 
 def take_profile(connection: sa.Connection, batch: Batch, version: Version, rules: Guard) -> Profile:

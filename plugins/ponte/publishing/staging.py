@@ -13,6 +13,7 @@ from ponte.errors import BatchRejected, PonteError, RowsLost
 from ponte.model.folders import ModelFolder
 from ponte.publishing import guards, profiles
 from ponte.publishing.tables import attach_prediction_table, finish_prediction_table
+from ponte.publishing.waiting import require_earlier_finished
 from ponte.storage.database import Database, limit_lock_waits, quote
 from ponte.storage.receipts import Receipt, recorded
 from ponte.versions import registry
@@ -29,16 +30,21 @@ _COMMITTED_AND_QUARANTINED = sa.text("""SELECT
 def guard_batch(db: Database, folder: ModelFolder, batch_id: int, *, enforce: bool = True) -> int:
     """Return the number of predictions of a batch that is complete, keyed, constrained, analysed and looks right.
 
-    enforce : False records what the guards find without acting on it, for a batch that a person has asked for.
+    enforce : False records what the guards find without acting on it, for a batch that a person has asked for; it
+    waits for nobody either.
 
-    Raises RowsLost unless rows frozen = rows scored + rows quarantined, counted in the prediction table itself;
-    BatchRejected when more rows are in quarantine than the budget allows, or a guard has tripped: its predictions are
-    complete all the same, and `publish_anyway` can show them. Does nothing when the batch was staged before.
+    Raises WindowsUnfinished while a batch that it would be compared with is still being scored, see
+    `require_earlier_finished`; RowsLost unless rows frozen = rows scored + rows quarantined, counted in the prediction
+    table itself; BatchRejected when more rows are in quarantine than the budget allows, or a guard has tripped: its
+    predictions are complete all the same, and `publish_anyway` can show them. Does nothing when the batch was staged
+    before.
     """
     batch = batches.get_batch(db, batch_id)
     batches.require(batch, "checked")
     if batch.reached("staged"):
         return _scored_rows(db, batch)
+    if enforce:
+        require_earlier_finished(db, batch, folder.spec.guard)
     with recorded(db, Receipt(model=batch.model, step="guard", batch_id=batch_id, version=batch.version)) as receipt:
         with db.begin() as connection:
             limit_lock_waits(connection, "10s")

@@ -34,6 +34,10 @@ _HAS_COLUMN = sa.text("""SELECT EXISTS (
     SELECT FROM pg_attribute WHERE attrelid = to_regclass(:name) AND attname = :column)""")
 
 
+#: A condition of a reader's own comes after those of the view, unless it can say nothing of the rows that it is given:
+#: a cast that fails would name values of batches that nobody is sent to.
+_BARRIER = "WITH (security_barrier)"
+
 #: What to do about a version whose predictions do not fit the earlier ones.
 WAY_OUT = "a model keeps its key and label type for life: give the changed model a folder of its own"
 
@@ -125,12 +129,12 @@ def _create_views(connection: sa.Connection, model: str, columns: dict[str, tupl
         return
     shown = ", ".join(f"{row}.{quote(column)} AS {quote(name)}" for name, (row, column) in columns.items())
     connection.exec_driver_sql(
-        f"CREATE OR REPLACE VIEW {view} AS SELECT {shown} FROM {quote(DATA_SCHEMA, parent_name(model))} p "
+        f"CREATE OR REPLACE VIEW {view} {_BARRIER} AS SELECT {shown} FROM {quote(DATA_SCHEMA, parent_name(model))} p "
         f"JOIN ponte.published u ON u.batch_id = p.batch_id AND u.window_start = p.window_start "
         f"JOIN ponte.batch b ON b.batch_id = p.batch_id WHERE u.model = '{model}'"
     )
     connection.exec_driver_sql(
-        f"CREATE OR REPLACE VIEW {latest} AS SELECT * FROM {view} WHERE window_start = "
+        f"CREATE OR REPLACE VIEW {latest} {_BARRIER} AS SELECT * FROM {view} WHERE window_start = "
         f"(SELECT max(window_start) FROM ponte.published WHERE model = '{model}')"
     )
     _comment(

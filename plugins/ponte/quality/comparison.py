@@ -114,7 +114,7 @@ def beside_champion(
     learned_until = get_snapshot(db, champion.snapshot_id).holdout_from
     if learned_until > snapshot.holdout_from:
         # Figures on rows that it was fitted on would keep every honest successor out.
-        holdout = holdout.since(learned_until, version.signature)
+        holdout = holdout.since(learned_until)
         log.warning(
             "champion %d has learned from windows of before %s: compared on the %d rows since then",
             champion.version,

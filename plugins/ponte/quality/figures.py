@@ -13,8 +13,12 @@ CANDIDATE = "candidate"
 BASELINE, FEATURE, IMPORTANCE = "baseline:", "feature:", "importance:"
 #: The same of the rows in which a feature has a value, and of those in which it has none.
 FILLED, MISSING = "filled:", "missing:"
+#: A feature that no prediction depends on.
+UNUSED = "unused:"
 #: All that are about one feature.
-OF_FEATURES = (FEATURE, FILLED, MISSING, IMPORTANCE)
+OF_FEATURES = (FEATURE, FILLED, MISSING, IMPORTANCE, UNUSED)
+#: Figure of an unused feature: the share of predictions that are others when it is shuffled, so 0.
+CHANGED = "changed"
 #: Figure of filled and missing rows: 0 when they have an outcome as often as all rows, 1 when they always have it.
 ONE_OUTCOME = "one_outcome"
 CONSTANT = f"{BASELINE}constant"

@@ -10,18 +10,26 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ponte.model.spec import METRICS, ModelSpec
 from ponte.quality.baselines import baselines
 from ponte.quality.features import of_features
-from ponte.quality.figures import CANDIDATE, IMPORTANCE, Figure, Measured, difference_subject
+from ponte.quality.figures import CANDIDATE, CHANGED, IMPORTANCE, UNUSED, Figure, Measured, difference_subject
 from ponte.quality.groups import value_names
 from ponte.quality.metrics import Figures, figures_of
 from ponte.quality.resampling import bootstrap, interval, resampled_weights
 from ponte.snapshots.parts import Part, Parts
-from ponte.versions.predicting import Fitted, Output, Predictions, predict, predict_features, require_labels
+from ponte.versions.predicting import (
+    Fitted,
+    Output,
+    Predictions,
+    differing,
+    predict,
+    predict_features,
+    require_labels,
+)
 from ponte.versions.signature import Signature
 
 if TYPE_CHECKING:
@@ -34,6 +42,8 @@ log = logging.getLogger(__name__)
 #: Rows, at most, on which permutation importance and the speed of predicting are measured.
 IMPORTANCE_ROWS = 5_000
 IMPORTANCE_REPEATS = 5
+#: Rows on which each feature is tried once before, to see which ones matter most, and which ones not at all.
+TRIAL_ROWS = 1_000
 SPEED_ROWS = 100_000
 SPEED_TRIES = 3
 #: Rows, or values of `resample_by`, that it takes to tell chance from difference.
@@ -44,9 +54,16 @@ SLICES = 50
 LONGEST_VALUE = 100
 
 
-def measure(spec: ModelSpec, fitted: Fitted, signature: Signature, parts: Parts) -> tuple[list[Measured], Predictions]:
+def measure(
+    spec: ModelSpec,
+    fitted: Fitted,
+    signature: Signature,
+    parts: Parts,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[list[Measured], Predictions]:
     """Return all figures of a fitted estimator, and its predictions of the holdout.
 
+    clock : seconds, for the time that importances may take.
     Raises PonteError when it predicts something that is none of the labels.
     """
     holdout = parts.holdout
@@ -56,7 +73,7 @@ def measure(spec: ModelSpec, fitted: Fitted, signature: Signature, parts: Parts)
     measured = compare(spec, fitted.output, holdout, subjects)
     measured += _slices(spec, fitted.output, holdout, predictions)
     measured += of_features(spec, fitted.output, signature, parts)
-    measured += _importances(spec, fitted, signature, holdout)
+    measured += _importances(spec, fitted, signature, holdout, clock)
     speed = _rows_per_second(fitted, signature, holdout)
     rows = min(SPEED_ROWS, len(holdout.labels))
     measured.append(Measured(subject=CANDIDATE, name="rows_per_second", figure=Figure(speed), row_count=rows))
@@ -170,31 +187,91 @@ def _largest_groups(values: Array, minimum_rows: int) -> list[tuple[str, Array]]
 # ---------------------------------------------------------------- features
 
 
-def _importances(spec: ModelSpec, fitted: Fitted, signature: Signature, part: Part) -> list[Measured]:
-    """How much worse the gate's metric gets when a feature is shuffled; the interval is that of the repetitions."""
-    from sklearn.inspection import permutation_importance
+def _importances(
+    spec: ModelSpec, fitted: Fitted, signature: Signature, part: Part, clock: Callable[[], float]
+) -> list[Measured]:
+    """How much worse the gate's metric gets when a feature is shuffled, and which features change no prediction.
 
-    metric, output = spec.gate.metric, fitted.output
-    sign = 1 if METRICS[spec.task][metric] else -1
+    The interval is that of the repetitions. At most `importance_seconds` by `clock`, give or take one call: first each
+    feature is shuffled once on a few rows, in at most half of the time; then those that cost most there are measured
+    first. A feature is measured as a whole or not at all, so that its figures do not depend on the time; the log names
+    the others.
+    """
+    begin, seconds = clock(), spec.evaluation.importance_seconds
+    names = [column.name for column in signature.features]
+    few = _Shuffling(spec, fitted, part.take(_sample(len(part.labels), TRIAL_ROWS, spec.training.seed)))
+    tried: dict[str, tuple[float, float]] = {}
+    for position, name in enumerate(names):
+        if clock() - begin >= seconds / 2:
+            break
+        tried[name] = few.loss((position, 0), name)
+    all_rows = _Shuffling(spec, fitted, part.take(_sample(len(part.labels), IMPORTANCE_ROWS, spec.training.seed)))
+    unused = {name for name, (_, changed) in tried.items() if not changed}
+    found: dict[str, Figure] = {}
+    # A metric may be undefined on a few rows.
+    cost = {name: lost if math.isfinite(lost) else 0.0 for name, (lost, _) in tried.items()}
+    for name in sorted(names, key=lambda name: -cost.get(name, 0.0)):
+        drops: list[float] = []
+        while len(drops) < IMPORTANCE_REPEATS and clock() - begin < seconds:
+            lost, changed = all_rows.loss((names.index(name), 1 + len(drops)), name)
+            drops.append(lost)
+            unused -= {name} if changed else set()
+        if len(drops) == IMPORTANCE_REPEATS:
+            found[name] = Figure(sum(drops) / len(drops), min(drops), max(drops))
+    left_out, untried = ([n for n in names if n not in done] for done in (found, tried))
+    _say_what_is_missing(left_out, untried, [n for n in names if n in unused], seconds)
+    rows, metric = all_rows.count, spec.gate.metric
+    measured = [Measured(subject=f"{IMPORTANCE}{n}", name=metric, figure=found[n], row_count=rows)
+                for n in names if n in found]  # fmt: skip
+    return measured + [
+        Measured(subject=f"{UNUSED}{n}", name=CHANGED, figure=Figure(0.0), row_count=rows if n in found else few.count)
+        for n in names if n in unused
+    ]  # fmt: skip
 
-    def worth(estimator: Any, features: Any, labels: Array) -> float:
-        said = predict_features(estimator, features, output)
-        return sign * _figures_of(spec, output, labels, said).weighted()[metric]
 
-    rows = _sample(len(part.labels), IMPORTANCE_ROWS, spec.training.seed)
-    found = permutation_importance(
-        fitted.estimator, part.features.iloc[rows], part.labels[rows], scoring=worth,
-        n_repeats=IMPORTANCE_REPEATS, random_state=spec.training.seed,
-    )  # fmt: skip
-    return [
-        Measured(
-            subject=f"{IMPORTANCE}{column.name}",
-            name=metric,
-            figure=Figure(float(drops.mean()), float(drops.min()), float(drops.max())),
-            row_count=len(rows),
+def _say_what_is_missing(
+    left_out: Sequence[str], untried: Sequence[str], unused: Sequence[str], seconds: float
+) -> None:
+    limit = f"[evaluation] importance_seconds = {seconds:g}"
+    if left_out:
+        log.warning("%s: the importance of %d features was not measured: %s", limit, len(left_out), ", ".join(left_out))
+    if untried:
+        log.warning("%s: nor was it seen whether predictions depend on %s", limit, ", ".join(untried))
+    if unused:
+        log.warning(
+            "no prediction depends on %s: the estimator does not look at them (a selector of columns by dtype that "
+            "misses them?), or does not need them",
+            ", ".join(unused),
         )
-        for column, drops in zip(signature.features, found.importances, strict=True)
-    ]
+
+
+class _Shuffling:
+    """What shuffling a feature does to the predictions of some rows."""
+
+    def __init__(self, spec: ModelSpec, fitted: Fitted, part: Part) -> None:
+        self.count = len(part.labels)
+        self._spec, self._fitted, self._part = spec, fitted, part
+        self._before = predict_features(fitted.estimator, part.features, fitted.output)
+        self._worth = self._worth_of(self._before)
+
+    def loss(self, draw: tuple[int, int], name: str) -> tuple[float, float]:
+        """Return how much worse the gate's metric gets, and the share of rows whose prediction changes.
+
+        draw : numbers the feature and the repetition; with the model's seed it decides the order.
+        """
+        import numpy as np
+
+        order = np.random.default_rng((self._spec.training.seed, *draw)).permutation(self.count)
+        features = self._part.features.copy()
+        features[name] = features[name].array.take(order)
+        now = predict_features(self._fitted.estimator, features, self._fitted.output)
+        changed = differing(self._before, now, self._fitted.output)
+        return self._worth - self._worth_of(now), float(changed.mean()) if self.count else 0.0
+
+    def _worth_of(self, said: Predictions) -> float:
+        metric = self._spec.gate.metric
+        value = _figures_of(self._spec, self._fitted.output, self._part.labels, said).weighted()[metric]
+        return value if METRICS[self._spec.task][metric] else -value
 
 
 def _sample(count: int, most: int, seed: int) -> Array:

@@ -46,7 +46,7 @@ GRANT INSERT, UPDATE, DELETE ON ponte.published TO ponte_scorer;
 GRANT INSERT ON ponte.gate_verdict, ponte.approval, ponte.alias_event, ponte.version_mark, ponte.rollback,
     ponte.guard_override, ponte.publication_event, ponte.receipt TO ponte_promoter;
 GRANT INSERT, UPDATE ON ponte.claim, ponte.published TO ponte_promoter;
-GRANT UPDATE (status, why) ON ponte.batch TO ponte_promoter;
+GRANT UPDATE (status, why, stopped_in) ON ponte.batch TO ponte_promoter;
 GRANT UPDATE (closed_at, closed_by, resolution) ON ponte.quarantine TO ponte_promoter;
 
 -- ---------------------------------------------------------------- rows of batches, and what people read

@@ -21,7 +21,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from ponte.errors import PonteError
-from ponte.schema import migrations
+from ponte.schema import closing, migrations
 from ponte.storage.database import Database, quote
 
 OWNER = "ponte_owner"
@@ -34,6 +34,8 @@ READER = "ponte_reader"
 
 #: Every role that logs in to the database `ponte`.
 LOGINS = (OWNER, TRAINER, SCORER, PROMOTER, VIEWER, ANALYST)
+#: How long a statement of an analyst may run.
+ANALYST_TIMEOUT = "5min"
 #: Name of the owner, and of everything's only role, before there were others; its database is called the same.
 _FORMER_OWNER = "ponte"
 
@@ -48,11 +50,9 @@ _OWNER_AND_OPEN = sa.text("""SELECT datdba::regrole::text AS owner, EXISTS (
     ) AS open
     FROM pg_database WHERE datname = :name""")
 
-_TRUSTED_LANGUAGES = sa.text("""SELECT string_agg(quote_ident(lanname), ', ' ORDER BY lanname)
-    FROM pg_language WHERE lanpltrusted""")
-
-_MAKE_NO_LARGE_OBJECTS = sa.text("""REVOKE EXECUTE
-    ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) FROM PUBLIC""")
+_HAS_TIMEOUT = sa.text("""SELECT EXISTS (
+    SELECT FROM pg_db_role_setting CROSS JOIN unnest(setconfig) AS setting
+    WHERE setrole = to_regrole(:role) AND setting LIKE 'statement_timeout=%')""")
 
 
 def ensure_logins(admin: sa.Connection, passwords: Mapping[str, str]) -> None:
@@ -89,6 +89,9 @@ def ensure_memberships(admin: sa.Connection) -> None:
     admin.exec_driver_sql(f"GRANT {TRAINER}, {SCORER} TO {OWNER}")
     # A policy on a table of the scorer's would be evaluated as the promoter, who counts rows there: an error instead.
     admin.exec_driver_sql(f"ALTER ROLE {PROMOTER} SET row_security = off")
+    # What an analyst left running would keep the tables of replaced batches from being dropped. Another value stays.
+    if not admin.execute(_HAS_TIMEOUT, {"role": ANALYST}).scalar_one():
+        admin.exec_driver_sql(f"ALTER ROLE {ANALYST} SET statement_timeout = '{ANALYST_TIMEOUT}'")
 
 
 def ensure_database(admin: sa.Connection, name: str, owner: str) -> None:
@@ -114,16 +117,8 @@ def is_superuser(connection: sa.Connection) -> bool:
 
 
 def close_to_public(admin: sa.Connection) -> None:
-    """Take from PUBLIC, in the database of the connection, what every new one lets everybody do.
-
-    Functions: whoever could write one would get it run by others, by a CHECK or a policy on a table of theirs. Large
-    objects: they belong to no schema, so no right on one keeps anybody from filling the disk with them.
-    admin : of a superuser; nobody else may.
-    """
-    languages = admin.execute(_TRUSTED_LANGUAGES).scalar_one()
-    admin.exec_driver_sql(f"REVOKE USAGE ON LANGUAGE {languages} FROM PUBLIC")
-    admin.exec_driver_sql(f"GRANT USAGE ON LANGUAGE {languages} TO {OWNER}")
-    admin.execute(_MAKE_NO_LARGE_OBJECTS)
+    """Take from PUBLIC, in Ponte's database, what every new one lets everybody do, as far as `admin` may."""
+    closing.close(admin, owner=OWNER)
 
 
 def grant(db: Database) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -23,6 +24,7 @@ from ponte.scoring.plan import Shard
 from ponte.scoring.scorer import Scorer
 from ponte.storage.columns import select_list
 from ponte.storage.database import Database, quote
+from ponte.versions.isolation import in_words
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,6 +54,7 @@ class Flow:
     read: int = 0
     predicted: int = 0
     unscored: list[Unscored] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
     #: What the predicting side raised: ADBC makes an error of its own out of it.
     error: BaseException | None = None
 
@@ -99,6 +102,7 @@ class Flow:
             for chunk in chunks:
                 scored = self.scorer.score(chunk, now=self.now, allowed=self.allowed - len(self.unscored))
                 self.unscored += scored.unscored
+                self.kinds += scored.kinds
                 for rows in scored.predictions:
                     self.predicted += rows.num_rows
                     yield rows
@@ -128,7 +132,9 @@ class Flow:
     def _set_aside(self, writing: Cursor) -> None:
         if not self.unscored:
             return
-        log.warning("%d rows of shard %d cannot be scored: %s", len(self.unscored), self.shard.shard, self.unscored[0])
+        # What the estimator said of each is in the quarantine; its words may hold values, and a key is one.
+        said = in_words(self.kinds)
+        log.warning("%d rows of shard %d cannot be scored: %s", len(self.unscored), self.shard.shard, said)
         key, number = self.scorer.version.signature.key, self.shard.shard
         quarantine.insert_unscored(
             writing,

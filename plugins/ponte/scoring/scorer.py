@@ -7,7 +7,8 @@ runs it.
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ponte.checks.quarantine import Unscored
@@ -26,6 +27,8 @@ class Scored:
     #: Rows of the prediction table, in parts, without the columns that have a default there.
     predictions: tuple[pa.RecordBatch, ...]
     unscored: tuple[Unscored, ...]
+    #: How many of these by the class of what the estimator raised.
+    kinds: Counter[str] = field(default_factory=Counter)
 
 
 class Scorer:
@@ -54,6 +57,7 @@ class Scorer:
         return Scored(
             tuple(self._prediction_rows(part, predictions, now) for part, predictions in found.scored),
             tuple(Unscored(key, why) for part, why in found.unscored for key in part.select(names).to_pylist()),
+            found.kinds,
         )
 
     def _prediction_rows(self, rows: pa.Table, predictions: Predictions, now: dt.datetime) -> pa.RecordBatch:

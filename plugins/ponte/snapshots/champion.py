@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from ponte.errors import PonteError
-from ponte.model.queries import AuthorQuery, columns_of
+from ponte.model.queries import AuthorQuery, QueryRefused, columns_of
 from ponte.model.windows import Window
 from ponte.snapshots.files import copy_to_parquet, read_parquet
 from ponte.snapshots.lifecycle import Snapshot, frozen_name
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.columns import Column, select_list
 from ponte.storage.database import DATA_SCHEMA, Database, is_transient, make_empty_table, quote
+from ponte.storage.withholding import said_of
 from ponte.versions import registry
 from ponte.versions.registry import Version
 from ponte.versions.signature import Signature, differences
@@ -92,13 +93,11 @@ def _problem(db: Database, champion: Version, query: AuthorQuery, window: Window
     if found := query.problems():
         return f"its features.sql does not work any more: {found[0]}"
     try:
-        with db.read_only() as connection:
-            columns = columns_of(connection, query, window.parameters())
-    except sa.exc.DBAPIError as error:
+        columns = columns_of(db, query, window.parameters())
+    except (QueryRefused, sa.exc.DBAPIError) as error:
         if is_transient(error):
             raise
-        said = str(error.orig).strip().partition("\n")[0]
-        return f"its features.sql does not work any more: {said}"
+        return f"its features.sql does not work any more: {said_of(error)}"
     got = [Column(name=name, family=family) for name, _, family in columns if family is not None]
     differ = differences((*signature.key, *signature.features), got)
     return f"its features.sql returns other columns now: {'; '.join(differ)}" if differ else None
@@ -139,8 +138,7 @@ def load_beside(connection: sa.Connection, beside: Beside | None) -> None:
     except sa.exc.DBAPIError as error:
         if is_transient(error):
             raise
-        # The message may hold a value of a row.
-        why = f"its features.sql does not work any more: {type(error.orig).__name__}"
+        why = f"its features.sql does not work any more: {said_of(error)}"
     if why is not None:
         _give_up(connection, beside.snapshot, why)
         connection.exec_driver_sql(f"DROP TABLE IF EXISTS {beside.table}")

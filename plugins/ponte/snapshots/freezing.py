@@ -21,7 +21,7 @@ from ponte.storage.database import DATA_SCHEMA, Database, make_empty_table, quot
 from ponte.storage.receipts import Receipt, recorded
 from ponte.storage.row_width import too_wide_explained
 from ponte.storage.runs import Run
-from ponte.versions.signature import Signature, Types
+from ponte.versions.signature import TRAINED_NOW, Signature
 
 log = logging.getLogger(__name__)
 _LABELS = "labels_"
@@ -118,8 +118,13 @@ def _freeze_windows(
     assert snapshot.frozen_table is not None
     table = quote(DATA_SCHEMA, snapshot.frozen_table)
     queries = [_labelled_window(folder, found, window, snapshot.as_of, table) for window in windows]
-    types: Types = 3 if folder.spec.training.nullable_integers else 2
-    signature = Signature(key=found.key, features=found.features, label=found.label, types=types)
+    signature = Signature(
+        key=found.key,
+        features=found.features,
+        label=found.label,
+        types=TRAINED_NOW,
+        nullable_integers=folder.spec.training.nullable_integers,
+    )
     beside = plan_beside(db, snapshot, windows, found.key)
     with db.begin() as connection:
         if lock_snapshot(connection, snapshot.snapshot_id).status != "freezing":

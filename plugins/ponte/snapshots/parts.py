@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ponte.snapshots.lifecycle import Snapshot
-from ponte.versions.signature import Signature, to_frame
+from ponte.versions.signature import TRAINED_NOW, Signature, categories_of, frame_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,9 +24,11 @@ class Part:
     features: pd.DataFrame
     labels: np.ndarray[Any, Any]
 
-    def since(self, first: dt.date, signature: Signature) -> Part:
+    def since(self, first: dt.date) -> Part:
         """Return its rows of the windows from `first` on."""
-        return _part(_between(self.rows, first, None), signature)
+        import numpy as np
+
+        return self.take(np.flatnonzero(_starts_from(self.rows, first)))
 
     def take(self, places: np.ndarray[Any, Any]) -> Part:
         """Return its rows at these places, in this order."""
@@ -43,6 +46,8 @@ class Parts:
     holdout: Part
     #: Rows of fitting and calibration left out because their outcome was not known yet when the next part began.
     purged_rows: int
+    #: The texts of the fitting rows, which all frames were made with; see `Signature.categories`.
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def split(table: pa.Table, snapshot: Snapshot) -> Parts:
@@ -60,12 +65,23 @@ def split(table: pa.Table, snapshot: Snapshot) -> Parts:
     known_calibration = _known_at(calibration, snapshot.window_as_of(holdout_from))
     purged = fitting.num_rows - known_fitting.num_rows + calibration.num_rows - known_calibration.num_rows
     signature = snapshot.signature
+    if signature.types == TRAINED_NOW:
+        signature = replace(signature, categories=categories_of(known_fitting, signature.features))
     return Parts(
         fitting=_part(known_fitting, signature),
         calibration=_part(known_calibration, signature),
         holdout=_part(_between(table, holdout_from, None), signature),
         purged_rows=purged,
+        categories=signature.categories,
     )
+
+
+def _starts_from(table: pa.Table, first: dt.date) -> Any:
+    """Tell for each row whether its window is that of `first` or a later one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return pc.greater_equal(table.column("window_start"), pa.scalar(first, pa.date32()))
 
 
 def _between(table: pa.Table, first: dt.date | None, end: dt.date | None) -> pa.Table:
@@ -73,7 +89,7 @@ def _between(table: pa.Table, first: dt.date | None, end: dt.date | None) -> pa.
     import pyarrow.compute as pc
 
     if first is not None:
-        table = table.filter(pc.greater_equal(table.column("window_start"), pa.scalar(first, pa.date32())))
+        table = table.filter(_starts_from(table, first))
     if end is not None:
         table = table.filter(pc.less(table.column("window_start"), pa.scalar(end, pa.date32())))
     return table
@@ -90,4 +106,4 @@ def _known_at(table: pa.Table, moment: dt.datetime) -> pa.Table:
 
 def _part(table: pa.Table, signature: Signature) -> Part:
     labels = table.column("label").to_pandas().to_numpy()
-    return Part(rows=table, features=to_frame(table, signature.features, types=signature.types), labels=labels)
+    return Part(rows=table, features=frame_of(table, signature), labels=labels)

@@ -22,9 +22,10 @@ from ponte.errors import ArtifactRefused
 
 MANIFEST = "manifest.json"
 #: Raised when the layout of a version folder changes.
-FORMAT = 2
-#: Format 1 has no metrics.json and no report.html.
-READABLE_FORMATS = frozenset({1, FORMAT})
+FORMAT = 3
+#: Format 1 has no metrics.json and no report.html. Up to 2 no signature.json holds categories: a release that knows
+#: only those would make other frames.
+READABLE_FORMATS = frozenset({1, 2, FORMAT})
 
 
 @dataclass

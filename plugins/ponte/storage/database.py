@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from ponte.errors import DatabaseUnavailable
+from ponte.storage.withholding import said_of
 
 if TYPE_CHECKING:
     from adbc_driver_manager.dbapi import Connection as AdbcConnection
@@ -253,9 +254,7 @@ def transient_faults_marked() -> Iterator[None]:
         yield
     except Exception as error:
         if is_transient(error):
-            raise DatabaseUnavailable(
-                "the database failed in passing", got=f"{type(error).__name__}: {error}"
-            ) from error
+            raise DatabaseUnavailable("the database failed in passing", got=said_of(error)) from error
         raise
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from ponte.errors import RowsLost
 from ponte.model.estimator import ESTIMATOR_FILE, load_suitable
@@ -19,14 +19,19 @@ from ponte.snapshots.left_out import REASONS
 from ponte.snapshots.lifecycle import Snapshot
 from ponte.snapshots.parts import Parts, split
 from ponte.training.fitting import fit
+from ponte.training.splits import require_same_in_pieces
 from ponte.training.sufficiency import require_enough
 from ponte.versions.predicting import Fitted, Predictions
 from ponte.versions.registry import Version
+from ponte.versions.signature import Signature
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger(__name__)
+
+#: Holdout rows kept with their predictions; re-predicted whenever the version is loaded.
+GOLDEN_ROWS = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +40,8 @@ class Candidate:
 
     parts: Parts
     fitted: Fitted
+    #: That of the snapshot, with the categories that its frames were made with.
+    signature: Signature
     #: On the holdout; those of the champion are not among them.
     figures: list[Measured]
     #: Of the holdout rows.
@@ -81,20 +88,30 @@ class Candidate:
         )
 
 
-def make_candidate(folder: ModelFolder, snapshot: Snapshot, rows: pa.Table) -> Candidate:
+def make_candidate(folder: ModelFolder, snapshot: Snapshot, rows: pa.Table, estimator: Any = None) -> Candidate:
     """Return the folder's estimator fitted on the rows of a snapshot, and measured.
 
-    Raises TrainingRefused when fitting rows or holdout cannot support a model, ModelFolderError for a bad estimator,
-    RowsLost unless every row is in one part or was purged.
+    estimator : what `load_suitable` made of the folder's file, if it was called before. Raises TrainingRefused when
+    fitting rows or holdout cannot support a model, ModelFolderError for a bad estimator, RowsLost unless every row is
+    in one part or was purged.
     """
     parts = split(rows, snapshot)
     _require_all(snapshot, parts)
     require_enough(folder, snapshot, parts)
-    estimator = load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec)
-    fitted = fit(folder.spec, estimator, parts)
+    if estimator is None:
+        estimator = load_suitable(folder.text(ESTIMATOR_FILE), model=folder.name, spec=folder.spec)
+    signature = replace(snapshot.signature, categories=parts.categories)
+    return measured_candidate(folder, snapshot, parts, fit(folder.spec, estimator, parts), signature)
+
+
+def measured_candidate(
+    folder: ModelFolder, snapshot: Snapshot, parts: Parts, fitted: Fitted, signature: Signature
+) -> Candidate:
+    """Return a fitted estimator measured on the holdout; raises TrainingRefused when its neighbours change a row."""
+    require_same_in_pieces(fitted, parts.holdout.rows.slice(0, GOLDEN_ROWS), signature, where=snapshot.place)
     log.info("fitted on %d rows; measuring on %d", len(parts.fitting.labels), len(parts.holdout.labels))
-    figures, predictions = measure(folder.spec, fitted, snapshot.signature, parts)
-    return Candidate(parts=parts, fitted=fitted, figures=figures, predictions=predictions)
+    figures, predictions = measure(folder.spec, fitted, signature, parts)
+    return Candidate(parts=parts, fitted=fitted, signature=signature, figures=figures, predictions=predictions)
 
 
 def _require_all(snapshot: Snapshot, parts: Parts) -> None:

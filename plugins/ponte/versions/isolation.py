@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ class Isolated:
     #: A table of one row or more, and what the estimator said of them.
     unscored: list[tuple[pa.Table, str]] = field(default_factory=list)
     unscored_rows: int = 0
+    #: How many of them by kind: the class of what was raised. It holds no value of a row, as the words may.
+    kinds: Counter[str] = field(default_factory=Counter)
 
 
 def isolate(predict: Callable[[pa.Table], Predictions], rows: pa.Table, *, allowed: int) -> Isolated:
@@ -50,26 +53,38 @@ def _split(predict: Callable[[Any], Predictions], rows: pa.Table, allowed: int, 
         found.scored.append((rows, predict(rows)))
     except UnpredictableRows as error:
         bad = error.rows
-        _set_aside(rows.filter(_mask(bad)), error.what, allowed, found)
+        _set_aside(rows.filter(_mask(bad)), error.what, error.what, allowed, found)
         _split(predict, rows.filter(_mask(~bad)), allowed, found)
     except (PonteError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - the author's estimator may raise anything
         if rows.num_rows == 1:
-            _set_aside(rows, f"{type(error).__name__}: {error}", allowed, found)
+            name = type(error).__name__
+            _set_aside(rows, name, f"{name}: {error}", allowed, found)
             return
         half = rows.num_rows // 2
         _split(predict, rows.slice(0, half), allowed, found)
         _split(predict, rows.slice(half), allowed, found)
 
 
-def _set_aside(rows: pa.Table, reason: str, allowed: int, found: Isolated) -> None:
+def _set_aside(rows: pa.Table, kind: str, reason: str, allowed: int, found: Isolated) -> None:
     reason = reason if len(reason) <= MESSAGE_LENGTH else reason[: MESSAGE_LENGTH - 1] + "…"
     reason = reason.encode(errors="replace").decode().replace("\0", "?")  # neither fits into jsonb
     found.unscored.append((rows, reason))
     found.unscored_rows += rows.num_rows
+    found.kinds[kind] += rows.num_rows
     if found.unscored_rows > allowed:
-        raise TooManyUnscored("too many rows cannot be scored", got=reason, expected=f"at most {allowed} rows")
+        got, expected = in_words(found.kinds), f"at most {allowed} rows"
+        raise TooManyUnscored("too many rows cannot be scored", got=got, expected=expected)
+
+
+def in_words(kinds: Counter[str]) -> str:
+    """Return how many rows there are of each kind, the most frequent first, for people who may not read rows.
+
+    >>> in_words(Counter({"ValueError": 2}))
+    '2 rows: ValueError'
+    """
+    return "; ".join(f"{rows} rows: {kind}" for kind, rows in kinds.most_common())
 
 
 def _mask(rows: Any) -> pa.Array[Any]:

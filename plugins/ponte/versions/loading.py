@@ -10,10 +10,12 @@ library versions and the golden rows come too.
 from __future__ import annotations
 
 import io
+import json
 import logging
 import platform
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as library_version
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ from ponte.model.estimator import ESTIMATOR_FILE, run_module
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.versions import marks
-from ponte.versions.predicting import Output, Predictions, as_labels, predict, score_column
+from ponte.versions.predicting import Output, Predictions, as_labels, differing, predict, score_column
 from ponte.versions.registry import Version
 from ponte.versions.signature import Signature
 
@@ -36,7 +38,8 @@ SIGNATURE = "signature.json"
 GOLDEN = "golden.parquet"
 METRICS_FILE = "metrics.json"
 REPORT = "report.html"
-#: What decides whether a pickled estimator predicts the same again.
+#: What decides, of every version, whether a pickled estimator predicts the same again; versions name, beside these,
+#: what their `estimator.py` imports.
 LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "joblib")
 
 
@@ -46,10 +49,12 @@ class LoadedVersion:
 
     version: Version
     estimator: Any
+    #: That of the version, with the categories of its folder.
+    signature: Signature
 
     def predictions(self, rows: pa.Table | pa.RecordBatch) -> Predictions:
         """Return the predictions of `rows`, which hold at least the feature columns, in any order."""
-        return predict(self.estimator, rows, self.version.signature, self.version.output)
+        return predict(self.estimator, rows, self.signature, self.version.output)
 
 
 def artifact_facts(
@@ -115,12 +120,13 @@ def load_files(version: Version, files: dict[str, bytes], *, other_libraries_all
     with warnings.catch_warnings(record=bool(differ)) as said:
         run_module(files[ESTIMATOR_FILE].decode(), model=version.model)
         estimator = joblib.load(io.BytesIO(files[MODEL]))
-        loaded = LoadedVersion(version, estimator)
+        categories = Signature.from_json(json.loads(files[SIGNATURE])).categories
+        loaded = LoadedVersion(version, estimator, replace(version.signature, categories=categories))
         _require_golden(loaded, files[GOLDEN], exactly=bool(differ))
     if differ:
         log.warning("%s is used with other libraries, as a person allowed: %s", version.place, "; ".join(differ))
         for warning in said or ():
-            log.warning("%s", warning.message)
+            log.warning("%s at %s, line %d", warning.category.__name__, warning.filename, warning.lineno)
     return loaded
 
 
@@ -146,18 +152,11 @@ def _require_golden(loaded: LoadedVersion, golden: bytes, *, exactly: bool) -> N
     table = pq.read_table(io.BytesIO(golden))
     now = loaded.predictions(table)
     then = table.column("prediction").to_numpy(zero_copy_only=False)
-    # Figures are equal up to the order of additions, which differs with the number of threads.
-    relative, absolute = (0.0, 0.0) if exactly else (1e-9, 1e-12)
-    if loaded.version.task == "regression":
-        same = np.allclose(then, now.prediction, rtol=relative, atol=absolute)
-    elif now.score is None:
-        same = np.array_equal(then, now.prediction)
-    else:
+    scores = None
+    if now.score is not None:
         name = "score" if now.score.ndim == 1 else "scores"
         scores = np.array(table.column(name).to_pylist(), dtype=float).reshape(now.score.shape)
-        same = np.array_equal(then, now.prediction)
-        same = same and np.allclose(scores, now.score, rtol=relative, atol=absolute)
-    if not same:
+    if differing(Predictions(then, scores), now, loaded.version.output, exactly=exactly).any():
         raise ArtifactRefused(
             "the version predicts its golden rows differently than when it was trained",
             where=f"{loaded.version.place}, {GOLDEN}",
@@ -167,8 +166,16 @@ def _require_golden(loaded: LoadedVersion, golden: bytes, *, exactly: bool) -> N
 
 def _other_libraries(version: Version) -> list[str]:
     now = current_libraries()
-    differ = [f"{name} {now.get(name)} (trained with {then})" for name, then in version.libraries.items()
-              if name != "python" and now.get(name) != then]  # fmt: skip
+    now |= {name: _installed(name) for name in version.libraries if name not in now}
+    differ = [f"{name} {now[name]} (trained with {then})" for name, then in version.libraries.items()
+              if name != "python" and now[name] != then]  # fmt: skip
     if version.libraries["python"].rpartition(".")[0] != now["python"].rpartition(".")[0]:
         differ.append(f"python {now['python']} (trained with {version.libraries['python']})")
     return differ
+
+
+def _installed(library: str) -> str:
+    try:
+        return library_version(library)
+    except PackageNotFoundError:
+        return "is not installed"

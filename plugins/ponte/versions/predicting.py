@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ponte.errors import PonteError, UnpredictableRows
 from ponte.model.spec import Task
-from ponte.versions.signature import Signature, to_frame
+from ponte.versions.signature import Signature, frame_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 #: A row of probabilities may miss 1 by the rounding of single precision.
 SUM_TOLERANCE = 1e-5
+#: Two predictions of a row may differ by this much: additions in another order, of another number of threads or rows.
+RELATIVE, ABSOLUTE = 1e-9, 1e-12
+#: Likewise where all figures are of single precision; the second is a share of the greatest figure.
+RELATIVE_OF_SINGLE, ABSOLUTE_OF_SINGLE = 1e-5, 1e-6
 #: Two probabilities of at most so many roundings' difference may be equal but for rounding.
 TIE_ROUNDINGS = 100
 #: Threshold when no score tells the classes apart.
@@ -88,7 +92,7 @@ def predict(estimator: Any, rows: pa.Table | pa.RecordBatch, signature: Signatur
     """
     import numpy as np
 
-    frame = to_frame(rows, signature.features, types=signature.types)
+    frame = frame_of(rows, signature)
     if output.task == "regression":
         value = np.asarray(estimator.predict(frame), dtype=np.float64)
         _require_shape(value, (len(frame),), "predict()")
@@ -183,6 +187,43 @@ def as_predictions(output: Output, values: Array) -> Predictions:
     return Predictions(labels[(values[:, 1] >= threshold).astype(int)], values[:, 1])
 
 
+def differing(then: Predictions, now: Predictions, output: Output, *, exactly: bool = False) -> Array:
+    """Tell for each row, shape (n,), whether two predictions of it differ by more than roundings.
+
+    A label may be another one only where the score lies within that of the threshold, or two classes are as close.
+    exactly : to the last bit, labels too.
+    """
+    import numpy as np
+
+    differ: Array = np.asarray(then.prediction != now.prediction, dtype=bool)
+    figures = (then.prediction, now.prediction) if output.task == "regression" else (then.score, now.score)
+    if figures[0] is None or figures[1] is None:
+        return differ
+    relative, absolute = (0.0, 0.0) if exactly else _roundings(figures[0])
+    same = _per_row(np.isclose(figures[1], figures[0], rtol=relative, atol=absolute))
+    if output.task == "regression":
+        differ = np.zeros(len(same), dtype=bool)
+    elif not exactly:
+        if figures[0].ndim == 1:
+            best, next_best = figures[0], np.float64(EVEN_ODDS if output.threshold is None else output.threshold)
+        else:
+            next_best, best = np.sort(figures[0], axis=1)[:, -2:].T
+        differ &= ~np.isclose(best, next_best, rtol=relative, atol=absolute)
+    differ |= ~same
+    return differ
+
+
+def _roundings(figures: Array) -> tuple[float, float]:
+    """Return the relative and the absolute difference that figures like these may have."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        single = bool((figures == figures.astype(np.float32)).all())
+    if not single:
+        return RELATIVE, ABSOLUTE
+    return RELATIVE_OF_SINGLE, ABSOLUTE_OF_SINGLE * float(np.abs(figures).max(initial=0.0))
+
+
 def as_labels(values: np.ndarray[Any, Any], signature: Signature, task: Task) -> pa.Array[Any]:
     """Return predictions as the type of the label; raises PonteError when they cannot be, 0.5 as an integer say."""
     import pyarrow as pa
@@ -195,9 +236,9 @@ def as_labels(values: np.ndarray[Any, Any], signature: Signature, task: Task) ->
             raise pa.ArrowTypeError("any value can be written as text, so only text is a text label")
         return found.cast(types[family])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
-        got = f"values of type {values.dtype}"
+        got = f"values of type {values.dtype}: {type(error).__name__}"
         fix = "let the estimator predict the labels it was fitted on"
-        raise PonteError("predict() returned no labels", got=f"{got}: {error}", expected=family, fix=fix) from error
+        raise PonteError("predict() returned no labels", got=got, expected=family, fix=fix) from error
 
 
 def require_labels(predictions: Predictions, signature: Signature, output: Output) -> None:
@@ -209,7 +250,7 @@ def require_labels(predictions: Predictions, signature: Signature, output: Outpu
         strange = sorted(set(np.unique(predictions.prediction).tolist()) - set(output.classes), key=str)
         if strange:
             fix = "let the estimator predict the labels it was fitted on"
-            got, expected = str(strange[:5]), str(list(output.classes))
+            got, expected = f"{len(strange)} other values", str(list(output.classes))
             raise PonteError("predict() returned no labels", got=got, expected=expected, fix=fix)
 
 

@@ -14,6 +14,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse,
 from sqlalchemy.exc import DBAPIError
 
 from ponte.errors import PonteError
+from ponte.storage.withholding import without_values
 from ponte.web.access import HEADERS
 from ponte.web.reports import ReportNotFound, show_report
 
@@ -49,6 +50,6 @@ def _not_found(_: Request, error: Exception) -> Response:
 
 
 def _broken(request: Request, error: Exception) -> Response:
-    log.error("no report at %s", request.url.path, exc_info=error)
+    log.error("no report at %s", request.url.path, exc_info=without_values(error))
     text = "The report cannot be shown; the log of the API server says why."
     return PlainTextResponse(text, status.HTTP_500_INTERNAL_SERVER_ERROR, headers=HEADERS)

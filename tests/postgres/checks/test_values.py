@@ -24,7 +24,7 @@ from ponte.checks import values
 from ponte.errors import PonteError, TrainingRefused
 from ponte.snapshots.parquet import read_snapshot
 from ponte.storage.columns import FAMILIES, KEY_FAMILIES, Family
-from ponte.versions import predicting
+from ponte.versions import signature
 
 SEED = int(os.environ.get("PONTE_VALUES_SEED", random.SystemRandom().randrange(10**6)))
 
@@ -192,7 +192,7 @@ def texts(series: pd.Series) -> list[str | None]:
 def record_frames(monkeypatch: pytest.MonkeyPatch) -> dict[int, dict[str, str | None]]:
     """Return what an estimator will have been shown: visit → column → value as text."""
     seen: dict[int, dict[str, str | None]] = {}
-    to_frame = predicting.to_frame
+    to_frame = signature.to_frame
 
     def recorded(rows: Any, columns: Any, **named: Any) -> pd.DataFrame:
         frame = to_frame(rows, columns, **named)
@@ -202,7 +202,7 @@ def record_frames(monkeypatch: pytest.MonkeyPatch) -> dict[int, dict[str, str | 
                 seen[number] = dict(zip(frame.columns, row, strict=True))
         return frame
 
-    monkeypatch.setattr(predicting, "to_frame", recorded)
+    monkeypatch.setattr(signature, "to_frame", recorded)
     return seen
 
 

@@ -81,7 +81,7 @@ def test_upgrades_at_once_all_succeed(empty_url: str) -> None:
         process.join()
 
     assert [process.exitcode for process in processes] == [0] * 4
-    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0008",)]
+    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0010",)]
 
 
 def test_every_table_view_function_and_column_for_people_has_a_comment(scored: World) -> None:
@@ -161,7 +161,7 @@ def test_every_view_has_a_file_and_every_file_is_a_view(db: Database) -> None:
     assert {name for (name,) in _ask(db, made)} == {file.stem for file in migrations.VIEWS.glob("*.sql")}
     for file in migrations.VIEWS.glob("*.sql"):
         made_here = re.findall(r"^CREATE .*VIEW .*$", file.read_text(encoding="utf-8"), re.MULTILINE)
-        assert made_here == [f"CREATE OR REPLACE VIEW ponte.{file.stem} AS"]
+        assert made_here == [f"CREATE OR REPLACE VIEW ponte.{file.stem} WITH (security_barrier) AS"]
 
 
 def test_no_revision_since_0005_holds_the_text_of_a_view() -> None:
@@ -252,6 +252,8 @@ SINCE_5 = (
     *("champion_path", "champion_sha256", "champion_byte_count"),
     *("feature_rows", "no_label_rows", "null_label_rows", "late_label_rows", "set_aside_rows"),
 )
+#: Columns of `ponte.batch` that revision 0009 has added.
+WAITING = ("stopped_in", "waits_since")
 
 
 # ---------------------------------------------------------------- from revision 0001
@@ -270,6 +272,8 @@ CREATE TABLE ponte.prediction_visits (
 CREATE TABLE ponte_data.visits__prediction_1 PARTITION OF ponte.prediction_visits FOR VALUES IN (1);
 INSERT INTO ponte.prediction_visits VALUES (1, '2024-02-12', 2100, 1, 0.75, '2024-02-12 06:00+00');
 INSERT INTO ponte.published (model, window_start, batch_id, epoch) VALUES ('visits', '2024-02-12', 1, 1);
+INSERT INTO ponte.publication_event (model, window_start, batch_id, row_count, actor, reason)
+VALUES ('visits', '2024-02-12', 1, 1, 'old', 'scored by its run');
 CREATE VIEW predictions.visits AS
     SELECT p.window_start, p.visit_id, p.prediction, p.score, p.scored_at, b.version AS model_version, p.batch_id
     FROM ponte.prediction_visits p
@@ -331,7 +335,7 @@ def test_a_database_of_revision_0001_keeps_all_it_has_and_its_champion_scores_on
         "gate_verdict": {"outcome": "passed"},
         "version": {"classes": None, "threshold": None, "calibration_rows": 0, "purged_rows": 0},
         "metric": {"slice": "", "low": None, "high": None},
-        "batch": {"hindsight": False, "version_reason": None, "rejected_by": None},
+        "batch": {"hindsight": False, **dict.fromkeys(("version_reason", "rejected_by", *WAITING))},
     }
     for table in ("snapshot", "gate_verdict", "batch"):
         before[table] = [{**row, "run_key": row["run_id"]} for row in before[table]]
@@ -454,7 +458,8 @@ def test_a_database_of_revision_0002_keeps_what_people_see_and_its_run_goes_on(
     assert len(shown) == 350
     migrations.upgrade(empty_url)
 
-    new = {"batch": {"rejected_by": None}, "snapshot": dict.fromkeys(SINCE_5), "gate_verdict": {"outcome": "passed"}}
+    since = dict.fromkeys(("rejected_by", *WAITING))
+    new = {"batch": since, "snapshot": dict.fromkeys(SINCE_5), "gate_verdict": {"outcome": "passed"}}
     for table, columns in new.items():
         before[table] = [({**row, **columns},) for (row,) in before[table]]
     for table in ("snapshot", "gate_verdict", "batch"):
@@ -648,6 +653,7 @@ def of_revision_5(world: World) -> None:
         )
         for column in SINCE_5:
             connection.exec_driver_sql(f"ALTER TABLE ponte.snapshot DROP COLUMN {column} CASCADE")
+        connection.exec_driver_sql("ALTER TABLE ponte.batch DROP COLUMN stopped_in, DROP COLUMN waits_since")
     for table, columns in BY_RUN.items():
         name = f"{table}_{columns.replace(', ', '_')}_key"
         world.execute(f"ALTER TABLE ponte.{table} DROP COLUMN run_key, ADD CONSTRAINT {name} UNIQUE ({columns})")
@@ -707,3 +713,20 @@ def test_after_the_upgrade_runs_of_then_find_their_work_and_others_under_their_i
 
     do_all(of_then, Run("r", "r@2024-02-12T06:00:00.000000+00:00#0"))
     assert {table: of_then.ask(query) - before[table] for table, query in count.items()} == dict.fromkeys(BY_RUN, 1)
+
+
+@pytest.mark.parametrize(("days", "freed"), [(6, False), (8, True)])
+def test_what_dead_runs_of_before_revision_0009_have_left_keeps_nobody_waiting(
+    trained: World, days: int, freed: bool
+) -> None:
+    """A run of the last days may be at work during the upgrade; the others go on when a task of theirs is cleared."""
+    for week, run_id in ((NEXT_WEEK, "dead"), (WEEK, "older"), (WEEK, "published")):
+        trained.run(run_id=run_id, week=week, until="clean" if run_id == "published" else "check")
+    # A step held it when its window was claimed again, so it was passed over.
+    trained.execute("UPDATE ponte.batch SET status = 'checked', why = NULL WHERE run_id = 'older'")
+    trained.execute("UPDATE ponte.batch SET created_at = now() - make_interval(days => :days)", days=days)
+    trained.execute("ALTER TABLE ponte.batch DROP COLUMN stopped_in, DROP COLUMN waits_since")
+    trained.execute("UPDATE ponte.schema_version SET version_num = '0008'")
+    migrations.upgrade(trained.db.url.render_as_string(hide_password=False))
+    stopped = trained.rows("SELECT run_id, stopped_in FROM ponte.batch WHERE status = 'failed'")
+    assert stopped == [("dead", "checked")] * freed

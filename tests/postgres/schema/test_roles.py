@@ -245,10 +245,17 @@ EVERYBODY = [
     "SELECT lo_creat(-1)",
     "SELECT lo_create(0)",
     "SELECT lo_from_bytea(0, 'x')",
+    "SELECT pg_advisory_lock(1)",
+    "SELECT pg_advisory_lock_shared(1, 2)",
+    "SELECT pg_try_advisory_lock(1, 2)",
+    "SELECT pg_try_advisory_lock_shared(1)",
+    "SELECT pg_logical_emit_message(false, 'x', 'y')",
 ]
 #: Nobody but the owner.
 OWNERS = [
     "DROP TABLE ponte.batch",
+    "SELECT pg_terminate_backend(0)",
+    "SELECT pg_cancel_backend(0)",
     "ALTER TABLE ponte.version DISABLE TRIGGER append_only",
     "TRUNCATE ponte.publication_event",
     "DELETE FROM ponte.alias_event",
@@ -452,7 +459,7 @@ def test_an_upgrade_lets_readers_pass_and_is_tried_again(scored: World, monkeypa
         scored.execute("ALTER VIEW predictions.visits OWNER TO ponte_owner")
         reader.exec_driver_sql("SELECT count(*) FROM predictions.visits")  # in the way of the grants
         provision.upgrade(scored.db.url)
-    assert revisions == ["0003", "0008"]
+    assert revisions == ["0003", "0010"]
 
 
 def test_no_two_of_the_working_roles_can_act_for_one_another(server: Cluster, migrated: str) -> None:
@@ -620,7 +627,8 @@ def test_the_documented_statements_close_a_database_as_provisioning_does(server:
     [statements] = re.findall(r"```sql\n(REVOKE USAGE ON LANGUAGE.*?)```", text, flags=re.DOTALL)
     rights = "SELECT array_agg(lanname || lanacl::text ORDER BY lanname) FROM pg_language UNION ALL "
     rights += (
-        "SELECT array_agg(oid::regprocedure || proacl::text ORDER BY oid) FROM pg_proc WHERE proname LIKE 'lo\\_%%'"
+        "SELECT array_agg(oid::regprocedure || proacl::text ORDER BY oid) FROM pg_proc "
+        "WHERE proname ~ '^(lo_|pg_(try_)?advisory|pg_terminate|pg_cancel|pg_logical)'"
     )
     server.execute("CREATE DATABASE by_hand TEMPLATE template0")
     try:

@@ -45,7 +45,7 @@ def test_only_what_is_required_gives_the_documented_defaults(model_toml: str) ->
     assert spec.scoring.model_dump() == {"shard_rows": 1_000_000, "chunk_rows": 65_536, "empty": "reject"}
     assert spec.quarantine.model_dump() == {"budget": 0.02}
     assert spec.guard.model_dump() == {
-        "batches": 8, "minimum_batches": 3, "row_count_minimum": 0.5, "row_count_maximum": 2.0,
+        "batches": 8, "minimum_batches": 3, "wait_minutes": 60, "row_count_minimum": 0.5, "row_count_maximum": 2.0,
         "unscored_maximum": 0.01, "constant_score": "reject", "mean_score_jump": 1.0, "class_share_jump": 0.25,
         "freshness_column": None, "freshness_hours": None,
     }  # fmt: skip
@@ -218,7 +218,7 @@ BROKEN = {
     "typo in guard": (
         "", "[guard]\nrow_count_minimun = 0.1",
         "model.toml: guard.row_count_minimun: unknown key → did you mean 'row_count_minimum'? Known: batches",
-        "maximum"),
+        "wait_minutes"),
     "typo in retention": (
         "", "[retention]\nreplaced_batch = 1",
         "model.toml: retention.replaced_batch: unknown key → did you mean 'replaced_batches'? Known: repl", "weeks"),
@@ -578,3 +578,12 @@ def test_any_toml_gives_a_spec_or_problems(document: dict[str, str]) -> None:
     except ModelFolderError as error:
         problems = error.problems
         assert problems
+
+
+@pytest.mark.parametrize("text", ["-1", "10081", "0.5"])
+def test_guards_wait_for_whole_minutes_up_to_a_week(model_toml: str, text: str) -> None:
+    for taken in ("0", "10080"):
+        spec = parse_spec(f"{model_toml}\n[guard]\nwait_minutes = {taken}\n", model="churn")
+        assert spec.guard.wait_minutes == int(taken)
+    [problem] = problems_of(f"{model_toml}\n[guard]\nwait_minutes = {text}\n")
+    assert problem.startswith("model.toml: guard.wait_minutes: ")

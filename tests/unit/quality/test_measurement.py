@@ -171,6 +171,7 @@ def test_every_subject_has_the_figures_of_its_task(measured_by_task: dict[Task, 
         **{(f"difference:baseline:{b}", ""): metrics for b in ("constant", "plan")},
         **{(f"feature:{f}", ""): {alone} for f in ("used", "noise", "plan")},
         **{(f"importance:{f}", ""): {gate} for f in ("used", "noise", "plan")},
+        **{(f"unused:{f}", ""): {"changed"} for f in ("noise", "plan")},
         **{("candidate", f"plan={p}"): figures for p in ("basic", "gold", "silver")},
     }
 

@@ -195,7 +195,7 @@ def test_golden_rows_of_labels_are_compared_as_labels() -> None:
     parts, output = parts_of("binary"), Output(task="binary", classes=CLASSES["binary"])
     estimator = RidgeClassifier().fit(parts.fitting.features, parts.fitting.labels)
     golden = golden_rows(estimator, parts.holdout.rows, SIGNATURE, output)
-    loaded: Any = LoadedVersion(Registered("binary", output), estimator)  # type: ignore[arg-type]
+    loaded: Any = LoadedVersion(Registered("binary", output), estimator, SIGNATURE)  # type: ignore[arg-type]
     _require_golden(loaded, golden, exactly=True)
     estimator.intercept_ = estimator.intercept_ + 1
     with pytest.raises(ArtifactRefused, match="predicts its golden rows differently"):

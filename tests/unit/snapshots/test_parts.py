@@ -110,7 +110,7 @@ def test_a_part_holds_features_in_the_order_of_the_signature_and_the_labels_of_t
 @pytest.mark.parametrize(("first", "expected"), [(4, [0, 2, 3]), (5, [0, 3]), (6, [])])
 def test_rows_of_a_part_since_a_day_are_those_of_its_windows_from_that_day_on(first: int, expected: list[int]) -> None:
     rows = table_of([(5, None), (0, None), (4, LATER), (5, None), (3, None)])
-    since = split(rows, snapshot(windows=6, holdout=4)).holdout.since(week(first), SIGNATURE)
+    since = split(rows, snapshot(windows=6, holdout=4)).holdout.since(week(first))
     assert since.rows.column("id").to_pylist() == expected
     assert since.labels.tolist() == [n % 2 for n in expected]
     assert since.features.columns.tolist() == ["visits", "plan"]

@@ -1,4 +1,4 @@
-CREATE OR REPLACE VIEW ponte.batch_overview AS
+CREATE OR REPLACE VIEW ponte.batch_overview WITH (security_barrier) AS
     SELECT b.batch_id, b.model, b.window_start, b.window_end, b.version, b.status, b.why,
            p.batch_id IS NOT NULL AS published, b.row_count AS rows_frozen,
            (SELECT sum(s.row_count) FROM ponte.shard s WHERE s.batch_id = b.batch_id) AS rows_scored,

@@ -1,4 +1,4 @@
-CREATE OR REPLACE VIEW ponte.champion AS
+CREATE OR REPLACE VIEW ponte.champion WITH (security_barrier) AS
     SELECT DISTINCT ON (model) model, version, actor, reason, at AS since
     FROM ponte.alias_event WHERE alias = 'champion' ORDER BY model, event_id DESC;
 

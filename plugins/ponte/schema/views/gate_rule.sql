@@ -1,4 +1,4 @@
-CREATE OR REPLACE VIEW ponte.gate_rule AS
+CREATE OR REPLACE VIEW ponte.gate_rule WITH (security_barrier) AS
     SELECT g.verdict_id, g.model, g.version, r.position::integer - 1 AS position, r.rule->>'rule' AS rule,
            r.rule->>'got' AS got, r.rule->>'expected' AS expected, (r.rule->>'passed')::boolean AS passed,
            r.rule->'evidence' AS evidence, g.at,

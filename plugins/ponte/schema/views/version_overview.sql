@@ -1,4 +1,4 @@
-CREATE OR REPLACE VIEW ponte.version_overview AS
+CREATE OR REPLACE VIEW ponte.version_overview WITH (security_barrier) AS
     SELECT v.model, v.version, c.version IS NOT NULL AS champion, v.task,
            (SELECT jsonb_object_agg(m.name, m.value) FROM ponte.metric m
             WHERE m.model = v.model AND m.version = v.version AND m.snapshot_id = v.snapshot_id
