@@ -109,7 +109,6 @@ def test_each_row_that_cannot_be_scored_is_rejected_with_its_reason_and_no_other
         (HEAD.replace("price", "prise"), ["no 'price' (number)", "did you mean 'prise'"]),
         (HEAD.replace(",", ";"), ["--delimiter", "';'"]),
         (HEAD.replace("shop_rate", "shop_rate,shop"), ["there twice", "shop"]),
-        (HEAD + '1,"mill,3,10.5,2.5,t,0.5\n', ["cannot be read as CSV", "quote"]),
     ],
 )
 def test_a_file_that_is_not_what_it_should_be_ends_with_one_message_and_writes_nothing(
