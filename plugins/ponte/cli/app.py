@@ -12,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ponte.cli import database, loop, models, output, rows, stack
+from ponte.cli import database, exchange, loop, models, output, rows, stack
 from ponte.errors import PonteError
 
 
@@ -63,6 +63,8 @@ app.command()(loop.versions)
 app.command()(loop.compare)
 app.command()(loop.judge)
 app.command()(rows.predict)
+app.command("import")(exchange.import_)
+app.command()(exchange.export)
 # What this command does not know is for the program psql.
 app.command(context_settings={"ignore_unknown_options": True})(database.psql)
 app.command()(database.backup)

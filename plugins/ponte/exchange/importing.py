@@ -41,7 +41,7 @@ class Import:
     """What a person says of a file."""
 
     file: Arrived
-    #: First day of which the estimator has seen nothing.
+    #: Last day of which the estimator has seen anything, outcomes too.
     trained_until: dt.date
     accepted_by: str
     #: Text of the `estimator.py` that the version keeps: defines what the file names and no package has.
@@ -62,7 +62,7 @@ def import_version(
     """Return the version that a file becomes; the same file on the same rows finds the same version.
 
     Recorded as accepted, then unpickled, then held against the model folder and measured: on all rows of the windows
-    since `trained_until` that have matured at `as_of`. Baselines learn from as many windows before that as a training
+    after `trained_until` that have matured at `as_of`. Baselines learn from as many windows before that as a training
     would fit on. Raises ArtifactRefused for other bytes than were accepted, PonteError with what the file needs and is
     not here, SignatureMismatch for other columns than those of features.sql, and what a training raises.
     """
@@ -112,9 +112,7 @@ def import_version(
     return version
 
 
-def measuring_windows(
-    folder: ModelFolder, trained_until: dt.date, *, as_of: dt.datetime
-) -> tuple[list[Window], int]:
+def measuring_windows(folder: ModelFolder, trained_until: dt.date, *, as_of: dt.datetime) -> tuple[list[Window], int]:
     """Return the windows to freeze, oldest first, and how many of them, the last, the estimator has not seen.
 
     At most as many of these as a training has windows. Raises PonteError when none has matured.
@@ -123,13 +121,13 @@ def measuring_windows(
     latest = matured_windows(
         folder.spec.window, as_of=as_of, count=training.windows, label_delay_days=training.label_delay_days
     )
-    unseen = sum(window.start >= trained_until for window in latest)
+    unseen = sum(window.start > trained_until for window in latest)
     if not unseen:
         raise PonteError(
             "no window is left to measure on",
             where=f"model {folder.name}",
             got=f"trained until {trained_until}; the latest window with labels begins on {latest[-1].start}",
-            expected="a window that begins on that day or later, whose labels have matured",
+            expected="a window that begins later, whose labels have matured",
             fix="fit it on older rows, or import it when newer labels are there",
         )
     before = training.windows - training.holdout_windows - training.calibration_windows
@@ -152,7 +150,9 @@ def signature_of(estimator: Any, signature: Signature, *, where: str) -> Signatu
         count = getattr(estimator, "n_features_in_", len(features))
         if count != len(features):
             got, expected = f"{len(features)} columns: {', '.join(features)}", f"{count} columns"
-            raise SignatureMismatch("the estimator was fitted on other columns", where=where, got=got, expected=expected)
+            raise SignatureMismatch(
+                "the estimator was fitted on other columns", where=where, got=got, expected=expected
+            )
         return replace(signature, categories={})
     missing = [name for name in known if name not in features]
     spare = [name for name in features if name not in known]
@@ -184,7 +184,9 @@ def _require_fitted(folder: ModelFolder, foreign: Foreign, *, other_libraries_al
     where, kind = f"model {folder.name}", type(foreign.estimator).__name__
     if not callable(getattr(foreign.estimator, "predict", None)):
         fix = "save the fitted estimator itself, the whole pipeline, not what holds it"
-        raise PonteError("the file holds no estimator", where=where, got=kind, expected="an object with predict()", fix=fix)
+        raise PonteError(
+            "the file holds no estimator", where=where, got=kind, expected="an object with predict()", fix=fix
+        )
     try:
         check_is_fitted(foreign.estimator)
     except NotFittedError as error:
@@ -229,5 +231,3 @@ def _output(folder: ModelFolder, estimator: Any, parts: Parts) -> Output:
             fix="let labels.sql return the labels that it was fitted on",
         )
     return Output(task=task, classes=labels, threshold=threshold if isinstance(threshold, float) else None)
-
-

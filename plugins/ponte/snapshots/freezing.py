@@ -45,8 +45,8 @@ def freeze_snapshot(
     """Return the labelled rows of `windows`, each with the features of its own as_of, frozen in one table.
 
     holdout_windows : so many measure, and none calibrates; without it as many as the spec says do. A label counts only
-    when it was known at `as_of`, the moment of the training run. Does nothing when this run froze it before. Raises ModelFolderError (estimator and checks included) before anything is written, TrainingRefused
-    without rows.
+    when it was known at `as_of`, the moment of the training run. Does nothing when this run froze it before. Raises
+    ModelFolderError (estimator and checks included) before anything is written, TrainingRefused without rows.
     """
     found = inspect_folder(db, folder)
     training = folder.spec.training

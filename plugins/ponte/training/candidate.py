@@ -62,8 +62,12 @@ class Candidate:
         code_revision: str | None,
         libraries: dict[str, str],
         run_id: str,
+        import_id: int | None = None,
     ) -> Version:
-        """Return the version that it becomes; what is known of its files only is empty."""
+        """Return the version that it becomes; what is known of its files only is empty.
+
+        import_id : the file that its estimator came from, fitted elsewhere on nobody knows how many rows.
+        """
         return Version(
             model=folder.name,
             version=number,
@@ -79,12 +83,14 @@ class Candidate:
             code_revision=code_revision or None,
             libraries=libraries,
             train_cutoff=snapshot.as_of,
-            train_rows=len(self.parts.fitting.labels),
+            train_rows=0 if import_id else len(self.parts.fitting.labels),
             calibration_rows=len(self.parts.calibration.labels),
             holdout_rows=len(self.parts.holdout.labels),
             purged_rows=self.parts.purged_rows,
             byte_count=0,
             run_id=run_id,
+            origin="imported" if import_id else "trained",
+            import_id=import_id,
         )
 
 
@@ -146,6 +152,7 @@ def report_facts(version: Version, folder: ModelFolder, snapshot: Snapshot) -> R
         calibration_rows=version.calibration_rows,
         holdout_rows=version.holdout_rows,
         purged_rows=version.purged_rows,
+        imported=version.origin == "imported",
         feature_rows=snapshot.feature_rows,
         left_out={said: snapshot.left_out[reason] or 0 for reason, said in REASONS.items()},
         classes=version.classes,

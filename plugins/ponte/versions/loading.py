@@ -172,8 +172,7 @@ def load_imported(db: Database, model: str, import_id: int, content: bytes, *, t
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
-            load = _of_skops if form == "skops" else _of_pickle
-            estimator = load(content, module, packages)
+            estimator = _of_skops(content, packages) if form == "skops" else _of_pickle(content, module, packages)
         except PonteError:
             raise
         except Exception as error:
@@ -206,7 +205,7 @@ def _of_pickle(content: bytes, module: types.ModuleType, packages: set[str]) -> 
     return Unpickler("", io.BytesIO(_plain(content)), ensure_native_byte_order=True).load()
 
 
-def _of_skops(content: bytes, module: types.ModuleType, packages: set[str]) -> Any:
+def _of_skops(content: bytes, packages: set[str]) -> Any:
     from skops.io import get_untrusted_types, loads
 
     untrusted = get_untrusted_types(data=content)
@@ -237,7 +236,9 @@ def _defined(module: types.ModuleType, of: str, name: str) -> Any:
         package = of.partition(".")[0]
         fix = f"put the source of {name} into {ESTIMATOR_FILE} of the model folder, or give its file with --source"
         if of != "__main__":
-            fix = f"if {package} is a package, name it in requirements.txt of the model folder and install it; else {fix}"
+            fix = (
+                f"if {package} is a package, name it in requirements.txt of the model folder and install it; else {fix}"
+            )
         raise PonteError("the file names something that is not here", got=f"{of}.{name}", fix=fix)
     return found
 

@@ -17,7 +17,7 @@ COMMENT ON COLUMN ponte.imported_file.model IS 'Name of the model.';
 COMMENT ON COLUMN ponte.imported_file.sha256 IS 'SHA-256 of the file; only bytes with this digest are unpickled.';
 COMMENT ON COLUMN ponte.imported_file.byte_count IS 'Size of the file in bytes.';
 COMMENT ON COLUMN ponte.imported_file.format IS 'pickle (joblib and plain pickles), or skops.';
-COMMENT ON COLUMN ponte.imported_file.trained_until IS 'First day, UTC, of which the estimator has seen nothing, as the person said.';
+COMMENT ON COLUMN ponte.imported_file.trained_until IS 'Last day, UTC, of which the estimator has seen anything, as the person said.';
 COMMENT ON COLUMN ponte.imported_file.accepted_by IS 'Login of the person on the machine of the import.';
 COMMENT ON COLUMN ponte.imported_file.accepted_how IS 'digest: the person gave the SHA-256; trust: the person said that the file is to be trusted.';
 COMMENT ON COLUMN ponte.imported_file.created_at IS 'When it was accepted.';
@@ -30,3 +30,5 @@ ALTER TABLE ponte.version
     ADD CONSTRAINT version_imported_has_import CHECK ((origin = 'imported') = (import_id IS NOT NULL));
 COMMENT ON COLUMN ponte.version.origin IS 'trained: fitted by Ponte on its snapshot; imported: fitted elsewhere, and measured on the holdout of its snapshot.';
 COMMENT ON COLUMN ponte.version.import_id IS 'The file it came from, of an imported version; else NULL.';
+
+COMMENT ON COLUMN ponte.version.train_rows IS 'Rows fitted on; 0 of an imported version, of which nobody knows.';
