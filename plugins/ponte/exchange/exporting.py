@@ -10,7 +10,6 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import Any

@@ -101,7 +101,7 @@ def import_version(
             train_key=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
             code_revision=code_revision,
             libraries=libraries,
-            run_id=run.run_id,
+            run_id=run.id,
             import_id=import_id,
         )
         receipt.version, receipt.row_count, receipt.byte_count = (
@@ -159,11 +159,11 @@ def signature_of(estimator: Any, signature: Signature, *, where: str) -> Signatu
     if missing or spare:
         fixes = [f"{name}: {did_you_mean(name, spare)}" for name in missing[:3] if spare]
         fix = "; ".join(fixes) or "let features.sql return just the columns that it was fitted on"
-        got = [f"no {name!r}" for name in missing] + [f"{name!r}, which it does not know" for name in spare]
+        found = [f"no {name!r}" for name in missing] + [f"{name!r}, which it does not know" for name in spare]
         raise SignatureMismatch(
             "the estimator was fitted on other columns",
             where=where,
-            got="; ".join(got),
+            got="; ".join(found),
             expected=", ".join(known),
             fix=fix,
         )

@@ -57,7 +57,7 @@ def read_values(given: pa.ChunkedArray[Any], column: Column, *, where: str) -> t
     broken = pc.and_(pc.is_valid(values), pc.is_null(text))  # no UTF-8
     if column.family == "text":
         return text, broken
-    text = pc.utf8_trim_whitespace(pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text))
+    text = pc.utf8_trim_whitespace(pc.if_else(pc.equal(text, pa.scalar("")), pa.scalar(None, pa.string()), text))
     found = _READERS[column.family](text)
     return found, pc.or_(broken, pc.and_(pc.is_valid(text), pc.is_null(found)))
 
@@ -115,7 +115,7 @@ def _by_halves(read: Callable[[Array], Array], values: Array, target: pa.DataTyp
         return read(values)
     except pa.ArrowInvalid:
         if len(values) == 1:
-            return pa.nulls(1, target)
+            return pa.array([None], target)
         half = len(values) // 2
         return pa.concat_arrays([_by_halves(read, part, target) for part in (values[:half], values[half:])])
 
@@ -139,12 +139,12 @@ def _numbers(text: Array) -> Array:
     found = _cast_of(text, pa.float64(), _NUMBER, lambda fitting: fitting)
     nothing = pa.scalar(None, pa.string())
     infinite = pc.if_else(pc.is_inf(found), text, nothing)
-    zero = pc.if_else(pc.equal(found, 0.0), text, nothing)
+    zero = pc.if_else(pc.equal(found, pa.scalar(0.0)), text, nothing)
     beyond = pc.or_kleene(
         pc.and_(pc.is_valid(infinite), pc.invert(pc.match_substring(infinite, "inf", ignore_case=True))),
         pc.match_substring_regex(zero, _NOT_ZERO),
     )
-    return pc.if_else(pc.fill_null(beyond, False), pa.scalar(None, pa.float64()), found)
+    return pc.if_else(pc.fill_null(beyond, pa.scalar(False)), pa.scalar(None, pa.float64()), found)
 
 
 def _integers(text: Array) -> Array:

@@ -61,7 +61,7 @@ def fitted(world: World, *, own: bool = False) -> Any:
     twice = FunctionTransformer()
     if own:
         module = types.ModuleType("my_notebook")
-        exec(NOTEBOOK, module.__dict__)
+        exec(NOTEBOOK, module.__dict__)  # noqa: S102
         import sys
 
         sys.modules["my_notebook"] = module

@@ -302,6 +302,7 @@ def _refusal(db: Database, statement: str) -> str:
 MAY_WRITE = {
     roles.TRAINER: {
         "check_result": "INSERT DELETE",
+        "imported_file": "INSERT",
         "metric": "INSERT DELETE",
         "quarantine": "INSERT",
         "receipt": "INSERT",
