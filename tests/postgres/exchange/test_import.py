@@ -102,7 +102,7 @@ def test_a_file_becomes_a_version_that_the_gate_judges_and_that_predicts_the_sam
     assert (said["version"], said["sha256"]) == (2, digest)
     assert status == (0 if said["champion"] else 1)
     version = registry.get_version(door.db, "visits", 2)
-    assert (version.origin, version.train_rows, version.holdout_rows) == ("imported", 0, 700)
+    assert (version.origin, version.train_rows, version.holdout_rows) == ("imported", 0, 600)
     assert [c.name for c in version.signature.features] == list(rows(door)[0].columns)
     recorded = door.rows("SELECT sha256, format, trained_until::text, accepted_how FROM ponte.imported_file")
     assert recorded == [(digest, "skops" if name.endswith("skops") else "pickle", UNTIL, "digest")]
