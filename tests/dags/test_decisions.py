@@ -328,16 +328,18 @@ def test_an_answer_to_another_verdict_promotes_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "gate", "state", "said"),
+    "case",
     [
-        ("auto", 'champion_indistinguishable = "promote"', "success", ""),
-        ("auto", 'champion_indistinguishable = "keep"', "skipped", "Not promoted"),
-        ("approval", 'champion_indistinguishable = "promote"', "skipped", "PASSED: decide with ponte__promote"),
+        ("auto", "promote", ""),
+        ("auto", "keep", "Not promoted"),
+        ("approval", "promote", "PASSED: decide with ponte__promote"),
     ],
 )
 def test_a_version_is_judged_again_by_the_gate_of_now(
-    run_dag: Run, trained: World, capsys: pytest.CaptureFixture[str], mode: str, gate: str, state: str, said: str
+    run_dag: Run, trained: World, capsys: pytest.CaptureFixture[str], case: tuple[str, str, str]
 ) -> None:
+    mode, outcome, said = case
+    gate, state = f'champion_indistinguishable = "{outcome}"', "skipped" if said else "success"
     refusing = trained.with_model(training="seed = 7", gate='champion_indistinguishable = "keep"')
     assert refusing.train(run_id="second").alias is None
     trained.with_model(training="seed = 7", gate=gate, promotion=mode)

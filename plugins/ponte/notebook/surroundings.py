@@ -11,6 +11,7 @@ from ponte.errors import PonteError
 from ponte.local.settings import Settings
 from ponte.local.stack import database_of
 from ponte.model.folders import ModelFolder
+from ponte.model.spec import MODEL_NAME
 from ponte.runtime import Runtime, from_environment
 from ponte.schema import roles
 from ponte.storage.artifacts import ArtifactStore
@@ -59,7 +60,8 @@ def runtime_of(model: str, role: str, environ: Mapping[str, str] = os.environ) -
 
 
 def require_name(model: str) -> str:
-    """Return the name of a model; raises PonteError for anything else, a class or a DataFrame given by mistake."""
-    if not isinstance(model, str):
-        raise PonteError("no name of a model", got=type(model).__name__, expected="a text, the name of its folder")
+    """Return the name of a model; raises PonteError for anything else: a DataFrame given by mistake, or a path."""
+    if not isinstance(model, str) or not MODEL_NAME.fullmatch(model):
+        got = repr(model) if isinstance(model, str) else type(model).__name__
+        raise PonteError("no name of a model", got=got, expected=f"the name of its folder: {MODEL_NAME.pattern}")
     return model

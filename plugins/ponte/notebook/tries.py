@@ -140,7 +140,7 @@ def digest(place: Surroundings, windows: list[Window], as_of: dt.datetime) -> st
 def forget(root: Path, model: str | None = None, *, older_than: dt.datetime | None = None) -> int:
     """Remove frozen rows and what was tried on them, of a model or of all, all or old ones; return how many folders."""
     removed = 0
-    for path in sorted(root.glob(f"{model or '*'}/*")):
+    for path in sorted(root.glob("*/*" if model is None else f"{require_name(model)}/*")):
         at = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC)
         if older_than is None or at < older_than:
             shutil.rmtree(path)

@@ -168,7 +168,7 @@ def _beside_champion(
         snapshot=frozen.snapshot,
         store=frozen.store,
         holdout=candidate.parts.holdout,
-        predict=lambda rows: predict(fitted.estimator, rows, signature, fitted.output),
+        ask=lambda rows: predict(fitted.estimator, rows, signature, fitted.output),
     )
     return beside_champion(place.db, place.store, place.folder.spec, measurable, champion)
 

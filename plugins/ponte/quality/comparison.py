@@ -76,7 +76,7 @@ def _registered(db: Database, store: ArtifactStore, version: Version, snapshot: 
         snapshot=snapshot,
         store=store,
         holdout=split(read_snapshot(store, snapshot), snapshot).holdout,
-        predict=lambda rows: load_registered(db, store, version).predictions(rows),
+        ask=lambda rows: load_registered(db, store, version).predictions(rows),
     )
 
 
@@ -91,7 +91,7 @@ class Measurable:
     store: ArtifactStore
     holdout: Part
     #: Says what the candidate predicts of rows of the holdout; asked only when the champion has been.
-    predict: Callable[[pa.Table], Predictions]
+    ask: Callable[[pa.Table], Predictions]
 
 
 def champion_beside(db: Database, model: str, version_number: int) -> Version | None:
@@ -136,7 +136,7 @@ def beside_champion(
     readable = _readable(subject, 1.0, rows)
     if rows < spec.training.minimum_holdout_rows or unit_count(spec, holdout) < MINIMUM_UNITS:
         return [readable]
-    own = candidate.predict(holdout.rows)
+    own = candidate.ask(holdout.rows)
     found = compare(spec, version.output, holdout, {CANDIDATE: own, subject: predictions})
     return [readable, *(m for m in found if m.subject in (subject, difference_subject(subject)))]
 

@@ -177,7 +177,7 @@ def _can_log_in(url: sa.URL) -> bool:
 
 
 def _scram(connection: sa.Connection, role: str, password: str) -> str:
-    from psycopg2.extensions import encrypt_password  # type: ignore[import-untyped]
+    from psycopg2.extensions import encrypt_password
 
     driver = connection.connection.driver_connection
     return str(encrypt_password(password, role, scope=driver, algorithm="scram-sha-256"))

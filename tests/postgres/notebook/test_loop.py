@@ -22,6 +22,7 @@ from ponte.versions.loading import load_version as load
 
 DAY = str(AS_OF.date())
 TASKS = ("binary", "multiclass", "regression")
+THREE_PARTS = 'calibration_windows = 1\ncalibration = "sigmoid"'
 #: An estimator whose class is in the folder, as scikit-learn has none.
 OWN_CLASS = """
 from sklearn.dummy import DummyClassifier
@@ -44,7 +45,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def test_the_frame_holds_just_the_rows_of_the_parts_as_the_estimator_gets_them(notebook: World) -> None:
-    world = notebook.with_model(training="calibration_windows = 1\nlabel_delay_days = 0")
+    world = notebook.with_model(training=THREE_PARTS)
     found = frame("visits", DAY)
     snapshot = world.snapshot(run_id="really")
     from ponte.snapshots.parquet import read_snapshot
@@ -77,14 +78,18 @@ def test_frozen_rows_are_found_again_until_something_decides_otherwise(notebook:
     assert {stat.S_IMODE(p.stat().st_mode) for p in (path, path.parent)} == {0o700}
     notebook.execute("DELETE FROM shop.visit WHERE visit_id % 2 = 0")
     assert len(frame("visits", DAY)) == rows
-    notebook.with_model(kind="Perceptron", training="seed = 3", gate="leakage_alarm = 0.9")
+    notebook.with_model(
+        training="seed = 3",
+        gate="leakage_alarm = 0.9",
+        files={"estimator.py": ESTIMATOR.format(kind="LogisticRegression") + "# edited\n"},
+    )
     assert len(frame("visits", DAY)) == rows, "what makes another estimator makes no other rows"
     assert len(frame("visits", DAY, fresh=True)) == pytest.approx(rows / 2, abs=2)
     kept = list(home(tmp_path).glob("visits/*"))
     assert [p.name for p in kept] == [path.name]
     edits: list[dict[str, object]] = [
         {"files": {"features.sql": FEATURES_SQL + "-- edited\n"}},
-        {"training": "holdout = 1".replace("holdout = 1", "calibration_windows = 1")},
+        {"training": THREE_PARTS},
         {"training": "nullable_integers = true"},
         {"checks": '[[checks]]\nexpectation = "expect_column_to_exist"\ncolumn = "items"'},
     ]
@@ -106,6 +111,9 @@ def test_frozen_rows_are_removed_after_14_days_and_on_demand(
     assert not old.exists()
     assert new.exists()
     assert forget(home(tmp_path), "others") == 0
+    for name in ("..", "../tries/visits", "*"):  # what is removed is below the name of a model, and nowhere else
+        with pytest.raises(PonteError, match="no name of a model"):
+            forget(home(tmp_path), name)
     assert ponte("try", "visits", "--clean") == 0
     assert capsys.readouterr().out == "Removed the frozen rows of 2 trainings.\n"
     assert list(home(tmp_path).glob("visits/*")) == []
@@ -280,7 +288,7 @@ def test_schedule_guard_tags_and_description_need_neither_a_training_nor_a_verdi
     world = replace(notebook, folder=get_folder(toml.parents[1], "visits"))
     assert world.folder.digest() != notebook.champion().spec_digest
     batch = world.run(run_id="after the edit")
-    assert (batch.version, batch.status) == (1, "published")
+    assert world.rows("SELECT DISTINCT batch_id, model_version FROM predictions.visits") == [(batch.batch_id, 1)]
     assert world.ask("SELECT count(*) FROM ponte.version") == world.ask("SELECT count(*) FROM ponte.gate_verdict") == 1
 
 
@@ -288,7 +296,7 @@ def test_schedule_guard_tags_and_description_need_neither_a_training_nor_a_verdi
 
 
 def test_the_commands_say_what_the_functions_return(notebook: World, capsys: pytest.CaptureFixture[str]) -> None:
-    notebook.with_model(training="seed = 7", resamples=100, gate='champion_indistinguishable = "keep"')
+    world = notebook.with_model(training="seed = 7", resamples=100, gate='champion_indistinguishable = "keep"')
 
     def told(*words: object, status: int = 0) -> str:
         assert ponte(*words) == status
@@ -297,7 +305,7 @@ def test_the_commands_say_what_the_functions_return(notebook: World, capsys: pyt
     assert "Nothing was registered" in told("try", "visits", "--as-of", DAY)
     tried = json.loads(told("try", "visits", "--as-of", DAY, "--json"))
     assert (tried["model"], tried["try"]) == ("visits", 2)
-    notebook.train(run_id="second")
+    world.train(run_id="second")
     assert json.loads(told("versions", "visits", "--json"))[0]["champion"] is True
     assert told("versions", "visits").splitlines()[1].split()[:2] == ["1", "champion"]
     assert json.loads(told("compare", "visits", 1, 2, "--json"))["versions"] == [1, 2]

@@ -46,8 +46,7 @@ def test_a_transaction_that_fails_takes_back_its_own_part_only(db: Database) -> 
         with scrap.begin() as connection:
             connection.exec_driver_sql("CREATE TABLE ponte_data.kept AS SELECT 1 AS a")
         with pytest.raises(sa.exc.DBAPIError), scrap.begin() as connection:
-            connection.exec_driver_sql("INSERT INTO ponte_data.kept SELECT 2")
-            connection.exec_driver_sql("SELECT 1 / 0")
+            connection.exec_driver_sql("INSERT INTO ponte_data.kept SELECT 2; SELECT 1 / 0")
         with scrap.one_moment() as connection, scrap.begin() as inner:
             assert connection.exec_driver_sql("SELECT array_agg(a) FROM ponte_data.kept").scalar_one() == [1]
             assert inner.exec_driver_sql("SHOW transaction_isolation").scalar_one() == "repeatable read"
