@@ -8,7 +8,6 @@ import pickle
 from typing import TYPE_CHECKING
 
 from ponte.model.estimator import run_module
-from ponte.storage.columns import Family
 
 if TYPE_CHECKING:
     from ponte.versions.loading import LoadedVersion
@@ -17,26 +16,18 @@ if TYPE_CHECKING:
 _FORMAT = "3.17.2"
 #: Folder of the MLflow model whose modules can be imported while it is loaded.
 _CODE = "code"
-_TYPES: dict[Family, str] = {
-    "integer": "double",
-    "number": "double",
-    "boolean": "double",
-    "text": "string",
-    "date": "datetime",
-    "timestamp": "datetime",
-}
 _PROTOCOL = 5
 
 
 def mlflow_files(loaded: LoadedVersion, text: str, requirements: str) -> dict[str, bytes]:
     """Return MLmodel, model.pkl, requirements.txt, python_env.yaml, and the module of the estimator's own classes.
 
-    text : of the `estimator.py`; requirements : without MLflow itself, which is added.
+    text : of the `estimator.py`; requirements : without MLflow itself, which is added. There is no signature: that of
+    MLflow knows no categories, and with it `mlflow.pyfunc` refuses the frames that the estimator was fitted on.
     """
     version = loaded.version
     module = run_module(text, model=version.model).__name__
     python = version.libraries["python"]
-    inputs = [{"type": _TYPES[c.family], "name": c.name, "required": False} for c in version.signature.features]
     mlmodel = f"""\
 flavors:
   python_function:
@@ -57,10 +48,6 @@ metadata:
   ponte_version: {version.version}
   manifest_sha256: {version.manifest_sha256}
 mlflow_version: {_FORMAT}
-signature:
-  inputs: {_quoted(json.dumps(inputs))}
-  outputs: null
-  params: null
 utc_time_created: '{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S.%f}'
 """
     environment = f"python: {python}\nbuild_dependencies:\n- pip\ndependencies:\n- -r requirements.txt\n"
@@ -71,8 +58,3 @@ utc_time_created: '{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S.%f}'
         "python_env.yaml": environment.encode(),
         f"{_CODE}/{module}.py": text.encode(),
     }
-
-
-def _quoted(text: str) -> str:
-    """Return a text as YAML quotes it: what is in single quotes means itself."""
-    return "'" + text.replace("'", "''") + "'"
