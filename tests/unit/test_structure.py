@@ -22,7 +22,7 @@ LIBRARY = PLUGINS / "ponte"
 MODULES = sorted(LIBRARY.rglob("*.py"))
 MAXIMUM_LINES = 350
 UNPICKLERS = {"load", "loads", "Unpickler", "read_pickle"}
-PICKLES = {"pickle", "_pickle", "cPickle", "joblib", "cloudpickle", "dill", "pandas", "shelve", "marshal"}
+PICKLES = {"pickle", "_pickle", "cPickle", "joblib", "cloudpickle", "dill", "pandas", "shelve", "marshal", "skops"}
 #: What takes SQL, as a name or as an attribute: `sa.text`, `connection.exec_driver_sql`.
 TAKES_SQL = {"text", "exec_driver_sql"}
 #: No part of the library: the demo, the pages of the web server, migrations that run once.

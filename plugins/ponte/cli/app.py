@@ -1,7 +1,8 @@
 """Every command in the order of the help, and how each of them ends when something is wrong.
 
 Exit status: 0 done; 1 an error, told in one message; 2 a command that was not understood; 3 of `status`: something does
-not run; 130 interrupted. Commands import what they need inside their functions, so that the help loads none of it.
+not run; 4 of `predict`: rows were rejected; 130 interrupted. Commands import what they need inside their functions, so
+that the help loads none of it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ponte.cli import database, loop, models, output, stack
+from ponte.cli import database, exchange, loop, models, output, rows, stack
 from ponte.errors import PonteError
 
 
@@ -63,6 +64,9 @@ app.command()(loop.versions)
 app.command()(loop.compare)
 app.command()(loop.judge)
 app.command()(models.lock)
+app.command()(rows.predict)
+app.command("import")(exchange.import_)
+app.command()(exchange.export)
 # What this command does not know is for the program psql.
 app.command(context_settings={"ignore_unknown_options": True})(database.psql)
 app.command()(database.backup)

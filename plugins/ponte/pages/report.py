@@ -76,6 +76,8 @@ class ReportFacts:
     #: Rows of features.sql in all windows, None when they were not counted; and what of them is in no part, by reason.
     feature_rows: int | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
+    #: True when it was fitted elsewhere: the rows before the holdout are those that the baselines learn from.
+    imported: bool = False
     snapshot_sha256: str
     spec_digest: str
     code_revision: str | None

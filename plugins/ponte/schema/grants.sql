@@ -33,7 +33,7 @@ GRANT SELECT ON ponte.batch_overview, ponte.champion, ponte.gate_rule, ponte.ver
 GRANT INSERT, UPDATE (status, why, windows, frozen_table, columns, row_count, feature_rows, no_label_rows, null_label_rows,
     late_label_rows, set_aside_rows, path, sha256, byte_count, champion_table, champion_rows, champion_why, champion_path,
     champion_sha256, champion_byte_count) ON ponte.snapshot TO ponte_trainer;
-GRANT INSERT ON ponte.version, ponte.quarantine, ponte.receipt TO ponte_trainer;
+GRANT INSERT ON ponte.version, ponte.imported_file, ponte.quarantine, ponte.receipt TO ponte_trainer;
 GRANT INSERT, DELETE ON ponte.check_result, ponte.metric TO ponte_trainer;
 
 GRANT INSERT, UPDATE ON ponte.claim, ponte.batch TO ponte_scorer;

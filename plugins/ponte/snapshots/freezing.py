@@ -33,12 +33,20 @@ _MARK_FROZEN = sa.text("""UPDATE ponte.snapshot
     WHERE snapshot_id = :id""")
 
 
-def freeze_snapshot(db: Database, folder: ModelFolder, windows: list[Window], *, as_of: Any, run: Run) -> Snapshot:
+def freeze_snapshot(
+    db: Database,
+    folder: ModelFolder,
+    windows: list[Window],
+    *,
+    as_of: Any,
+    run: Run,
+    holdout_windows: int | None = None,
+) -> Snapshot:
     """Return the labelled rows of `windows`, each with the features of its own as_of, frozen in one table.
 
-    A label counts only when it was known at `as_of`, the moment of the training run. Does nothing when this run froze
-    it before. Raises ModelFolderError (estimator and checks included) before anything is written, TrainingRefused
-    without rows.
+    holdout_windows : so many measure, and none calibrates; without it as many as the spec says do. A label counts only
+    when it was known at `as_of`, the moment of the training run. Does nothing when this run froze it before. Raises
+    ModelFolderError (estimator and checks included) before anything is written, TrainingRefused without rows.
     """
     found = inspect_folder(db, folder)
     training = folder.spec.training
@@ -48,10 +56,10 @@ def freeze_snapshot(db: Database, folder: ModelFolder, windows: list[Window], *,
         as_of=as_of,
         calibration_from=(
             windows[-training.holdout_windows - training.calibration_windows].start
-            if training.calibration_windows
+            if training.calibration_windows and holdout_windows is None
             else None
         ),
-        holdout_from=windows[-training.holdout_windows].start,
+        holdout_from=windows[-(holdout_windows or training.holdout_windows)].start,
         run=run,
     )
     if snapshot.status == "freezing":

@@ -42,7 +42,7 @@ class Candidate:
 
     parts: Parts
     fitted: Fitted
-    #: That of the snapshot, with the categories of the fitting rows.
+    #: That of the snapshot, with the categories that its frames were made with.
     signature: Signature
     #: On the holdout; those of the champion are not among them.
     figures: list[Measured]
@@ -64,8 +64,12 @@ class Candidate:
         code_revision: str | None,
         libraries: dict[str, str],
         run_id: str,
+        import_id: int | None = None,
     ) -> Version:
-        """Return the version that it becomes; what is known of its files only is empty."""
+        """Return the version that it becomes; what is known of its files only is empty.
+
+        import_id : the file that its estimator came from, fitted elsewhere on nobody knows how many rows.
+        """
         return Version(
             model=folder.name,
             version=number,
@@ -81,12 +85,14 @@ class Candidate:
             code_revision=code_revision or None,
             libraries=libraries,
             train_cutoff=snapshot.as_of,
-            train_rows=len(self.parts.fitting.labels),
+            train_rows=0 if import_id else len(self.parts.fitting.labels),
             calibration_rows=len(self.parts.calibration.labels),
             holdout_rows=len(self.parts.holdout.labels),
             purged_rows=self.parts.purged_rows,
             byte_count=0,
             run_id=run_id,
+            origin="imported" if import_id else "trained",
+            import_id=import_id,
         )
 
 
@@ -108,7 +114,13 @@ def make_candidate(folder: ModelFolder, snapshot: Snapshot, rows: pa.Table, esti
     _require_all(snapshot, parts)
     require_enough(folder, snapshot, parts)
     signature = replace(snapshot.signature, categories=parts.categories)
-    fitted = fit(folder.spec, estimator, parts)
+    return measured_candidate(folder, snapshot, parts, fit(folder.spec, estimator, parts), signature)
+
+
+def measured_candidate(
+    folder: ModelFolder, snapshot: Snapshot, parts: Parts, fitted: Fitted, signature: Signature
+) -> Candidate:
+    """Return a fitted estimator measured on the holdout; raises TrainingRefused when its neighbours change a row."""
     require_same_in_pieces(fitted, parts.holdout.rows.slice(0, GOLDEN_ROWS), signature, where=snapshot.place)
     log.info("fitted on %d rows; measuring on %d", len(parts.fitting.labels), len(parts.holdout.labels))
     figures, predictions = measure(folder.spec, fitted, signature, parts)
@@ -147,6 +159,7 @@ def report_facts(version: Version, folder: ModelFolder, snapshot: Snapshot) -> R
         calibration_rows=version.calibration_rows,
         holdout_rows=version.holdout_rows,
         purged_rows=version.purged_rows,
+        imported=version.origin == "imported",
         feature_rows=snapshot.feature_rows,
         left_out={said: snapshot.left_out[reason] or 0 for reason, said in REASONS.items()},
         classes=version.classes,

@@ -6,22 +6,23 @@ import hashlib
 import json
 import logging
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from ponte.errors import ArtifactRefused
 from ponte.model.estimator import ESTIMATOR_FILE, dump, load_suitable
 from ponte.model.folders import ModelFolder
 from ponte.packages.folder_requirements import REQUIREMENTS, text_of
 from ponte.pages.report import render
-from ponte.quality.figures import Measured, to_json
+from ponte.quality.figures import to_json
 from ponte.snapshots.lifecycle import Snapshot, get_snapshot, require_unedited
 from ponte.snapshots.parquet import read_snapshot
-from ponte.snapshots.parts import Parts
 from ponte.storage import artifacts
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.storage.receipts import Receipt, recorded
-from ponte.training.candidate import GOLDEN_ROWS, libraries_of, make_candidate, report_facts
+from ponte.training.candidate import GOLDEN_ROWS, Candidate, libraries_of, make_candidate, report_facts
 from ponte.versions import registry
 from ponte.versions.loading import (
     GOLDEN,
@@ -33,9 +34,7 @@ from ponte.versions.loading import (
     golden_rows,
     load_version,
 )
-from ponte.versions.predicting import Fitted
 from ponte.versions.registry import Version
-from ponte.versions.signature import Signature
 
 log = logging.getLogger(__name__)
 
@@ -64,31 +63,50 @@ def train(
             return known
     with recorded(db, Receipt(model=folder.name, step="train", snapshot_id=snapshot_id)) as receipt:
         made = make_candidate(folder, snapshot, read_snapshot(store, snapshot), estimator)
-        plots = made.plots()
-        files = _files(made.fitted, folder, made.signature, made.parts, made.figures)
-
-        def write(number: int) -> Version:
-            # Never a name that was used before: the lock on the number ends with the session, and a run that has lost
-            # its session must not write over the version that another run registers meanwhile.
-            path = f"{folder.name}/versions/{number}-{uuid.uuid4().hex[:8]}"
-            version = made.as_version(
-                folder,
-                snapshot,
-                number=number,
-                path=path,
-                train_key=train_key,
-                code_revision=code_revision,
-                libraries=libraries,
-                run_id=run_id,
-            )
-            page = render(report_facts(version, folder, snapshot), made.figures, plots)
-            facts = artifact_facts(folder.name, number, libraries, snapshot.signature, made.fitted.output)
-            stored = store.write_folder(path, {**files, REPORT: page}, facts)
-            return replace(version, manifest_sha256=stored.manifest_sha256, byte_count=stored.byte_count)
-
-        version = registry.register(db, folder.name, train_key, write)
+        files = files_of(made, folder)
+        version = register(
+            db,
+            store,
+            folder,
+            snapshot,
+            made=made,
+            files=files,
+            train_key=train_key,
+            code_revision=code_revision,
+            libraries=libraries,
+            run_id=run_id,
+        )
         receipt.version, receipt.row_count, receipt.byte_count = version.version, version.train_rows, version.byte_count
     return version
+
+
+def register(
+    db: Database,
+    store: ArtifactStore,
+    folder: ModelFolder,
+    snapshot: Snapshot,
+    *,
+    made: Candidate,
+    files: Mapping[str, bytes],
+    **of_version: Any,
+) -> Version:
+    """Return the version of a candidate, new or known by its `train_key`; its files and report are stored first.
+
+    of_version : what `Candidate.as_version` takes beside the number and the path.
+    """
+    plots = made.plots()
+
+    def write(number: int) -> Version:
+        # Never a name that was used before: the lock on the number ends with the session, and a run that has lost
+        # its session must not write over the version that another run registers meanwhile.
+        path = f"{folder.name}/versions/{number}-{uuid.uuid4().hex[:8]}"
+        version = made.as_version(folder, snapshot, number=number, path=path, **of_version)
+        page = render(report_facts(version, folder, snapshot), made.figures, plots)
+        facts = artifact_facts(folder.name, number, version.libraries, version.signature, made.fitted.output)
+        stored = store.write_folder(path, {**files, REPORT: page}, facts)
+        return replace(version, manifest_sha256=stored.manifest_sha256, byte_count=stored.byte_count)
+
+    return registry.register(db, folder.name, of_version["train_key"], write)
 
 
 def _train_key(snapshot: Snapshot, folder: ModelFolder, libraries: dict[str, str]) -> str:
@@ -96,15 +114,18 @@ def _train_key(snapshot: Snapshot, folder: ModelFolder, libraries: dict[str, str
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _files(
-    fitted: Fitted, folder: ModelFolder, signature: Signature, parts: Parts, figures: list[Measured]
-) -> dict[str, bytes]:
+def files_of(made: Candidate, folder: ModelFolder, text: str | None = None) -> dict[str, bytes]:
+    """Return the files of a version by name, but for its report.
+
+    text : of its `estimator.py`; that of the folder without it.
+    """
+    fitted, rows = made.fitted, made.parts.holdout.rows.slice(0, GOLDEN_ROWS)
     named = text_of(folder.path)
     return {
         **({} if named is None else {REQUIREMENTS: named.encode()}),
         MODEL: dump(fitted.estimator),
-        ESTIMATOR_FILE: folder.text(ESTIMATOR_FILE).encode(),
-        SIGNATURE: json.dumps(signature.as_json(), indent=1).encode(),
-        METRICS_FILE: to_json(figures),
-        GOLDEN: golden_rows(fitted.estimator, parts.holdout.rows.slice(0, GOLDEN_ROWS), signature, fitted.output),
+        ESTIMATOR_FILE: (folder.text(ESTIMATOR_FILE) if text is None else text).encode(),
+        SIGNATURE: json.dumps(made.signature.as_json(), indent=1).encode(),
+        METRICS_FILE: to_json(made.figures),
+        GOLDEN: golden_rows(fitted.estimator, rows, made.signature, fitted.output),
     }

@@ -6,26 +6,35 @@ A table of the demo's data is a pickle too, and read here, by a digest that the 
 Of 150 single flipped bits in a joblib file 8 % loaded and predicted something else and 7 % crashed the interpreter,
 so the digests come first; a file of another scikit-learn may load and fail, or differ, only when it predicts, so the
 library versions and the golden rows come too.
+
+A file from elsewhere is unpickled once, when it is imported: its digest was recorded before, because a person has given
+it or has said that the file is to be trusted. What is loaded from then on is what Ponte wrote of it.
 """
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import io
 import json
 import logging
+import lzma
 import platform
+import types
 import warnings
+import zlib
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as library_version
 from typing import TYPE_CHECKING, Any
 
-from ponte.errors import ArtifactRefused
+from ponte.errors import ArtifactRefused, PonteError
 from ponte.model.estimator import ESTIMATOR_FILE, run_module
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
-from ponte.versions import marks
+from ponte.versions import marks, registry
 from ponte.versions.predicting import Output, Predictions, as_labels, differing, predict, score_column
 from ponte.versions.registry import Version
 from ponte.versions.signature import Signature
@@ -151,6 +160,109 @@ def read_pinned_table(content: bytes, sha256: str, *, where: str) -> pd.DataFram
         )
     table: pd.DataFrame = pd.read_pickle(io.BytesIO(content), compression="xz")  # noqa: S301 - verified just above
     return table
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A fitted estimator that came from elsewhere."""
+
+    estimator: Any
+    #: Packages that its file names.
+    packages: Collection[str]
+    #: Other versions of scikit-learn that it was made with; () for the one that runs.
+    other_libraries: Collection[str]
+
+
+def load_imported(db: Database, model: str, import_id: int, content: bytes, *, text: str) -> Foreign:
+    """Return the estimator of a file; raises ArtifactRefused unless its digest is the one recorded for this import.
+
+    text : defines what the file names and no package has, as functions and classes of a notebook. Raises PonteError
+    with what is missing when the file cannot be unpickled.
+    """
+    sha256, form = registry.accepted_file(db, model, import_id)
+    got = hashlib.sha256(content).hexdigest()
+    if got != sha256:
+        raise ArtifactRefused(
+            "the file is not the one that was accepted; it was not used",
+            where=f"model {model}, import {import_id}",
+            got=f"SHA-256 {got}, {len(content)} bytes",
+            expected=f"SHA-256 {sha256}",
+            fix="import it again",
+        )
+    module = run_module(text, model=model)
+    packages: set[str] = set()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            estimator = _of_skops(content, packages) if form == "skops" else _of_pickle(content, module, packages)
+        except PonteError:
+            raise
+        except Exception as error:
+            fix = "load it where it was made; is it a file of joblib, pickle or skops, of this Python?"
+            got = f"{type(error).__name__}: {error}"
+            raise PonteError("the file cannot be unpickled", where=f"import {import_id}", got=got, fix=fix) from error
+    others = {
+        f"scikit-learn {w.message.original_sklearn_version}"  # type: ignore[union-attr]
+        for w in said
+        if type(w.message).__name__ == "InconsistentVersionWarning"
+    }
+    return Foreign(estimator, packages, sorted(others))
+
+
+def _of_pickle(content: bytes, module: types.ModuleType, packages: set[str]) -> Any:
+    from joblib.numpy_pickle import NumpyUnpickler
+
+    class Unpickler(NumpyUnpickler):  # type: ignore[misc]
+        def find_class(self, of: str, name: str) -> Any:
+            if of != "__main__":  # which is another program here
+                try:
+                    found = super().find_class(of, name)
+                except (ImportError, AttributeError):
+                    pass
+                else:
+                    packages.add(of.partition(".")[0])
+                    return found
+            return _defined(module, of, name)
+
+    return Unpickler("", io.BytesIO(_plain(content)), ensure_native_byte_order=True).load()
+
+
+def _of_skops(content: bytes, packages: set[str]) -> Any:
+    from skops.io import get_untrusted_types, loads
+
+    untrusted = get_untrusted_types(data=content)
+    packages.update({"sklearn", *(name.partition(".")[0] for name in untrusted)} - {"__main__"})
+    return loads(content, trusted=untrusted)
+
+
+#: First bytes of what joblib compresses with → how they are read.
+_COMPRESSED: dict[bytes, Callable[[bytes], bytes]] = {
+    b"\x78": zlib.decompress,
+    b"\x1f\x8b": gzip.decompress,
+    b"BZ": bz2.decompress,
+    b"\xfd7zXZ": lzma.decompress,
+    b"\x5d\x00": lzma.decompress,
+}
+
+
+def _plain(content: bytes) -> bytes:
+    return next((read(content) for head, read in _COMPRESSED.items() if content.startswith(head)), content)
+
+
+def _defined(module: types.ModuleType, of: str, name: str) -> Any:
+    """Return what the author's file defines under the name; raises PonteError that says where it has to go."""
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if found is None:
+        package = of.partition(".")[0]
+        fix = f"put the source of {name} into {ESTIMATOR_FILE} of the model folder, or give its file with --source"
+        if of != "__main__":
+            fix = (
+                f"if {package} is a package, name it in requirements.txt of the model folder and install it; else {fix}"
+            )
+        raise PonteError("the file names something that is not here", got=f"{of}.{name}", fix=fix)
+    return found
 
 
 def golden_rows(estimator: Any, rows: pa.Table, signature: Signature, output: Output) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -20,6 +20,26 @@ _LOCK_OF_NUMBERS = sa.text("SELECT pg_advisory_xact_lock(hashtext('ponte.version
 _NEXT_NUMBER = sa.text("SELECT coalesce(max(version), 0) + 1 FROM ponte.version WHERE model = :model")
 _NUMBERS = sa.text("SELECT version FROM ponte.version WHERE model = :model ORDER BY version")
 _FEATURES_SQL = sa.text("SELECT features_sql FROM ponte.snapshot WHERE snapshot_id = :id")
+_RECORD_FILE = sa.text("""INSERT INTO ponte.imported_file
+        (model, sha256, byte_count, format, trained_until, accepted_by, accepted_how)
+    VALUES (:model, :sha256, :byte_count, :format, :trained_until, :accepted_by, :accepted_how)
+    RETURNING import_id""")
+_ACCEPTED_FILE = sa.text("SELECT sha256, format FROM ponte.imported_file WHERE import_id = :id AND model = :model")
+
+Origin = Literal["trained", "imported"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportedFile:
+    """A row of `ponte.imported_file`: bytes that a person accepted, of which an estimator will be unpickled."""
+
+    model: str
+    sha256: str
+    byte_count: int
+    format: Literal["pickle", "skops"]
+    trained_until: dt.date
+    accepted_by: str
+    accepted_how: Literal["digest", "trust"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +70,9 @@ class Version:
     purged_rows: int
     byte_count: int
     run_id: str
+    #: "imported": fitted elsewhere, from the file of `import_id`; None of a trained one.
+    origin: Origin = "trained"
+    import_id: int | None = None
 
     @property
     def output(self) -> Output:
@@ -101,6 +124,21 @@ def trained_sql(db: Database, version: Version) -> str:
     """Return the features.sql that the version was trained with, as kept with its snapshot."""
     with db.begin() as connection:
         return str(connection.execute(_FEATURES_SQL, {"id": version.snapshot_id}).scalar_one())
+
+
+def record_file(db: Database, file: ImportedFile) -> int:
+    """Record that a person accepted the file; return the number of the import."""
+    with db.begin() as connection:
+        return int(connection.execute(_RECORD_FILE, asdict(file)).scalar_one())
+
+
+def accepted_file(db: Database, model: str, import_id: int) -> tuple[str, str]:
+    """Return SHA-256 and format of the file that a person accepted for this import; raises PonteError for no import."""
+    with db.begin() as connection:
+        row = connection.execute(_ACCEPTED_FILE, {"id": import_id, "model": model}).one_or_none()
+    if row is None:
+        raise PonteError("nobody has accepted this file", where=f"model {model}, import {import_id}")
+    return row.sha256, row.format
 
 
 def register(db: Database, model: str, train_key: str, write: Callable[[int], Version]) -> Version:

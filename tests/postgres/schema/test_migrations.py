@@ -81,7 +81,7 @@ def test_upgrades_at_once_all_succeed(empty_url: str) -> None:
         process.join()
 
     assert [process.exitcode for process in processes] == [0] * 4
-    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0010",)]
+    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0011",)]
 
 
 def test_every_table_view_function_and_column_for_people_has_a_comment(scored: World) -> None:
@@ -254,6 +254,11 @@ SINCE_5 = (
 )
 #: Columns of `ponte.batch` that revision 0009 has added.
 WAITING = ("stopped_in", "waits_since")
+#: Columns of `ponte.version` that revision 0011 has added, as they are for versions of before, and the way back.
+IMPORTS = {"origin": "trained", "import_id": None}
+WITHOUT_IMPORTS = (
+    "ALTER TABLE ponte.version DROP COLUMN origin CASCADE, DROP COLUMN import_id; DROP TABLE ponte.imported_file"
+)
 
 
 # ---------------------------------------------------------------- from revision 0001
@@ -333,7 +338,7 @@ def test_a_database_of_revision_0001_keeps_all_it_has_and_its_champion_scores_on
     new = {
         "snapshot": {"calibration_from": None, **dict.fromkeys(SINCE_5)},
         "gate_verdict": {"outcome": "passed"},
-        "version": {"classes": None, "threshold": None, "calibration_rows": 0, "purged_rows": 0},
+        "version": {"classes": None, "threshold": None, "calibration_rows": 0, "purged_rows": 0, **IMPORTS},
         "metric": {"slice": "", "low": None, "high": None},
         "batch": {"hindsight": False, **dict.fromkeys(("version_reason", "rejected_by", *WAITING))},
     }
@@ -460,6 +465,7 @@ def test_a_database_of_revision_0002_keeps_what_people_see_and_its_run_goes_on(
 
     since = dict.fromkeys(("rejected_by", *WAITING))
     new = {"batch": since, "snapshot": dict.fromkeys(SINCE_5), "gate_verdict": {"outcome": "passed"}}
+    new["version"] = IMPORTS
     for table, columns in new.items():
         before[table] = [({**row, **columns},) for (row,) in before[table]]
     for table in ("snapshot", "gate_verdict", "batch"):
@@ -654,6 +660,7 @@ def of_revision_5(world: World) -> None:
         for column in SINCE_5:
             connection.exec_driver_sql(f"ALTER TABLE ponte.snapshot DROP COLUMN {column} CASCADE")
         connection.exec_driver_sql("ALTER TABLE ponte.batch DROP COLUMN stopped_in, DROP COLUMN waits_since")
+        connection.exec_driver_sql(WITHOUT_IMPORTS)
     for table, columns in BY_RUN.items():
         name = f"{table}_{columns.replace(', ', '_')}_key"
         world.execute(f"ALTER TABLE ponte.{table} DROP COLUMN run_key, ADD CONSTRAINT {name} UNIQUE ({columns})")
@@ -726,6 +733,7 @@ def test_what_dead_runs_of_before_revision_0009_have_left_keeps_nobody_waiting(
     trained.execute("UPDATE ponte.batch SET status = 'checked', why = NULL WHERE run_id = 'older'")
     trained.execute("UPDATE ponte.batch SET created_at = now() - make_interval(days => :days)", days=days)
     trained.execute("ALTER TABLE ponte.batch DROP COLUMN stopped_in, DROP COLUMN waits_since")
+    trained.execute(WITHOUT_IMPORTS)
     trained.execute("UPDATE ponte.schema_version SET version_num = '0008'")
     migrations.upgrade(trained.db.url.render_as_string(hide_password=False))
     stopped = trained.rows("SELECT run_id, stopped_in FROM ponte.batch WHERE status = 'failed'")

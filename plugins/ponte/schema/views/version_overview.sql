@@ -7,7 +7,7 @@ CREATE OR REPLACE VIEW ponte.version_overview WITH (security_barrier) AS
            s.as_of AS trained_as_of, v.code_revision, v.byte_count, v.created_at,
            ponte.is_bad(v.model, v.version) AS bad, a.decision AS approval, v.calibration_rows, v.threshold,
            r.seconds AS train_seconds, r.peak_bytes AS train_peak_bytes,
-           g.outcome AS gate_outcome
+           g.outcome AS gate_outcome, v.origin
     FROM ponte.version v
     JOIN ponte.snapshot s USING (snapshot_id)
     LEFT JOIN ponte.champion c ON c.model = v.model AND c.version = v.version
@@ -46,3 +46,4 @@ COMMENT ON COLUMN ponte.version_overview.threshold IS 'Score from which the posi
 COMMENT ON COLUMN ponte.version_overview.train_seconds IS 'Wall time of the training step in seconds.';
 COMMENT ON COLUMN ponte.version_overview.train_peak_bytes IS 'Peak resident memory of the training step in bytes.';
 COMMENT ON COLUMN ponte.version_overview.gate_outcome IS 'Newest verdict of the gate: passed, refused or undecided; NULL before the first.';
+COMMENT ON COLUMN ponte.version_overview.origin IS 'trained, or imported: fitted elsewhere.';

@@ -1,0 +1,127 @@
+"""Commands about rows of one's own: score a file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ponte.cli import output
+from ponte.cli.models import model_names
+
+if TYPE_CHECKING:
+    from ponte.offline.files import Counts
+    from ponte.offline.source import Source
+    from ponte.versions.loading import LoadedVersion
+
+#: Every row that can be scored is, and some cannot.
+SOME_REJECTED = 4
+
+
+def predict(  # noqa: PLR0917 - every option of a command is one
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.", autocompletion=model_names)],
+    rows: Annotated[
+        str | None, typer.Argument(metavar="[FILE]", help="CSV with names in its first row, or .parquet; - is stdin.")
+    ] = None,
+    version: Annotated[int | None, typer.Option(metavar="N", help="Another version than the champion.")] = None,
+    output_file: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="CSV, or .parquet; stdout without it.")
+    ] = None,
+    rejected_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--rejected",
+            metavar="FILE",
+            help="For rows that cannot be scored; without it <output>.rejected.csv, else <file>.rejected.csv here.",
+        ),
+    ] = None,
+    record: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Instead of a file: a value of one row. Repeat it.")
+    ] = None,
+    delimiter: Annotated[str, typer.Option(metavar="C", help="Divides the values of the CSV; \\t is a tab.")] = ",",
+    null: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="Is NULL too, as NA; what is empty always is. Repeat it.")
+    ] = None,
+) -> None:
+    """Score the rows of a file with the champion, or another version.
+
+    Prints or writes key, prediction, score and model_version of each row. Nothing is written to the database. Exit
+    status 4 when rows were rejected: they are in a file of their own, with reasons, and all others are scored.
+    """
+    from ponte.errors import StackError
+    from ponte.offline.source import of_record, open_source
+
+    if (rows is None) == (not record):
+        raise StackError("nothing to score, or too much", got="a file and --record" if rows else "neither",
+                         expected="a file, - for standard input, or --record name=value")  # fmt: skip
+    mark = "\t" if delimiter == "\\t" else delimiter
+    loaded = _loaded(model, version)
+    if record:
+        raise typer.Exit(_predict(loaded, of_record(record), output_file, None))
+    assert rows is not None
+    if rejected_file is None:
+        whole = Path("stdin" if rows == "-" else Path(rows).name)
+        rejected_file = Path(f"{output_file or whole}.rejected.csv")
+    for name, path in (("--output", output_file), ("--rejected", rejected_file)):
+        if path is not None and rows != "-" and path.absolute() == Path(rows).absolute():
+            raise StackError("this would replace the rows that are read", where=name, got=str(path))
+    with open_source(rows, sys.stdin.buffer, delimiter=mark, nulls=null or ()) as source:
+        raise typer.Exit(_predict(loaded, source, output_file, rejected_file))
+
+
+def _loaded(model: str, version: int | None) -> LoadedVersion:
+    """Return the version, loaded as a role that can only read."""
+    from ponte.notebook.surroundings import runtime_of
+    from ponte.schema import roles
+    from ponte.versions import aliases, marks, registry
+    from ponte.versions.loading import load_registered
+
+    place = runtime_of(model, roles.VIEWER)
+    found = aliases.champion(place.db, model) if version is None else registry.get_version(place.db, model, version)
+    if version is not None and marks.is_bad(place.db, model, version):
+        output.complain(f"Version {version} of {model} is marked bad.")
+    return load_registered(place.db, place.store, found)
+
+
+def _predict(loaded: LoadedVersion, source: Source, output_file: Path | None, rejected_file: Path | None) -> int:
+    """Score the rows, say the counts, and return the exit status."""
+    import csv
+    import datetime as dt
+    import io
+
+    from ponte.offline.files import REASON, predict_rows
+    from ponte.offline.writing import Output
+
+    reasons = io.BytesIO()
+    written = Output(output_file, sys.stdout.buffer)
+    rejected = Output(rejected_file, reasons)
+    with _progress(source) as show:
+        counts = predict_rows(loaded, source, written, rejected, now=dt.datetime.now(dt.UTC), progress=show)
+    version = loaded.version
+    said = f"{counts.read:,} rows read, {counts.predicted:,} predicted by version {version.version} of {version.model}"
+    if not counts.rejected:
+        print(f"{said}.", file=sys.stderr)
+        return 0
+    where = rejected_file or next(csv.DictReader(io.StringIO(reasons.getvalue().decode())))[REASON]
+    output.complain(f"{said}, {counts.rejected:,} rejected: {where}")
+    return SOME_REJECTED
+
+
+@contextmanager
+def _progress(source: Source) -> Iterator[Callable[[Counts], object]]:
+    """Yield what shows how far it is, on a terminal only."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal or source.file is None:
+        yield lambda _: None
+        return
+    columns = (TextColumn("{task.fields[rows]:,} rows"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as shown:
+        task = shown.add_task("", total=source.byte_count, rows=0)
+        yield lambda counts: shown.update(task, completed=source.bytes_read(), rows=counts.read)

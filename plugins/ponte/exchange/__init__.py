@@ -1,0 +1,1 @@
+"""Versions that come from elsewhere, and versions that go there."""

@@ -1,0 +1,1 @@
+"""Score a file with a registered version; nothing is written to the database."""
