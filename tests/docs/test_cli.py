@@ -48,7 +48,7 @@ def test_every_command_and_option_that_a_page_or_a_message_names_is_there() -> N
     wrong = [
         (path.relative_to(ROOT).as_posix(), name, option)
         for path, name, rest in named
-        for option in ([""] if name not in COMMANDS else re.findall(r"(?<= )--[a-z-]+", rest))
+        for option in ([""] if name not in COMMANDS else re.findall(r"(?<= )--[a-z0-9-]+", rest))
         if not (name in COMMANDS and option in arguments(name) | {"--help"})
     ]
     assert not wrong

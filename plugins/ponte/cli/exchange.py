@@ -33,9 +33,9 @@ def import_(  # noqa: PLR0917 - every option of a command is one
     ] = None,
     json: output.Json = False,
 ) -> None:
-    """Bring a fitted estimator as a version: measured, judged, promoted or not.
+    """Bring a fitted estimator as a version.
 
-    It is measured on the windows after --trained-until, by what measures a training, and judged by the same gate. Exit
+    It is measured, judged, and promoted or not.     It is measured on the windows after --trained-until, by what measures a training, and judged by the same gate. Exit
     status 1 when the version is not the champion afterwards.
     """
     import datetime as dt

@@ -34,7 +34,7 @@ def test_only_what_is_required_gives_the_documented_defaults(model_toml: str) ->
     }  # fmt: skip
     assert spec.evaluation.model_dump() == {
         "baseline_by": None, "slices": (), "slice_rows": 200, "resample_by": None, "resamples": 1_000,
-        "confidence": 0.95, "quantile": None,
+        "confidence": 0.95, "quantile": None, "importance_seconds": 30.0,
     }  # fmt: skip
     assert spec.gate.model_dump() == {
         "metric": "roc_auc", "minimum": 0.6, "maximum": None, "beats_baseline": True, "champion_better": "promote",
