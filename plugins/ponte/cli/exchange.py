@@ -35,8 +35,8 @@ def import_(  # noqa: PLR0917 - every option of a command is one
 ) -> None:
     """Bring a fitted estimator as a version.
 
-    It is measured, judged, and promoted or not.     It is measured on the windows after --trained-until, by what measures a training, and judged by the same gate. Exit
-    status 1 when the version is not the champion afterwards.
+    It is measured on the windows after --trained-until, by what measures a training, judged by the same gate, and
+    promoted or not. Exit status 1 when the version is not the champion afterwards.
     """
     import datetime as dt
     import getpass
@@ -86,7 +86,7 @@ def export(
         Literal["folder", "mlflow"], typer.Option("--format", help="What loads it: predict.py in there, or MLflow.")
     ] = "folder",
 ) -> None:
-    """Write a version into a folder that predicts elsewhere, without Ponte."""
+    """Write a version into a folder that predicts without Ponte."""
     from ponte.errors import StackError
     from ponte.exchange.exporting import export_version
     from ponte.notebook.surroundings import runtime_of
