@@ -44,7 +44,7 @@ class Scheduler:
 
     def __init__(self, file: Path, text: str) -> None:
         from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db
-        from airflow.models.asset import AssetDagRunQueue
+        from airflow.models.asset import AssetDagRunQueue, AssetEvent
         from airflow.models.dag import DagModel
         from airflow.models.dagbundle import DagBundleModel
         from airflow.utils.session import create_session
@@ -61,6 +61,7 @@ class Scheduler:
         with create_session() as session:
             session.execute(update(DagModel).where(DagModel.dag_id.in_(self.dags)).values(is_paused=False))
             session.execute(delete(AssetDagRunQueue))
+            session.execute(delete(AssetEvent))  # of other tests; who is new would hear of them too
 
     def emit(self, asset: Any, **extra: Any) -> None:
         """Announce an asset, as `POST /assets/events` does."""
