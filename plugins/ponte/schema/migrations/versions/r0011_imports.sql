@@ -32,3 +32,4 @@ COMMENT ON COLUMN ponte.version.origin IS 'trained: fitted by Ponte on its snaps
 COMMENT ON COLUMN ponte.version.import_id IS 'The file it came from, of an imported version; else NULL.';
 
 COMMENT ON COLUMN ponte.version.train_rows IS 'Rows fitted on; 0 of an imported version, of which nobody knows.';
+COMMENT ON COLUMN ponte.metric.subject IS 'candidate; champion:<version>; baseline:constant; baseline:<column>; difference:<subject> (candidate minus subject, paired); feature:<column> (what it reaches alone); filled:<column> and missing:<column> (how far it is filled in, or missing, only where the outcome is the one that slice names); importance:<column> (what the candidate loses when it is shuffled); unused:<column> (no prediction depends on it).';
