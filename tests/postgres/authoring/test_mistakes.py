@@ -115,7 +115,7 @@ MISTAKES: dict[str, Mistake] = {
         )},
     ),
     "a package that is not installed": Mistake(
-        ("estimator.py: does not run: ModuleNotFoundError", "(line 1)", "lightgbm", "requirements.in", "make lock"),
+        ("estimator.py: does not run: ModuleNotFoundError", "(line 1)", "lightgbm to requirements.txt", "make lock"),
         {"estimator.py": estimator("return LogisticRegression()", "import lightgbm")},
     ),
     "a helper module in the folder": Mistake(

@@ -101,7 +101,7 @@ def test_a_claim_waits_for_a_publication_under_way(trained: World) -> None:
 
 def test_other_windows_are_not_fenced(trained: World) -> None:
     trained.run(run_id="one", until="guard")
-    trained.run(run_id="two", week=NEXT_WEEK)
+    trained.with_model(checks="[guard]\nwait_minutes = 0").run(run_id="two", week=NEXT_WEEK)  # it waits for nobody
     trained.run(run_id="one")
 
     assert sorted(trained.rows(PUBLISHED)) == [(WEEK, "one"), (NEXT_WEEK, "two")]
