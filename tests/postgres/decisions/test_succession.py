@@ -20,7 +20,7 @@ from ponte.decisions import approvals, promotion, verdicts
 from ponte.errors import AliasMoved, ArtifactRefused, BatchRejected, ModelFolderError, PonteError, SignatureMismatch
 from ponte.model.windows import midnight
 from ponte.storage.database import Database
-from ponte.training import versioning
+from ponte.training import candidate
 from ponte.versions import aliases, loading, marks
 from ponte.versions.registry import Version
 
@@ -55,7 +55,7 @@ def damage_the_model(world: World) -> World:
 
 def upgrade_a_library(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     upgraded = {**loading.current_libraries(), "scikit-learn": "99.1"}
-    for module in (loading, versioning):
+    for module in (loading, candidate):
         monkeypatch.setattr(module, "current_libraries", lambda: upgraded)
     return world
 

@@ -230,7 +230,7 @@ def test_a_row_that_is_in_no_part_is_missed(world: World, monkeypatch: pytest.Mo
     world.fit(written.snapshot_id, run_id="t")
     world.execute("SELECT 1")
     other = world.with_model(training="seed = 5").snapshot(run_id="u")
-    monkeypatch.setattr("ponte.training.versioning.split", lambda t, s: parts_of.split(t.slice(1), s))
+    monkeypatch.setattr("ponte.training.candidate.split", lambda t, s: parts_of.split(t.slice(1), s))
     with pytest.raises(RowsLost, match=r"fitting \d+, calibration 0, holdout 600, purged 100"):
         world.with_model(training="seed = 5").fit(other.snapshot_id, run_id="u")
 

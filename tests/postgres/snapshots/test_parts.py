@@ -15,7 +15,7 @@ from ponte.snapshots.files import DESCRIPTION
 from ponte.snapshots.lifecycle import get_snapshot
 from ponte.snapshots.parquet import read_snapshot
 from ponte.snapshots.parts import Part, Parts, split
-from ponte.training import versioning
+from ponte.training import candidate
 from ponte.training.fitting import fit
 from ponte.versions.loading import load_version
 
@@ -45,7 +45,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[Parts]:
         seen.append(parts)
         return fit(spec, estimator, parts)
 
-    monkeypatch.setattr(versioning, "fit", noted)
+    monkeypatch.setattr(candidate, "fit", noted)
     return seen
 
 

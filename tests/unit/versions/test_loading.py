@@ -26,9 +26,10 @@ from ponte.storage import artifacts
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.columns import Column
 from ponte.training import versioning
+from ponte.training.candidate import Candidate
 from ponte.training.fitting import fit
 from ponte.versions.loading import GOLDEN, MODEL, artifact_facts, current_libraries, golden_rows, load_version
-from ponte.versions.predicting import Predictions
+from ponte.versions.predicting import Predictions, predict
 from ponte.versions.registry import Version
 from ponte.versions.signature import Signature, to_frame
 
@@ -103,7 +104,9 @@ def make_stored(make_folder: MakeFolder, tmp_path: Path, model_toml: str) -> Cal
         )
         parts = Parts(fitting=part, calibration=part, holdout=part, purged_rows=0)
         fitted = fit(folder.spec, load_estimator(text, model=folder.name, task=task), parts)
-        files = versioning._files(fitted, folder, SIGNATURE, parts, [])
+        predictions = predict(fitted.estimator, part.rows, SIGNATURE, fitted.output)
+        made = Candidate(parts=parts, fitted=fitted, signature=SIGNATURE, figures=[], predictions=predictions)
+        files = versioning.files_of(made, folder)
         libraries = current_libraries()
         path = f"{folder.name}/versions/1"
         store = ArtifactStore(UPath(tmp_path / "artifacts"))
