@@ -234,7 +234,7 @@ REFUSED: dict[str, tuple[Callable[[Stored], Stored], str]] = {
     "registered with other libraries": (registered_as(libraries={"numpy": "1"}), "libraries is {"),
     "another scikit-learn": (other_libraries(scikit_learn="1.0"), "(trained with 1.0)"),
     "another numpy": (other_libraries(numpy="1.26.4"), "(trained with 1.26.4)"),
-    "a library that is gone": (other_libraries(xgboost="3.0"), "xgboost None (trained with 3.0)"),
+    "a library that is gone": (other_libraries(xgboost="3.0"), "xgboost is not installed (trained with 3.0)"),
     "another minor Python": (other_libraries(python=f"{MAJOR}.{int(MINOR) + 1}.{PATCH}"), "python "),
 }
 
