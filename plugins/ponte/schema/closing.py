@@ -8,6 +8,8 @@ with it the statement that took them; those of a transaction stay.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import sqlalchemy as sa
 
 from ponte.storage.database import quote
@@ -53,10 +55,13 @@ def still_open(connection: sa.Connection) -> list[str]:
     return list(connection.execute(_OPEN, {"functions": list(_NOBODYS)}).scalars())
 
 
-def open_databases(connection: sa.Connection) -> list[str]:
-    """Return the statements that would close those databases of the server that everybody may enter; [] for none."""
+def open_databases(connection: sa.Connection, *, among: Collection[str] | None = None) -> list[str]:
+    """Return the statements that would close those databases of the server that everybody may enter; [] for none.
+
+    among : only these databases are looked at; all without it.
+    """
     names = connection.execute(_OPEN_DATABASES).scalars()
-    return [f"REVOKE ALL ON DATABASE {quote(name)} FROM PUBLIC" for name in names]
+    return [f"REVOKE ALL ON DATABASE {quote(name)} FROM PUBLIC" for name in names if among is None or name in among]
 
 
 def close(admin: sa.Connection, *, owner: str | None = None) -> None:

@@ -45,8 +45,8 @@ def prepare_server(admin_url: str | sa.URL, passwords: Mapping[str, str], *, own
             roles.ensure_database(admin, database, owner)
         _close(url, own_server=own_server)
         if own_server:
-            for name in _OF_POSTGRES:
-                admin.exec_driver_sql(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+            for statement in closing.open_databases(admin, among=_OF_POSTGRES):
+                admin.exec_driver_sql(statement)
 
 
 def _close(url: sa.URL, *, own_server: bool) -> None:

@@ -264,11 +264,11 @@ def test_predicted_labels_of_the_fitting_rows_are_taken(output: Output, family: 
 @pytest.mark.parametrize(
     ("output", "prediction", "said"),
     [
-        (BINARY, np.array([0, 2]), "[2]\n  expected: [0, 1]\n  next: let the estimator predict the labels"),
-        (Output(task="multiclass", classes=(1, 2, 3)), np.arange(9), "[0, 4, 5, 6, 7]\n  expected: [1, 2, 3]"),
+        (BINARY, np.array([0, 2]), "1 other values\n  expected: [0, 1]\n  next: let the estimator predict the labels"),
+        (Output(task="multiclass", classes=(1, 2, 3)), np.arange(9), "6 other values\n  expected: [1, 2, 3]"),
         (BINARY, np.array(["0", "x"]), "values of type <U1: "),
     ],
-    ids=["a third label", "at most five are named", "another type"],
+    ids=["a third label", "how many, and not which", "another type"],
 )
 def test_predicted_label_that_no_fitting_row_has_is_refused(output: Output, prediction: Any, said: str) -> None:
     with pytest.raises(PonteError) as caught:
