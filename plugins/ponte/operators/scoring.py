@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 #: How often `guard` looks whether the batches it waits for are finished.
-POLL = timedelta(seconds=20)
+POLL = timedelta(seconds=5)
 
 
 def batch_of_run(runtime: Runtime, context: Context, batch_id: Any) -> int:
