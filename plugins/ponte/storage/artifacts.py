@@ -28,6 +28,14 @@ FORMAT = 3
 READABLE_FORMATS = frozenset({1, 2, FORMAT})
 
 
+def require_digest(content: bytes, sha256: str, what: str, *, where: str, fix: str) -> None:
+    """Raise ArtifactRefused, which says `what`, unless the bytes have this SHA-256."""
+    got = hashlib.sha256(content).hexdigest()
+    if got != sha256:
+        size = f"{len(content)} bytes"
+        raise ArtifactRefused(what, where=where, got=f"SHA-256 {got}, {size}", expected=f"SHA-256 {sha256}", fix=fix)
+
+
 @dataclass
 class ContentFile:
     """A file on its way into the store; `path`, `sha256` and `byte_count` are set when it has arrived."""
@@ -78,15 +86,8 @@ class ArtifactStore:
         except (FileNotFoundError, NotADirectoryError) as error:
             fix = "restore it from a backup; its digest is in the registry"
             raise ArtifactRefused("a stored file is missing", where=f"{self.root}/{path}", fix=fix) from error
-        got = hashlib.sha256(content).hexdigest()
-        if got != sha256:
-            raise ArtifactRefused(
-                "a stored file is not what was registered; it was not used",
-                where=f"{self.root}/{path}",
-                got=f"SHA-256 {got}, {len(content)} bytes",
-                expected=f"SHA-256 {sha256}",
-                fix="restore it from a backup",
-            )
+        what = "a stored file is not what was registered; it was not used"
+        require_digest(content, sha256, what, where=f"{self.root}/{path}", fix="restore it from a backup")
         return content
 
     def write_folder(self, path: str, files: Mapping[str, bytes], facts: Mapping[str, Any]) -> StoredFolder:

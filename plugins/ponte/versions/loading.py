@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import hashlib
 import io
 import json
 import logging
@@ -32,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 from ponte.errors import ArtifactRefused, PonteError
 from ponte.model.estimator import ESTIMATOR_FILE, run_module
-from ponte.storage.artifacts import ArtifactStore
+from ponte.storage.artifacts import ArtifactStore, require_digest
 from ponte.storage.database import Database
 from ponte.versions import marks, registry
 from ponte.versions.predicting import Output, Predictions, as_labels, differing, predict, score_column
@@ -149,15 +148,8 @@ def read_pinned_table(content: bytes, sha256: str, *, where: str) -> pd.DataFram
     """
     import pandas as pd
 
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        raise ArtifactRefused(
-            "the bytes are not the ones that are pinned; they were not unpickled",
-            where=where,
-            got=f"SHA-256 {found}",
-            expected=sha256,
-            fix="get the file again, from where the pinned one came",
-        )
+    what = "the bytes are not the ones that are pinned; they were not unpickled"
+    require_digest(content, sha256, what, where=where, fix="get the file again, from where the pinned one came")
     table: pd.DataFrame = pd.read_pickle(io.BytesIO(content), compression="xz")  # noqa: S301 - verified just above
     return table
 
@@ -180,15 +172,8 @@ def load_imported(db: Database, model: str, import_id: int, content: bytes, *, t
     with what is missing when the file cannot be unpickled.
     """
     sha256, form = registry.accepted_file(db, model, import_id)
-    got = hashlib.sha256(content).hexdigest()
-    if got != sha256:
-        raise ArtifactRefused(
-            "the file is not the one that was accepted; it was not used",
-            where=f"model {model}, import {import_id}",
-            got=f"SHA-256 {got}, {len(content)} bytes",
-            expected=f"SHA-256 {sha256}",
-            fix="import it again",
-        )
+    what = "the file is not the one that was accepted; it was not used"
+    require_digest(content, sha256, what, where=f"model {model}, import {import_id}", fix="import it again")
     module = run_module(text, model=model)
     packages: set[str] = set()
     with warnings.catch_warnings(record=True) as said:
