@@ -68,7 +68,7 @@ class Source:
             raise SignatureMismatch("a column is there twice", where=self.where, got=", ".join(twice))
         if lacking:
             spare = set(self.names) - {c.name for c in columns}
-            fix = "; ".join(f"{c.name}: {did_you_mean(c.name, spare)}" for c in lacking[:3])
+            fix = "; ".join(f"{c.name}: {did_you_mean(c.name, spare)}" for c in lacking[:3] if spare)
             if len(self.names) == 1 and (found := [mark for mark in ";\t|" if mark in self.names[0]]):
                 fix = f"the columns seem to be divided by {found[0]!r}: say --delimiter"
             raise SignatureMismatch(
