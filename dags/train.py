@@ -7,9 +7,8 @@ from airflow.sdk import DAG, Param, chain
 
 from ponte.model.folders import ModelFolder, find_folders
 from ponte.operators.approval import ApproveOperator, why
-from ponte.operators.base import champion_asset
+from ponte.operators.base import champion_asset, report_url
 from ponte.operators.dags import TRAIN_TIMEOUT, build_dags, dag_settings
-from ponte.operators.report_link import report_url
 from ponte.operators.training import (
     CheckSnapshotOperator,
     EvaluateOperator,

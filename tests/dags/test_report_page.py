@@ -267,7 +267,7 @@ def test_the_plugin_is_loaded_and_listed_by_airflow(airflow_db: None) -> None:
 def test_a_link_keeps_the_path_that_the_ui_is_served_below(
     base_url: str, link: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ponte.operators.report_link import report_url
+    from ponte.operators.base import report_url
 
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
     assert report_url("visits", 3) == link
@@ -279,7 +279,7 @@ def test_a_task_links_to_the_version_that_train_of_its_run_returned(
 ) -> None:
     from airflow.sdk.execution_time.xcom import XCom
 
-    from ponte.operators.report_link import ReportLink
+    from ponte.operators.base import ReportLink
 
     asked = []
 

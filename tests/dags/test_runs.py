@@ -300,8 +300,8 @@ def test_guard_gives_its_slot_back_while_an_earlier_week_is_scored_and_goes_on_a
 ) -> None:
     """The wait is no retry: none is used up."""
     from ponte.errors import WindowsUnfinished
+    from ponte.guards import waiting
     from ponte.operators import scoring
-    from ponte.publishing import waiting
 
     earlier = trained.run(run_id="earlier", until="guard")
     asked = []

@@ -92,8 +92,8 @@ def test_defaults_of_model_toml_are_those_of_the_code(heading: str, part: type[s
             expected = ["required"]
         elif field.default is None:
             expected = ["none", "none: for ever"]
-        elif field.default == ():
-            expected = ["`[]`"]
+        elif isinstance(field.default, tuple):
+            expected = [f"`{list(field.default)}`"]
         elif isinstance(field.default, str):
             expected = [f'`"{field.default}"`']
         elif isinstance(field.default, bool):

@@ -50,6 +50,7 @@ class Schedule(Table):
 
     score: str = "0 6 * * 1"
     train: str = "0 5 1 * *"
+    monitor: str = "0 7 * * *"
     #: First and last day of scheduled runs and backfills; no `end` means for ever.
     start: dt.date = dt.date(2020, 1, 6)
     end: dt.date | None = None
@@ -128,6 +129,7 @@ class Evaluation(Table):
 
 
 Consequence = Literal["promote", "keep"]
+Reaction = Literal["tell", "retrain", "stop"]
 Bound = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -215,6 +217,24 @@ class Retention(Table):
     weeks: Annotated[int, Field(ge=1)] | None = None
 
 
+class Monitoring(Table):
+    """What is looked at after a batch was published."""
+
+    #: Ages of labels, in days since the window's end, at which quality is measured.
+    maturities: Annotated[tuple[Annotated[int, Field(ge=0, le=3660)], ...], Field(min_length=1)] = (7, 28, 84)
+    #: Labels are looked for until the window's end plus the largest maturity plus this many days.
+    corrections_days: Annotated[int, Field(ge=0, le=3660)] = 28
+    #: Whether a correction that people gave counts as a label.
+    corrections: Literal["count", "ignore"] = "ignore"
+    #: Whether quality is estimated before labels come; None: for classifiers.
+    estimate: bool | None = None
+    #: What follows from an alarm.
+    on_quality: Reaction = "tell"
+    on_drift: Reaction = "tell"
+    #: How long after its due time a window that nobody sees is late.
+    late_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 6.0
+
+
 class Check(BaseModel):
     """One Great Expectations expectation; every key but these two is passed on to it."""
 
@@ -273,4 +293,5 @@ class ModelSpec(Table):
     quarantine: Quarantine = Quarantine()
     guard: Guard = Guard()
     retention: Retention = Retention()
+    monitoring: Monitoring = Monitoring()
     checks: tuple[Check, ...] = ()

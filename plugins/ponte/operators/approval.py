@@ -11,8 +11,7 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from ponte.errors import PonteError
-from ponte.operators.base import PROMOTER, run_of, runtime_of
-from ponte.operators.report_link import ReportLink
+from ponte.operators.base import PROMOTER, ReportLink, run_of, runtime_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PROMOTER, TRAINER, PonteOperator, champion_asset, run_of
-from ponte.operators.report_link import ReportLink
+from ponte.operators.base import PROMOTER, TRAINER, PonteOperator, ReportLink, champion_asset, run_of
 from ponte.runtime import Runtime
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Batch
 from ponte.checks import quarantine
 from ponte.errors import BatchRejected, PonteError, RowsLost
+from ponte.guards import profiles, rules
+from ponte.guards.waiting import require_earlier_finished
 from ponte.model.folders import ModelFolder
-from ponte.publishing import guards, profiles
 from ponte.publishing.tables import attach_prediction_table, finish_prediction_table
-from ponte.publishing.waiting import require_earlier_finished
 from ponte.storage.database import Database, limit_lock_waits, quote
 from ponte.storage.receipts import Receipt, recorded
 from ponte.versions import registry
@@ -82,10 +82,10 @@ def _stage(db: Database, folder: ModelFolder, batch_id: int, *, enforce: bool) -
             return ""
         version = registry.read_version(connection, batch.model, batch.version)
         finish_prediction_table(connection, batch, version.signature)
-        rules = folder.spec.guard
-        profile = profiles.take_profile(connection, batch, version, rules)
-        results = guards.judge(profile, profiles.earlier_profiles(connection, batch, rules), rules, as_of=batch.as_of)
-        guards.store_results(connection, batch_id, results)
+        limits = folder.spec.guard
+        profile = profiles.take_profile(connection, batch, version, limits)
+        results = rules.judge(profile, profiles.earlier_profiles(connection, batch, limits), limits, as_of=batch.as_of)
+        rules.store_results(connection, batch_id, results)
         tripped = "; ".join(str(r) for r in results if r.outcome == "tripped")
         if tripped:
             log.log(logging.ERROR if enforce else logging.WARNING, "guards: %s", tripped)

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ponte.guards.profiles import Profile
+from ponte.guards.rules import FEW_ROWS, GuardResult, judge
 from ponte.model.spec import Guard
-from ponte.publishing.guards import FEW_ROWS, GuardResult, judge
-from ponte.publishing.profiles import Profile
 
 AS_OF = dt.datetime(2024, 2, 12, tzinfo=dt.UTC)
 NAMES = ["row_count", "unscored", "constant_score", "mean_score", "class_share", "freshness"]

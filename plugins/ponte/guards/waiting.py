@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from ponte.batches.lifecycle import Batch
 from ponte.errors import PonteError, WindowsUnfinished
+from ponte.guards.profiles import EARLIER
 from ponte.model.spec import Guard
-from ponte.publishing.profiles import EARLIER
 from ponte.storage.database import Database
 
 # A window is among those compared with unless there are as many later ones that people see. A claim counts with the

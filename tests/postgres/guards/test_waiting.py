@@ -16,8 +16,8 @@ from tests.sample_model import FEATURES_SQL, NEXT_WEEK, VISITS_PER_WEEK, WEEK, W
 
 from ponte.batches import lifecycle as batches
 from ponte.errors import BatchRejected, Fenced, PonteError, WindowsUnfinished
+from ponte.guards.waiting import require_earlier_finished
 from ponte.publishing import janitor, pointer
-from ponte.publishing.waiting import require_earlier_finished
 from ponte.storage.runs import Run
 
 FOUR_WEEKS = tuple(WEEK + dt.timedelta(weeks=n) for n in range(4))

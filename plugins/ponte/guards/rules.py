@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from ponte.guards.profiles import Profile
 from ponte.model.spec import Guard
-from ponte.publishing.profiles import Profile
 from ponte.storage.database import insert_row
 
 #: With fewer rows than this, chance alone moves counts, shares and means beyond any sensible bound.

@@ -1,0 +1,1 @@
+"""What a scored batch must look like before people see it."""

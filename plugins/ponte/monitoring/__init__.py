@@ -1,0 +1,1 @@
+"""Is a version still right? Drift, labels as they come, realised quality, alarms."""

@@ -1,0 +1,1 @@
+"""What people are told, written where it happens and sent afterwards."""

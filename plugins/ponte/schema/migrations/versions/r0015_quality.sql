@@ -1,0 +1,3 @@
+-- Ponte, revision 0015: realised quality of batches.
+
+SELECT 1;

@@ -1,0 +1,3 @@
+-- Ponte, revision 0016: quality estimated before labels come.
+
+SELECT 1;

@@ -1,0 +1,3 @@
+-- Ponte, revision 0017: alarms.
+
+SELECT 1;

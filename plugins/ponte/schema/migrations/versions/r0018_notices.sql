@@ -1,0 +1,3 @@
+-- Ponte, revision 0018: what people are told.
+
+SELECT 1;

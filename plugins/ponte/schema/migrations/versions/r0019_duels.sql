@@ -1,0 +1,3 @@
+-- Ponte, revision 0019: a challenger beside the champion.
+
+SELECT 1;
