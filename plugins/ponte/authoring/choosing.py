@@ -8,13 +8,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ponte.authoring.source import Source, SourceColumn
 from ponte.errors import PonteError
 from ponte.model.spec import Task
 from ponte.storage.database import quote
 from ponte.storage.prediction_columns import RESERVED_COLUMNS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: A number or a text of so many values, at most, is a class and no quantity.
 NUMBER_CLASSES, TEXT_CLASSES = 10, 50
@@ -72,6 +75,16 @@ class Calendar:
     end: dt.date | None
     #: Rows of the smallest whole window with any.
     least_rows: int
+    #: First day of the latest window that is over.
+    latest: dt.date
+
+    def first_training(self, delay: int) -> dt.date:
+        """Return the day as of which to train first: the first of the latest window, which it then can score.
+
+        delay : days after a window until its labels are known. With too few windows before it: when all are known.
+        """
+        before = (self.latest - self.start).days // self.days - math.ceil(delay / self.days)
+        return self.latest + dt.timedelta(days=0 if before > self.holdout else self.days + delay)
 
 
 @dataclass(kw_only=True)
@@ -84,6 +97,12 @@ class Said:
     questions: list[str] = field(default_factory=list)
     #: Columns that are no features, and why.
     left_out: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def no_features(self) -> list[str]:
+        """The columns that are no features, those of one reason on one line."""
+        reasons = dict.fromkeys(self.left_out.values())
+        return [f"{', '.join(c for c, reason in self.left_out.items() if reason == why)}: {why}" for why in reasons]
 
 
 def outcome_of(label: SourceColumn, values: Sequence[Any], task: Task | None) -> Outcome:
@@ -246,6 +265,7 @@ def calendar_of(days: Mapping[dt.date, int], *, today: dt.date, said: Said) -> C
     if over:
         said.problems.append(f"the rows end on {last}, so [schedule] end is {end}: remove it when new ones come")
     whole = [counts[n] for n in there[1:-1]] or [counts[n] for n in there]
+    latest = min(there[-1], (today - _MONDAY).days // length - 1)
     return Calendar(
         days=length,
         windows=min(52, span),
@@ -254,6 +274,7 @@ def calendar_of(days: Mapping[dt.date, int], *, today: dt.date, said: Said) -> C
         start=_MONDAY + dt.timedelta(days=there[0] * length),
         end=end if over else None,
         least_rows=min(whole),
+        latest=_MONDAY + dt.timedelta(days=latest * length),
     )
 
 
@@ -302,3 +323,28 @@ def _between(feature: Feature) -> dict[str, Any] | None:
     rounded = [math.floor(bounds[0]), math.ceil(bounds[1])] if spread > 1 else bounds
     return {"expectation": "expect_column_values_to_be_between", "column": feature.name,
             "min_value": rounded[0], "max_value": rounded[1]}  # fmt: skip
+
+
+def estimator_of(task: Task, features: Sequence[Feature], rows: int) -> tuple[str, dict[str, Any]]:
+    """Return the template of an estimator that suits task and columns, and what it is filled with."""
+    of_role = {role: [f.name for f in features if f.role == role] for role in ("number", "category", "words")}
+    if of_role["words"] or rows < FEW_ROWS:
+        parts = {"numbers": of_role["number"], "categories": of_role["category"], "words": of_role["words"]}
+        linear = "Ridge" if task == "regression" else "LogisticRegression"
+        return "linear.py.j2", {
+            **parts,
+            "linear": linear,
+            "estimator": "A linear model, the simplest that suits the columns.",
+        }
+    many = [f.name for f in features if f.role == "category" and f.column.distinct > TREE_CATEGORIES]
+    trees = f"HistGradientBoosting{'Regressor' if task == 'regression' else 'Classifier'}"
+    return "trees.py.j2", {"encoded": many, "trees": trees, "estimator": "Gradient boosted trees, as they come."}
+
+
+def gate_of(outcome: Outcome, labels: pd.Series[Any]) -> tuple[str, str]:
+    """Return the metric and the line with its bound."""
+    if outcome.task != "regression":
+        return "roc_auc", "minimum = 0.6  # 0.5 is a coin"
+    known = labels.dropna().astype(float)
+    error = float((known - known.median()).abs().mean())
+    return "mae", f"maximum = {error:.4g}  # that of always saying the median"

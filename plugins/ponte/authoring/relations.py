@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ponte.authoring.source import SourceColumn
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 GIVES_AWAY = 0.95
 #: The same of the ROC AUC of a number alone, and of the correlation with a number.
 AUC_ALONE, CORRELATION = 0.98, 0.99
+#: From these on a person should look at the column: it may be made of the label, or known later.
+NEARLY_GIVES_AWAY, AUC_NEAR, CORRELATION_NEAR = 0.7, 0.9, 0.8
 #: Values of a column that are looked at one by one.
 _MOST_VALUES = 100
 #: Rows per value, on average, below which a value says only which row it is.
@@ -24,33 +26,42 @@ _TWO = 2
 
 def giveaways(
     sample: pd.DataFrame, label: SourceColumn, columns: Sequence[SourceColumn], *, task: str
-) -> dict[str, str]:
-    """Return the columns that nearly equal the label, and how nearly, in words."""
-    found: dict[str, str] = {}
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the columns that nearly equal the label, and those that come near it; both with how near, in words."""
+    equal: dict[str, str] = {}
+    near: dict[str, str] = {}
     said = sample[label.name]
     for column in columns:
         if column.name == label.name or column.family is None or column.name not in sample:
             continue
-        values = sample[column.name]
-        numbers = column.family in ("integer", "number", "boolean")
-        if task == "regression":
-            if numbers and abs(_correlation(values, said)) >= CORRELATION:
-                found[column.name] = (
-                    f"it nearly equals {label.name}: their correlation is {_correlation(values, said):.3f}"
-                )
-            continue
-        share = _explained(values, said)
-        if share is not None and share >= GIVES_AWAY:
-            found[column.name] = (
-                f"it nearly equals {label.name}: its value alone tells the label of {share:.0%} of the rows"
-            )
-        elif numbers and said.nunique() == _TWO:
-            alone = _auc(values.to_numpy(dtype=float), (said == sorted(said.unique())[1]).to_numpy())
-            if max(alone, 1 - alone) >= AUC_ALONE:
-                found[column.name] = (
-                    f"it nearly equals {label.name}: alone it has a ROC AUC of {max(alone, 1 - alone):.3f}"
-                )
-    return found
+        for measured, equals, comes_near, words in _measures(sample[column.name], said, column, task=task):
+            if measured >= equals:
+                equal[column.name] = f"it nearly equals {label.name}: {words}"
+            elif measured >= comes_near:
+                near[column.name] = words
+            else:
+                continue
+            break
+    return equal, near
+
+
+def _measures(
+    values: pd.Series[Any], label: pd.Series[Any], column: SourceColumn, *, task: str
+) -> Iterator[tuple[float, float, float, str]]:
+    """Yield what a column says of the label: a figure, from where on it equals it, or comes near, and it in words."""
+    numbers = column.family in ("integer", "number", "boolean")
+    if task == "regression":
+        if numbers:
+            found = _correlation(values, label)
+            yield abs(found), CORRELATION, CORRELATION_NEAR, f"their correlation is {found:.3f}"
+        return
+    share = _explained(values, label)
+    if share is not None:
+        yield share, GIVES_AWAY, NEARLY_GIVES_AWAY, f"its value alone tells the label of {share:.0%} of the rows"
+    if numbers and label.nunique() == _TWO:
+        alone = _auc(values.to_numpy(dtype=float), (label == sorted(label.unique())[1]).to_numpy())
+        alone = max(alone, 1 - alone)
+        yield alone, AUC_ALONE, AUC_NEAR, f"alone it has a ROC AUC of {alone:.3f}"
 
 
 def share_later(sample: pd.DataFrame, column: SourceColumn, time: SourceColumn) -> tuple[float, float]:

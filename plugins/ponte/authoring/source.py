@@ -84,8 +84,8 @@ class Source:
 def read_source(db: Database, table: str) -> Source:
     """Return what a table holds.
 
-    table : `schema.table`. Raises PonteError when there is none of that name, or when the trainer may not read it, with
-    the GRANT that lets it.
+    table : `schema.table`. Raises PonteError when there is none of that name, when it is empty, or when the trainer may
+    not read it, with the GRANT that lets it.
     """
     known = tables_of(db)
     if table not in known:
@@ -94,7 +94,7 @@ def read_source(db: Database, table: str) -> Source:
         raise PonteError("no such table", where="--table", got=repr(table), expected="schema.table", fix=fix)
     schema, _, name = table.partition(".")
     try:
-        return _read(db, schema, name)
+        source = _read(db, schema, name)
     except sa.exc.DBAPIError as error:
         if getattr(error.orig, "pgcode", None) != _NO_RIGHT:
             raise
@@ -104,6 +104,9 @@ def read_source(db: Database, table: str) -> Source:
         )
         what = "trainer and scorer may not read the table"
         raise PonteError(what, where=table, expected=f"a GRANT to {READERS}", fix=fix) from error
+    if not source.rows:
+        raise PonteError("the table is empty", where=table, fix="load its rows, and give the same command again")
+    return source
 
 
 def _read(db: Database, schema: str, table: str) -> Source:

@@ -320,7 +320,10 @@ def _rows_to_come(fitted: Fitted, rows: pa.Table, signature: Signature, tried: T
             '(handle_unknown="ignore")'
         )
     if null:
-        tried.notes.append(f"a row with NULL cannot be predicted, and is set aside: {', '.join(null)} (SimpleImputer)")
+        tried.notes.append(
+            f"a row with NULL cannot be predicted, and is set aside: {', '.join(null)} "
+            "(SimpleImputer, or coalesce in features.sql)"
+        )
 
 
 def _fails(fitted: Fitted, row: pa.Table, signature: Signature) -> bool:

@@ -45,6 +45,8 @@ class Request:
     known: str | None = None
     task: Task | None = None
     owner: str = "me"
+    #: Columns that are to be no features.
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,17 +77,23 @@ class Written:
     task: Task
     said: Said
     features: tuple[str, ...]
+    #: The day as of which to train first.
+    as_of: dt.date
+    #: Whether the version of it can score the window that begins that day.
+    scores: bool
 
     def __str__(self) -> str:
         said, name = self.said, self.path.name
         lines = [f"{self.path}: a {self.task} model of {len(self.features)} features: {', '.join(self.features)}"]
         for head, found in (
             ("Seen in the table:", said.problems),
-            ("No features:", [f"{column}: {why}" for column, why in said.left_out.items()]),
+            ("No features:", said.no_features),
             ("To decide next:", said.questions),
         ):
             lines += [head, *(f"  · {line}" for line in found)] if found else []
-        return "\n".join([*lines, f"Then: ./ponte check {name}, ./ponte try {name}"])
+        lines += ["Then:", f"  ./ponte check {name}"]
+        lines += [f"  ./ponte {command} {name} --as-of {self.as_of}" for command in ("try", "train")]
+        return "\n".join([*lines, f"  ./ponte score {name} {self.as_of}"] if self.scores else lines)
 
 
 def write_model(db: Database, root: Path, asked: Request, *, now: dt.datetime) -> Written:
@@ -111,11 +119,17 @@ def write_model(db: Database, root: Path, asked: Request, *, now: dt.datetime) -
     sample = sample_of(db, source, label)
     outcome = choosing.outcome_of(label, _values(sample, label), asked.task)
     taken = [c.name for c in (*key, label, time, *([known] if known else []))]
+    without = [source.column(name, option="--without").name for name in asked.without]
+    said.left_out |= dict.fromkeys(without, "left out when the folder was written (--without)")
+    taken += without
     later = _later(sample, source, time, taken, said)
     rest = [c for c in source.columns.values() if c.name not in taken]
-    alike = giveaways(sample, label, rest, task=outcome.task)
+    alike, near = giveaways(sample, label, rest, task=outcome.task)
     names = choosing.column_names([*key, *rest])
     features = choosing.features_of(source, rest, time=time, later=later, giveaways=alike, names=names, said=said)
+    if near:
+        how = "; ".join(f"{column}: {why}" for column, why in near.items())
+        said.problems.append(f"near to {label.name}, so perhaps made of it or known later (--without …): {how}")
     chosen = _Chosen(
         asked=asked,
         source=source,
@@ -133,7 +147,15 @@ def write_model(db: Database, root: Path, asked: Request, *, now: dt.datetime) -
     )
     _ask(chosen, of_moment=any(share > MOSTLY for share in later.values()))
     _put(path, _files(chosen))
-    return Written(path=path, task=outcome.task, said=said, features=tuple(f.name for f in features))
+    first = calendar.first_training(chosen.delay)
+    return Written(
+        path=path,
+        task=outcome.task,
+        said=said,
+        features=tuple(f.name for f in features),
+        as_of=min(first, now.date()),
+        scores=first == calendar.latest,
+    )
 
 
 # ---------------------------------------------------------------- what is asked for, held against the table
@@ -217,7 +239,7 @@ def _ask(chosen: _Chosen, *, of_moment: bool) -> None:
         )
     days = chosen.calendar.days
     said.questions += [
-        "were all features known at their row's time, or is one of them a later correction? Leave those out",
+        "were all features known at their row's time? If not, remove the folder and write it again --without them",
         f'covers = "past": a window of {days} days is scored when it is over; "coming" if all is known before',
         "the bound in [gate], the checks, and what is in italics in README.md",
     ]
@@ -234,8 +256,8 @@ def _files(chosen: _Chosen) -> dict[str, str]:
     labels = [f"{chosen.outcome.sql} AS label"]
     if known is not None:
         labels.append(f"CAST({quote(known.name)} AS timestamptz) AS labelled_at")
-    metric, bound = _gate(chosen.outcome, chosen.sample[label.name])
-    template, parts = _estimator(chosen.outcome.task, chosen.features, source.rows)
+    metric, bound = choosing.gate_of(chosen.outcome, chosen.sample[label.name])
+    template, parts = choosing.estimator_of(chosen.outcome.task, chosen.features, source.rows)
     texts = {f.column.name: _few(chosen.sample[f.column.name]) for f in chosen.features if f.role == "category"}
     checks = choosing.checks_of(list(names.values()), chosen.features, texts, chosen.calendar.least_rows)
     values = {
@@ -282,31 +304,6 @@ def _day(value: Any) -> Any:
 def _few(values: pd.Series[Any]) -> list[str]:
     found = sorted(str(value) for value in values.dropna().unique())
     return found if len(found) <= choosing.LISTED else []
-
-
-def _gate(outcome: Outcome, labels: pd.Series[Any]) -> tuple[str, str]:
-    """Return the metric and the line with its bound."""
-    if outcome.task != "regression":
-        return "roc_auc", "minimum = 0.6  # 0.5 is a coin"
-    known = labels.dropna().astype(float)
-    error = float((known - known.median()).abs().mean())
-    return "mae", f"maximum = {error:.4g}  # that of always saying the median"
-
-
-def _estimator(task: Task, features: Sequence[Feature], rows: int) -> tuple[str, dict[str, Any]]:
-    """Return the template of an estimator that suits task and columns, and what it is filled with."""
-    of_role = {role: [f.name for f in features if f.role == role] for role in ("number", "category", "words")}
-    if of_role["words"] or rows < choosing.FEW_ROWS:
-        parts = {"numbers": of_role["number"], "categories": of_role["category"], "words": of_role["words"]}
-        linear = "Ridge" if task == "regression" else "LogisticRegression"
-        return "linear.py.j2", {
-            **parts,
-            "linear": linear,
-            "estimator": "A linear model, the simplest that suits the columns.",
-        }
-    many = [f.name for f in features if f.role == "category" and f.column.distinct > choosing.TREE_CATEGORIES]
-    trees = f"HistGradientBoosting{'Regressor' if task == 'regression' else 'Classifier'}"
-    return "trees.py.j2", {"encoded": many, "trees": trees, "estimator": "Gradient boosted trees, as they come."}
 
 
 def _render(template: str, values: dict[str, Any]) -> str:

@@ -1,8 +1,8 @@
-"""Commands about one model, without Airflow: try an idea, look at versions, judge one again."""
+"""Commands about one model: try an idea, let Airflow train and score, look at versions, judge one again."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -10,6 +10,9 @@ from ponte.cli import output
 from ponte.cli.models import model_names
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model folder.", autocompletion=model_names)]
+
+#: Seconds. A person may have to agree to a version.
+_A_DAY = 86_400.0
 
 
 def try_(
@@ -43,6 +46,61 @@ def try_(
         output.as_json({**facts, "figures": [m.as_json() for m in done.measured]})
     else:
         print(done)
+
+
+def train(
+    model: Model,
+    as_of: Annotated[
+        str | None, typer.Option(metavar="DAY", help="As if it were 00:00 UTC of this day; today without it.")
+    ] = None,
+) -> None:
+    """Train a version, and promote it if the gate lets it.
+
+    Runs the DAG MODEL__train in Airflow, and waits for it; Ctrl-C only stops the waiting. From then on the DAG runs by
+    its schedule, too. Exit status 1 when a task fails.
+    """
+    _run(model, "train", {"as_of": as_of})
+    versions(model)
+
+
+def score(
+    model: Model,
+    window: Annotated[
+        str | None, typer.Argument(metavar="DAY", help="First day of the window; the latest without it.")
+    ] = None,
+    allow_hindsight: Annotated[
+        bool,
+        typer.Option("--allow-hindsight", help="Let a version score it that may know how it ended; rows are marked."),
+    ] = False,
+) -> None:
+    """Score a window, and publish its predictions.
+
+    Runs the DAG MODEL__score in Airflow, and waits for it; Ctrl-C only stops the waiting. From then on the DAG runs by
+    its schedule, too. Exit status 1 when a task fails.
+    """
+    _run(model, "score", {"window_start": window, **({"allow_hindsight": True} if allow_hindsight else {})})
+    print(f"./ponte psql --role ponte_analyst -c 'SELECT * FROM predictions.{model} LIMIT 10'")
+
+
+def _run(model: str, what: Literal["train", "score"], conf: dict[str, Any]) -> None:
+    """Run a DAG of the model, and tell of its tasks as they end."""
+    import datetime as dt
+    import os
+
+    from ponte.errors import PonteError, did_you_mean
+    from ponte.local.airflow_api import connect
+    from ponte.local.environment import ADMIN
+    from ponte.local.status import airflow_of
+
+    if model not in model_names():
+        raise PonteError("no such model folder", got=model, fix=did_you_mean(model, model_names()))
+    url, password = airflow_of(os.environ)
+    dag_id, run_id = f"{model}__{what}", f"command__{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%S.%f}"
+    with connect(url, user=ADMIN, password=password) as api:
+        api.wait_for_dag(dag_id)
+        api.run(dag_id, run_id, {name: value for name, value in conf.items() if value is not None})
+        print(f"DAG {dag_id}, run {run_id}: {url}/dags/{dag_id}/runs/{run_id}", flush=True)
+        api.follow(dag_id, run_id, seconds=_A_DAY, fix="correct that, and give the same command again")
 
 
 def versions(model: Model, json: output.Json = False) -> None:

@@ -38,6 +38,9 @@ def new(  # noqa: PLR0917 - typer gives them by name
         str | None,
         typer.Option(metavar="TASK", help="binary, multiclass or regression; without it as the label looks."),
     ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Is no feature; several as with --key.")
+    ] = None,
     owner: Annotated[str, typer.Option(help="The team that answers for the model.")] = "me",
     database: Annotated[
         str | None,
@@ -65,13 +68,29 @@ def new(  # noqa: PLR0917 - typer gives them by name
     known_task: Task | None = next((known for known in get_args(Task) if known == task), None)
     if task is not None and known_task is None:
         raise PonteError("no such task", where="--task", got=task, fix=did_you_mean(task, get_args(Task)))
-    keys = tuple(column for part in key for column in part.split(","))
-    asked = Request(name=name, table=table, key=keys, label=label, time=time, known=known, task=known_task, owner=owner)
+    keys, left_out = (tuple(column for part in given for column in part.split(",")) for given in (key, without or ()))
+    asked = Request(
+        name=name,
+        table=table,
+        key=keys,
+        label=label,
+        time=time,
+        known=known,
+        task=known_task,
+        owner=owner,
+        without=left_out,
+    )
     db = Database(database or database_of(os.environ, roles.TRAINER))
     written = write_model(db, models_root(), asked, now=dt.datetime.now(dt.UTC))
     if json:
         output.as_json(
-            {"path": written.path, "task": written.task, "features": written.features, **asdict(written.said)}
+            {
+                "path": written.path,
+                "task": written.task,
+                "features": written.features,
+                "as_of": written.as_of,
+                **asdict(written.said),
+            }
         )
     else:
         print(written)

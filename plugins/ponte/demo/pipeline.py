@@ -19,9 +19,8 @@ from tabulate import tabulate
 from ponte.demo import flights
 from ponte.errors import PonteError
 from ponte.local.airflow_api import AirflowApi, connect
-from ponte.local.secrets import load_or_create
-from ponte.local.settings import Settings
-from ponte.local.stack import admin_database, as_running
+from ponte.local.stack import admin_database
+from ponte.local.status import airflow_of
 from ponte.schema import roles
 from ponte.storage.database import Database
 
@@ -103,26 +102,24 @@ def target_of(environ: Mapping[str, str], plan: Plan) -> Target:
 
 
 def _local(environ: Mapping[str, str], plan: Plan) -> Target:
-    settings = as_running(Settings.from_environment(environ))
+    url, password = airflow_of(environ)
     query = f"SELECT * FROM predictions.{plan.model}_latest ORDER BY {plan.order} DESC LIMIT 10;"
     return Target(
-        ui_url=settings.ui_url,
-        admin_password=load_or_create(settings.secrets_file).admin_password,
+        ui_url=url,
+        admin_password=password,
         hints=f"""\
-  Airflow UI   {settings.ui_url}   user admin; `./ponte password` prints the password
-  report       {settings.ui_url}/ponte/report/{plan.model}/1   of version 1, after the login
+  Airflow UI   {url}   user admin; `./ponte password` prints the password
+  report       {url}/ponte/report/{plan.model}/1   of version 1, after the login
   SQL          ./ponte psql        then: {query}
   stop         ./ponte down        the data stay; `./ponte up` goes on with them""",
     )
 
 
 def _compose(environ: Mapping[str, str], plan: Plan) -> Target:
-    missing = [name for name in ("PONTE_UI_URL", "AIRFLOW_ADMIN_PASSWORD") if not environ.get(name)]
-    if missing:
-        raise PonteError("the stack is not described", where="environment", expected=", ".join(missing))
+    url, password = airflow_of(environ)
     return Target(
-        ui_url=environ["PONTE_UI_URL"],
-        admin_password=environ["AIRFLOW_ADMIN_PASSWORD"],
+        ui_url=url,
+        admin_password=password,
         hints=f"""\
   Airflow UI   the port that docker compose publishes, by default http://localhost:8080; user admin, password in .env
   report       /ponte/report/{plan.model}/1 there   of version 1, after the login
@@ -136,7 +133,7 @@ def train(api: AirflowApi, plan: Plan) -> None:
     say(f"Training {plan.model} as of {plan.train_as_of}: DAG {dag_id}")
     api.wait_for_dag(dag_id)
     api.run(dag_id, run_id, {"as_of": plan.train_as_of})
-    _follow(api, dag_id, run_id)
+    api.follow(dag_id, run_id, seconds=MINUTES_30, fix=AGAIN)
 
 
 def score(api: AirflowApi, plan: Plan) -> None:
@@ -153,18 +150,7 @@ def score(api: AirflowApi, plan: Plan) -> None:
         time.sleep(1)
     for run in runs:
         print(f"    week from {run['data_interval_end'][:10]}")
-        _follow(api, dag_id, run["dag_run_id"])
-
-
-def _follow(api: AirflowApi, dag_id: str, run_id: str) -> None:
-    def tell(task: dict[str, Any]) -> None:
-        shard = f" [{task['rendered_map_index']}]" if task.get("rendered_map_index") else ""
-        print(f"    {task['state']:<8} {task['task_id']}{shard}  {task['duration'] or 0:.1f} s", flush=True)
-
-    if api.wait_for_run(dag_id, run_id, seconds=MINUTES_30, on_task=tell) != "success":
-        failed = [t for t in api.tasks(dag_id, run_id) if t["state"] == "failed"]
-        logs = "\n".join(f"--- log of {t['task_id']}\n{api.log_tail(dag_id, run_id, t)}" for t in failed)
-        raise PonteError(f"a run failed\n{logs}", where=f"DAG {dag_id}, run {run_id}", fix=AGAIN)
+        api.follow(dag_id, run["dag_run_id"], seconds=MINUTES_30, fix=AGAIN)
 
 
 def report(db: Database, plan: Plan) -> None:

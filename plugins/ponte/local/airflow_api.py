@@ -1,4 +1,4 @@
-"""Airflow's REST API, as far as the demo and the end-to-end test drive it."""
+"""Airflow's REST API, as far as commands, the demo and the end-to-end test drive it."""
 
 from __future__ import annotations
 
@@ -117,6 +117,18 @@ class AirflowApi:
                 raise PonteError(f"the run is {state} after {seconds:.0f} s", where=f"DAG {dag_id}, run {run_id}")
             time.sleep(1)
 
+    def follow(self, dag_id: str, run_id: str, *, seconds: float, fix: str) -> None:
+        """Print the tasks of a run as they end; raises PonteError, with the logs and `fix`, when the run failed."""
+
+        def tell(task: dict[str, Any]) -> None:
+            shard = f" [{task['rendered_map_index']}]" if task.get("rendered_map_index") else ""
+            print(f"    {task['state']:<8} {task['task_id']}{shard}  {task['duration'] or 0:.1f} s", flush=True)
+
+        if self.wait_for_run(dag_id, run_id, seconds=seconds, on_task=tell) != "success":
+            failed = [t for t in self.tasks(dag_id, run_id) if t["state"] == "failed"]
+            logs = "\n".join(f"--- log of {t['task_id']}\n{self.log_tail(dag_id, run_id, t)}" for t in failed)
+            raise PonteError(f"a run failed\n{logs}", where=f"DAG {dag_id}, run {run_id}", fix=fix)
+
     def log_tail(self, dag_id: str, run_id: str, task: dict[str, Any], lines: int = 25) -> str:
         """Return the end of the log of a task's last try, as text, with the exceptions that ended it."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task['task_id']}/logs/{max(1, task['try_number'])}"
@@ -133,7 +145,10 @@ def connect(url: str, *, user: str, password: str) -> Iterator[AirflowApi]:
     """Yield a client that is logged in to the Airflow at `url`."""
     # Nothing between this machine and itself: a proxy of the environment must not see the password.
     with httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, trust_env=False) as client:
-        answer = client.post("/auth/token", json={"username": user, "password": password})
+        try:
+            answer = client.post("/auth/token", json={"username": user, "password": password})
+        except httpx.TransportError as error:
+            raise PonteError("Airflow does not answer", where=url, got=str(error), fix="./ponte up") from error
         if answer.is_error:
             raise PonteError("Airflow refused the login", where=url, got=f"{answer.status_code} {answer.text[:200]}")
         client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,8 +11,10 @@ from typing import Literal
 import psutil  # type: ignore[import-untyped]
 
 from ponte.embedded import cluster, postgres
+from ponte.errors import StackError
 from ponte.local import processes, readiness
 from ponte.local.environment import ADMIN
+from ponte.local.secrets import existing
 from ponte.local.settings import Settings
 from ponte.local.stack import as_running
 from ponte.schema import roles
@@ -109,3 +112,16 @@ def _sql(settings: Settings, server: postgres.Server) -> Sql:
         tcp_host=server.address,
         tcp_port=server.port if server.address else None,
     )
+
+
+def airflow_of(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the URL of Airflow and the password of its user admin: of PONTE_UI_URL, else of the local stack.
+
+    Raises StackError when there is neither.
+    """
+    if environ.get("PONTE_ADMIN_URL"):
+        if missing := [name for name in ("PONTE_UI_URL", "AIRFLOW_ADMIN_PASSWORD") if not environ.get(name)]:
+            raise StackError("the stack is not described", where="environment", expected=", ".join(missing))
+        return environ["PONTE_UI_URL"], environ["AIRFLOW_ADMIN_PASSWORD"]
+    settings = as_running(Settings.from_environment(environ))
+    return settings.ui_url, existing(settings).admin_password

@@ -73,9 +73,14 @@ def freeze_snapshot(
             "no labelled row in any training window",
             where=f"model {folder.name}, windows {windows[0].start} to {windows[-1].start}, as_of {as_of:%Y-%m-%d}",
             got=in_words(snapshot.left_out) or "features.sql returned no row",
-            fix="look at features.sql and labels.sql; is as_of within the time the source covers?",
+            fix=f"look at features.sql and labels.sql; is as_of within the time the source covers{_until(folder)}?",
         )
     return snapshot
+
+
+def _until(folder: ModelFolder) -> str:
+    end = folder.spec.schedule.end
+    return f" (until {end}, says [schedule] end)" if end else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,8 @@ def test_what_is_written_passes_the_check(  # noqa: PLR0917 - pytest gives them 
         ({"table": "shop.one_day", "key": ("n",), "label": "good"}, ("too few windows", "2024-01-01")),
         ({"table": "shop.per_day", "key": ("who",), "label": "good"}, ("not unique", "--key who --key day is unique")),
         ({"table": "secret.rows", "key": ("n",), "label": "good"}, ("may not read", "GRANT USAGE ON", "ponte_reader")),
+        ({"table": "shop.none", "key": ("n",), "label": "good"}, ("the table is empty", "load its rows")),
+        ({**VISITS, "label": "returned", "without": ("prize",)}, ("--without, table", "did you mean 'price'?")),
         ({**VISITS, "label": "returned", "name": "visits"}, ("such a folder already",)),
         ({**VISITS, "label": "returned", "name": "Visits"}, ("is no model name",)),
     ],
@@ -123,6 +126,7 @@ def test_what_cannot_become_a_model_is_refused_with_the_way_out_and_nothing_is_w
     with talks.db.begin() as connection:
         connection.execution_options(no_parameters=True).exec_driver_sql(
             "CREATE TABLE shop.undated AS SELECT n, n % 2 = 0 AS good FROM generate_series(1, 50) n;"
+            "CREATE TABLE shop.none AS TABLE shop.undated WITH NO DATA;"
             "CREATE TABLE shop.one_day AS SELECT *, date '2024-01-01' AS day FROM shop.undated;"
             "CREATE TABLE shop.per_day AS SELECT n % 5 AS who, date '2024-01-01' + n / 5 AS day, n % 2 = 0 AS good "
             "FROM generate_series(0, 99) n; CREATE SCHEMA secret; CREATE TABLE secret.rows AS TABLE shop.one_day"
@@ -145,6 +149,44 @@ def test_the_door_writes_and_checks(talks: World, models_root: Path, monkeypatch
     assert ponte("new", "fresh", *table, "--time", "day", "--database", url) == 0
     said = capsys.readouterr().out
     assert "known_at lies up to 3 days after day" in said
-    assert "./ponte check fresh" in said
+    assert said.endswith(
+        "Then:\n  ./ponte check fresh\n  ./ponte try fresh --as-of 2024-03-04\n"
+        "  ./ponte train fresh --as-of 2024-03-04\n  ./ponte score fresh 2024-03-04\n"
+    )
     assert ponte("check", "fresh", "--database", url) == 0
     assert "fresh: ok, " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("label", "near"),
+    [
+        ("amount", {"mostly: their correlation is 0.9", "half: their correlation is 0.8"}),
+        ("good", {"close: alone it has a ROC AUC of 0.9", "often: its value alone tells the label of 7"}),
+    ],
+)
+def test_what_comes_near_the_label_is_named_and_left_out_on_demand(
+    talks: World, models_root: Path, label: str, near: set[str]
+) -> None:
+    with talks.db.begin() as connection:
+        connection.execution_options(no_parameters=True).exec_driver_sql(
+            'CREATE TABLE shop.near AS SELECT "Talk Id" AS id, at, amount, good, '
+            "amount + 2 * shop.random(n, 'a') AS mostly, "
+            "amount + 4 * shop.random(n, 'b') + 4 * shop.random(n, 'c') AS half, shop.random(n, 'd') AS chance,"
+            "good::integer + 1.3 * shop.random(n, 'e') AS close,"
+            "CASE WHEN shop.random(n, 'f') < 0.87 THEN good ELSE NOT good END AS often "
+            'FROM (SELECT *, substr("Talk Id", 2)::integer AS n FROM shop."Talk") AS talk'
+        )
+    open_to_trainer(talks)
+    table = {"table": "shop.near", "key": ("id",), "time": "at", "label": label}
+    other = "good" if label == "amount" else "amount"
+    written = asked(talks, models_root, name="fresh", **table, without=(other,))
+    print(written)
+    said = next(line for line in written.said.problems if line.startswith("near to"))
+    assert not [part for part in near if part not in said], said
+    assert "chance" not in said
+    columns = tuple(re.findall(r"(\w+): (?:their|alone|its)", said))
+    again = asked(talks, models_root, name="again", **table, without=(*columns, other))
+    assert not {*columns, other} & set(again.features)
+    assert not [line for line in again.said.problems if line.startswith("near to")]
+    assert f"{', '.join(columns)}, {other}: left out" in str(again), "of one reason on one line"
+    assert checked(talks, again.path).problems == ()

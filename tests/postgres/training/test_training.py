@@ -216,6 +216,11 @@ REFUSALS = {
         "the fitting windows have no labelled row",
     ),
     "no row": ("DELETE FROM shop.visit", {}, "no labelled row in any training window"),
+    "no row after the end": (
+        "DELETE FROM shop.visit",
+        {"evaluation": "\n[schedule]\nend = 2024-03-03"},
+        "is as_of within the time the source covers (until 2024-03-03, says [schedule] end)?",
+    ),
     "no label known": ("UPDATE shop.visit SET known_at = '2030-01-01'", {}, "no labelled row in any training window"),
     "a key twice": (
         "ALTER TABLE shop.visit DROP CONSTRAINT visit_pkey; UPDATE shop.visit SET visit_id = 1 WHERE visit_id = 2",

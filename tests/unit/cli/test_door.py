@@ -101,6 +101,17 @@ def test_packages_are_installed_when_they_are_missing_or_older_than_the_lock(
     assert "make|" not in done.stdout, "a script reads the output"
 
 
+@pytest.mark.parametrize(("given", "told"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")])
+def test_threads_that_wait_sleep_unless_somebody_says_otherwise(
+    checkout: Path, given: dict[str, str], told: str
+) -> None:
+    python = checkout / ".venv" / "bin" / "python"
+    python.unlink()
+    python.write_text('#!/bin/sh\nprintf "%s" "$OMP_WAIT_POLICY"\n', encoding="utf-8")
+    python.chmod(0o755)
+    assert call(checkout / "ponte", "check", cwd=checkout.parent, **given).stdout == told
+
+
 def test_a_shell_that_completes_waits_for_no_installation(checkout: Path, tmp_path: Path) -> None:
     (checkout / ".venv" / "bin" / "python").unlink()
     done = call(checkout / "ponte", cwd=tmp_path, _PONTE_COMPLETE="complete_bash")
