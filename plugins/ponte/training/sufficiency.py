@@ -73,7 +73,8 @@ def _labels_to_come(folder: ModelFolder, snapshot: Snapshot) -> list[str]:
     )
     if share >= ENOUGH_LABELS * usual:
         return []
-    return [
+    said = (
         f"{share:.0%} of the rows of window {latest['window_start']} have a label, and {usual:.0%} of "
         f"{before['window_start']}: [training] label_delay_days = {folder.spec.training.label_delay_days} is too short"
-    ]
+    )
+    return [said]
