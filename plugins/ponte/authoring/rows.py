@@ -85,9 +85,12 @@ class Reading:
         while last >= self.first_number:
             first = max(last - count + 1, self.first_number)
             if self.labels(first, last):
-                return _first(first, last, lambda n, end=last: not self.labels(n + 1, end))
+                return self._latest_of(first, last)
             last, count = first - 1, 2 * count
         return None
+
+    def _latest_of(self, first: int, last: int) -> int:
+        return _first(first, last, lambda n: not self.labels(n + 1, last))
 
     def labels(self, first: int, last: int) -> int:
         """Return the number of labels in these windows, as known now."""

@@ -1,8 +1,8 @@
 """Every command in the order of the help, and how each of them ends when something is wrong.
 
-Exit status: 0 done; 1 an error, told in one message; 2 a command that was not understood; 3 of `status`: something does
-not run; 4 of `predict`: rows were rejected; 130 interrupted; 141 nobody reads any more what is printed. Commands import what they need inside their functions, so
-that the help loads none of it.
+Exit status: 0 done; 1 an error, told in one message; 2 a command that was not understood; 3 of `status`: something
+does not run; 4 of `predict`: rows were rejected; 130 interrupted; 141 nobody reads any more what is printed. Commands
+import what they need inside their functions, so that the help loads none of it.
 """
 
 from __future__ import annotations
