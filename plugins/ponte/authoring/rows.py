@@ -16,14 +16,13 @@ from ponte.model.queries import AuthorQuery, prefixed
 from ponte.model.windows import Window, matured_windows, midnight, window_of_tick, window_starting
 from ponte.storage.columns import Column, Family, select_list
 from ponte.storage.database import Database, quote
+from ponte.training.sufficiency import BEFORE, ENOUGH_LABELS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 #: Rows of one window that are tried, at most.
 ROWS = 1_000
-#: The usual share of labelled rows is that of the window so many windows before the latest.
-BEFORE = 8
 #: A label of this share of the rows, or more, of what is usual counts as all of them.
 ALL_BUT_FEW = 0.9
 _FIRST_DAY = dt.date(1970, 1, 5)
@@ -60,21 +59,38 @@ class Reading:
     @cached_property
     def latest(self) -> int | None:
         """The number of the latest window with a label; None when there is none."""
-        if not self.labels(self.first_number, -1):
-            return None
-        return _first(self.first_number, -1, lambda n: not self.labels(n + 1, -1))
+        return self.before(0)
+
+    @cached_property
+    def previous(self) -> int | None:
+        """The number of the latest window with a label before that; None when there is none."""
+        return None if self.latest is None else self.before(self.latest)
 
     @cached_property
     def earliest(self) -> int:
-        """The number of the earliest window with a label."""
+        """The number of the earliest window with a label among those that a training as of now would take."""
         assert self.latest is not None
-        return _first(self.first_number, self.latest, lambda n: self.labels(self.first_number, n) > 0)
+        low = max(self.latest - self.folder.spec.training.windows + 1, self.first_number)
+        if self.labels(low, low):
+            return low
+        return _first(low + 1, self.latest, lambda n: self.labels(low + 1, n) > 0)
 
     def before(self, number: int) -> int | None:
-        """Return the number of the latest window with a label before one; None when there is none."""
-        if not self.labels(self.first_number, number - 1):
-            return None
-        return _first(self.first_number, number - 1, lambda n: not self.labels(n + 1, number - 1))
+        """Return the number of the latest window with a label before one; None when there is none.
+
+        Looks at the window before, then at twice as many windows each time: a source that is alive is asked for one
+        window, one that has ended years ago some twenty times.
+        """
+        last, count = number - 1, 1
+        while last >= self.first_number:
+            first = max(last - count + 1, self.first_number)
+            if self.labels(first, last):
+                return self._latest_of(first, last)
+            last, count = first - 1, 2 * count
+        return None
+
+    def _latest_of(self, first: int, last: int) -> int:
+        return _first(first, last, lambda n: not self.labels(n + 1, last))
 
     def labels(self, first: int, last: int) -> int:
         """Return the number of labels in these windows, as known now."""
@@ -180,7 +196,7 @@ def days_to_wait(reading: Reading, last: int, as_of: dt.datetime) -> tuple[float
     if not rows or not usual_rows or not usual_labelled:
         return None
     share, usual = labelled / rows, usual_labelled / usual_rows
-    if share >= usual / 2:
+    if share >= ENOUGH_LABELS * usual:
         return None
     length = reading.folder.spec.window.days
     if late:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -76,13 +75,6 @@ def try_out(db: Database, folder: ModelFolder, columns: FolderColumns, *, now: d
 def _rows(reading: Reading, tried: Tried) -> tuple[pa.Table, pa.Table] | None:
     """Return rows of the two latest windows with labels, the earlier one first; None when there are none to try."""
     folder = reading.folder
-    if not any(
-        re.search(r":(window_start|window_end|as_of)\b", folder.text(f)) for f in ("features.sql", "labels.sql")
-    ):
-        what = "has no window: neither it nor labels.sql names :window_start, so every window would be the same rows"
-        fix = "WHERE day >= CAST(:window_start AS date) AND day < CAST(:window_end AS date)"
-        tried.problems.append(Problem(file="features.sql", what=what, fix=fix))
-        return None
     latest = reading.latest
     if latest is None:
         what = f"returns no label in any window until {reading.limit:%Y-%m-%d}"
@@ -90,7 +82,7 @@ def _rows(reading: Reading, tried: Tried) -> tuple[pa.Table, pa.Table] | None:
         tried.problems.append(Problem(file="labels.sql", what=what, fix=fix))
         return None
     _enough_windows(reading, latest, tried)
-    before = reading.before(latest)
+    before = reading.previous
     if before is None:
         return None
     tables = reading.sample(before), reading.sample(latest)
@@ -277,11 +269,9 @@ def _too_many_categories(reading: Reading, estimator: Any, tried: Tried) -> None
         last = last.steps[-1][1]
     alone = last is estimator and getattr(last, "categorical_features", None) == "from_dtype"
     names = [c.name for c in reading.columns.features if c.family == "text"]
-    if not alone or not names or reading.latest is None:
+    if not alone or not names or reading.latest is None or reading.previous is None:
         return
-    before = reading.before(reading.latest)
-    assert before is not None
-    for name, count in reading.distinct(before, reading.latest, names).items():
+    for name, count in reading.distinct(reading.previous, reading.latest, names).items():
         if count > MOST_CATEGORIES:
             what = f"column {name} has {count:,} different values in two windows, and takes at most {MOST_CATEGORIES}"
             kind = type(next(steps_of(estimator))).__name__

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ponte.cli.app import app
+from ponte.cli.app import main
 
-app(prog_name="ponte")
+main()

@@ -1,12 +1,14 @@
 """Every command in the order of the help, and how each of them ends when something is wrong.
 
-Exit status: 0 done; 1 an error, told in one message; 2 a command that was not understood; 3 of `status`: something does
-not run; 4 of `predict`: rows were rejected; 130 interrupted. Commands import what they need inside their functions, so
-that the help loads none of it.
+Exit status: 0 done; 1 an error, told in one message; 2 a command that was not understood; 3 of `status`: something
+does not run; 4 of `predict`: rows were rejected; 130 interrupted; 141 nobody reads any more what is printed. Commands
+import what they need inside their functions, so that the help loads none of it.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import typer
@@ -14,6 +16,9 @@ from typer.core import TyperGroup
 
 from ponte.cli import database, exchange, loop, models, output, rows, stack
 from ponte.errors import PonteError
+
+#: What a shell says of a program that SIGPIPE has ended: `./ponte predict … | head`.
+NOBODY_READS = 141
 
 
 class Door(TyperGroup):
@@ -75,3 +80,22 @@ app.command()(database.backup)
 app.command()(database.restore)
 app.command()(database.provision)
 app.command()(stack.env)
+
+
+def main() -> None:
+    """Run the command that the program was called with, and end it; in silence when nobody reads what it prints."""
+    printed = sys.stdout
+    try:
+        app(prog_name="ponte")
+    except SystemExit as ended:
+        status = ended.code
+    try:
+        printed.flush()
+        unread = sys.stdout is not printed  # so typer ends a command that met a broken pipe, with status 1
+    except BrokenPipeError:
+        unread = True
+    if unread:
+        status = NOBODY_READS
+        # Python tries once more at its end, and complains.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), printed.fileno())
+    sys.exit(status)

@@ -5,7 +5,9 @@ Colour only on a terminal, and not where NO_COLOR is set; `rich` sees to both.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
@@ -26,9 +28,13 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    class Readers(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))  # as print() does; see `app.main`
+
     lines = [tuple(heads), *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-    console = Console(highlight=False)
+    console = Readers(highlight=False)
     for line in lines:
         text = Text()
         for cell, width in zip(line, widths, strict=True):

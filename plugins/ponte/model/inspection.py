@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from ponte.model import windows
 from ponte.model.estimator import ESTIMATOR_FILE, helper_problem, imported_names, load_suitable
 from ponte.model.expectations import build_expectations, named_columns
 from ponte.model.folders import ModelFolder
-from ponte.model.queries import AuthorQuery, QueryRefused, columns_of, refusal
+from ponte.model.queries import READERS, AuthorQuery, QueryRefused, columns_of, refusal
 from ponte.model.spec import COLUMN_NAME
 from ponte.packages.folder_requirements import of_checkout, package_problems
 from ponte.storage.columns import FAMILIES, KEY_FAMILIES, Column, Family
@@ -26,8 +27,18 @@ from ponte.storage.row_width import KEY_COLUMNS, width_problem
 _TABLES = sa.text("""SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT LIKE 'pg\\_%'
       AND n.nspname NOT IN ('information_schema', 'ponte', 'ponte_data') ORDER BY 1""")
+# What the scorer may not read, when it is the trainer who asks; nothing when it is somebody else.
+_CLOSED_TO_SCORER = sa.text("""SELECT n.nspname || '.' || c.relname
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE current_user = 'ponte_trainer' AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT LIKE 'pg\\_%'
+      AND n.nspname NOT IN ('information_schema', 'ponte', 'ponte_data')
+      AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+      AND NOT (has_schema_privilege('ponte_scorer', n.oid, 'USAGE')
+               AND has_table_privilege('ponte_scorer', c.oid, 'SELECT'))
+    ORDER BY 1""")
 #: PostgreSQL takes up to 1 600 columns; the key, and what Ponte adds, need a few. Only narrow ones fit in such numbers.
 MAX_COLUMNS = 1_500
+_OF_WINDOW = re.compile(r":(window_start|window_end|as_of)\b")
 _LABEL_FAMILIES: dict[str, frozenset[Family]] = {
     "binary": frozenset({"integer", "boolean", "text"}),
     "multiclass": frozenset({"integer", "text"}),
@@ -96,6 +107,7 @@ def inspected(db: Database, folder: ModelFolder) -> tuple[FolderColumns | None, 
         of_columns = FolderColumns(
             key=columns.key, features=columns.features, label=label, has_labelled_at=has_labelled_at
         )
+        problems += [*_without_window(folder), *_scorer_may_not_read(db, folder)]
     for part in (_check_packages, _build_estimator, build_expectations):
         try:
             part(folder)
@@ -270,3 +282,31 @@ def _build_estimator(folder: ModelFolder) -> None:
         if problem is None:
             raise
         raise ModelFolderError(folder.name, [problem]) from error
+
+
+def _without_window(folder: ModelFolder) -> list[Problem]:
+    if any(_OF_WINDOW.search(folder.text(file)) for file in ("features.sql", "labels.sql")):
+        return []
+    what = "has no window: neither it nor labels.sql names :window_start, so every window would be the same rows"
+    fix = "WHERE day >= CAST(:window_start AS date) AND day < CAST(:window_end AS date)"
+    return [Problem(file="features.sql", what=what, fix=fix)]
+
+
+def _scorer_may_not_read(db: Database, folder: ModelFolder) -> list[Problem]:
+    """Return the tables of features.sql that the trainer may read, who is connected, and the scorer may not."""
+    text = folder.text("features.sql")
+    with db.read_only() as connection:
+        refused = [name for name in connection.execute(_CLOSED_TO_SCORER).scalars() if _names(text, name)]
+    fix = f"GRANT USAGE ON SCHEMA …, SELECT ON … TO {READERS}, of which trainer and scorer are members"
+    return [
+        Problem(
+            file="features.sql", field=name, what="ponte_scorer may not read it, so no batch could be scored", fix=fix
+        )
+        for name in refused
+    ]
+
+
+def _names(text: str, table: str) -> bool:
+    """Tell whether an SQL text names a table, `schema.table`, with quotes or without."""
+    schema, _, name = table.partition(".")
+    return re.search(rf'(?<![\w"])"?{re.escape(schema)}"?\s*\.\s*"?{re.escape(name)}"?(?!\w)', text) is not None

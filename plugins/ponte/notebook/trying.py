@@ -184,13 +184,12 @@ def _beside_earlier(
 ) -> list[Measured]:
     """Return the figures of the latest tries, and the differences from them."""
     output = candidate.fitted.output
-    said = {CANDIDATE: candidate.predictions}
-    for kept in earlier[-COMPARED:]:
-        if kept["task"] == output.task and tuple(kept["classes"]) == output.classes:
-            subject = earlier_subject(kept["number"])
-            said[subject] = _read_predictions(frozen, kept["number"])
-    if len(said) == 1:
+    alike = [kept for kept in earlier if (kept["task"], tuple(kept["classes"])) == (output.task, output.classes)]
+    if not alike:
         return []
+    said = {CANDIDATE: candidate.predictions}
+    for kept in alike[-COMPARED:]:
+        said[earlier_subject(kept["number"])] = _read_predictions(frozen, kept["number"])
     found = compare(folder.spec, output, candidate.parts.holdout, said)
     subjects = {name for subject in said if subject != CANDIDATE for name in (subject, difference_subject(subject))}
     return [m for m in found if m.subject in subjects]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ponte.errors import PonteError, SignatureMismatch, did_you_mean
+from ponte.offline.quotes import ClosedQuotes
 from ponte.storage.columns import Column
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Source:
     byte_count: int | None = None
     delimiter: str = ","
     nulls: Sequence[str] = ()
+    #: Lines that the names take.
+    head: int = 1
     _broken: list[Broken] = field(default_factory=list)
 
     def require(self, columns: Sequence[Column]) -> None:
@@ -115,7 +118,7 @@ class CsvSource(Source):
 
         try:
             reader = arrow_csv.open_csv(
-                self.file,
+                ClosedQuotes(self.file, self.where, delimiter=self.delimiter, head=self.head, longest=_BLOCK),
                 # In one thread, which numbers the rows; what the values mean is found out in another one.
                 read_options=arrow_csv.ReadOptions(column_names=list(self.names), block_size=_BLOCK, use_threads=False),
                 parse_options=arrow_csv.ParseOptions(
@@ -145,7 +148,7 @@ class CsvSource(Source):
         return "skip"
 
     def _unreadable(self, error: Exception) -> PonteError:
-        fix = f"is a quote not closed, or a row longer than {_BLOCK // 2**20} MiB?"
+        fix = f"is a row longer than {_BLOCK // 2**20} MiB?"
         return PonteError("the file cannot be read as CSV", where=self.where, got=str(error), fix=fix)
 
 
@@ -212,22 +215,26 @@ def of_record(pairs: Sequence[str]) -> Source:
 
 
 def _csv(file: IO[bytes], where: str, size: int | None, delimiter: str, nulls: Sequence[str]) -> CsvSource:
-    names = _names(file, where, delimiter)
-    return CsvSource(where=where, names=names, file=file, byte_count=size, delimiter=delimiter, nulls=nulls)
+    names, head = _names(file, where, delimiter)
+    return CsvSource(where=where, names=names, file=file, byte_count=size, delimiter=delimiter, nulls=nulls, head=head)
 
 
-def _names(file: IO[bytes], where: str, delimiter: str) -> list[str]:
+def _names(file: IO[bytes], where: str, delimiter: str) -> tuple[list[str], int]:
+    """Return the names, and how many lines they take."""
     head = file.readline(_BLOCK)
-    while head.count(b'"') % 2 and (more := file.readline(_BLOCK)):
+    while head.count(b'"') % 2 and len(head) < _BLOCK and (more := file.readline(_BLOCK)):
         head += more
     try:
         text = head.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise PonteError("the file is no text in UTF-8", where=where, got=str(error), fix="convert it first") from error
-    names = next(csv.reader([text.rstrip("\r\n")], delimiter=delimiter), []) if text.strip() else []
+    try:
+        names = next(csv.reader([text.rstrip("\r\n")], delimiter=delimiter, strict=True), []) if text.strip() else []
+    except csv.Error:  # a quote that is not closed where the name ends
+        names = []
     if not names:
         raise PonteError("the first row has no names of columns", where=where, got=repr(text[:_QUOTED]))
-    return names
+    return names, max(head.count(b"\n"), 1)
 
 
 def _parquet(file: IO[bytes], where: str) -> ParquetSource:

@@ -93,8 +93,9 @@ class TrainOperator(PonteOperator):
 
     snapshot_id : what `FreezeWindowsOperator` has returned.
     Returns the number of the version.
-    Raises TrainingRefused when the rows cannot support a model or the folder was edited since they were frozen;
-        ModelFolderError for an estimator that cannot be used; UnpredictableRows; ArtifactRefused; RowsLost.
+    Raises TrainingRefused when the rows cannot support a model, the estimator fails on them or the folder was edited
+        since they were frozen; ModelFolderError for an estimator that cannot be used; UnpredictableRows;
+        ArtifactRefused; RowsLost.
     """
 
     default_connection_id = TRAINER

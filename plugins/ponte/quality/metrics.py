@@ -57,12 +57,13 @@ class BinaryFigures:
 
         self._positive = (labels == classes[1]).astype(float)
         self._predicted = (predictions.prediction == classes[1]).astype(float)
+        self._hit = self._positive * self._predicted
         self._score = score = predictions.score
         if score is None:
             return
-        distinct, self._rank = np.unique(score, return_inverse=True)
-        self._ranks = len(distinct)
-        self._bin = equal_bins(score)
+        self._ranking = _Ranking(score, labels == classes[1])
+        self._bin, self._residual = equal_bins(score), self._positive - score
+        self._square = self._residual**2
         clipped = np.clip(score, np.finfo(float).eps, 1 - np.finfo(float).eps)
         self._loss = -np.where(self._positive == 1, np.log(clipped), np.log1p(-clipped))
 
@@ -70,9 +71,10 @@ class BinaryFigures:
         import numpy as np
 
         w = np.ones(len(self._positive)) if weights is None else weights
-        y, hit = self._positive, self._predicted
-        tp, fp = float((w * y * hit).sum()), float((w * (1 - y) * hit).sum())
-        fn, tn = float((w * y).sum()) - tp, float((w * (1 - y)).sum()) - fp
+        # Weights are counts, and sums of whole numbers are the same in any order.
+        tp = float(w @ self._hit)
+        fp, fn = float(w @ self._predicted) - tp, float(w @ self._positive) - tp
+        tn = float(w.sum()) - tp - fp - fn
         return {
             **self._of_scores(w),
             "accuracy": _ratio(tp + tn, w.sum()),
@@ -86,19 +88,16 @@ class BinaryFigures:
         }
 
     def _of_scores(self, w: Array) -> dict[str, float]:
-        import numpy as np
-
         if self._score is None:
             return {}
-        y, total = self._positive, float(w.sum())
-        positive = np.bincount(self._rank, w * y, self._ranks)
-        negative = np.bincount(self._rank, w * (1 - y), self._ranks)
+        total = float(w.sum())
+        roc_auc, average_precision = self._ranking.weighted(w)
         return {
-            "roc_auc": area_under_roc(positive, negative),
-            "average_precision": average_precision(positive, negative),
-            "brier": _ratio((w * (y - self._score) ** 2).sum(), total),
+            "roc_auc": roc_auc,
+            "average_precision": average_precision,
+            "brier": _ratio((w * self._square).sum(), total),
             "log_loss": _ratio((w * self._loss).sum(), total),
-            "calibration_error": _calibration_error(self._bin, w, y, self._score),
+            "calibration_error": _calibration_error(self._bin, w, self._residual),
         }
 
 
@@ -115,15 +114,16 @@ class MulticlassFigures:
         known = np.asarray(classes)
         self._classes = range(len(known))
         self._label = np.searchsorted(known, labels)
-        self._predicted = np.searchsorted(known, predictions.prediction)
+        #: Of the confusion matrix, which has room for what is none of the classes.
+        self._cell = self._label * (len(known) + 1) + np.searchsorted(known, predictions.prediction)
         self._score = score = predictions.score
         if score is None:
             return
-        self._ranks = [np.unique(score[:, c], return_inverse=True) for c in self._classes]
+        self._rankings = [_Ranking(score[:, c], self._label == c) for c in self._classes]
         top = score.argmax(axis=1)
-        self._confidence = score[np.arange(len(top)), top]
-        self._right = (top == self._label).astype(float)
-        self._bin = equal_bins(self._confidence)
+        confidence = score[np.arange(len(top)), top]
+        self._residual = (top == self._label) - confidence
+        self._bin = equal_bins(confidence)
         own = np.clip(score[np.arange(len(top)), self._label], np.finfo(float).eps, 1.0)
         self._loss = -np.log(own)
 
@@ -131,17 +131,16 @@ class MulticlassFigures:
         import numpy as np
 
         w = np.ones(len(self._label)) if weights is None else weights
-        recalls, f1s = [], []
-        for c in self._classes:
-            own, hit = (self._label == c).astype(float), (self._predicted == c).astype(float)
-            actual, claimed, tp = float((w * own).sum()), float((w * hit).sum()), float((w * own * hit).sum())
-            recalls.append(_ratio(tp, actual))
-            f1s.append(_ratio(2 * tp, actual + claimed, 0.0))
+        size = len(self._classes) + 1
+        found = np.bincount(self._cell, w, size * size).reshape(size, size)
+        right, actual, claimed = (
+            counts[: size - 1] for counts in (found.diagonal(), found.sum(axis=1), found.sum(axis=0))
+        )
         return {
             **self._of_scores(w),
-            "accuracy": _ratio((w * (self._label == self._predicted)).sum(), w.sum()),
-            "balanced_accuracy": float(np.nanmean(recalls)),
-            "f1": float(np.mean(f1s)),
+            "accuracy": _ratio(found.trace(), w.sum()),
+            "balanced_accuracy": float(np.nanmean([_ratio(r, a) for r, a in zip(right, actual, strict=True)])),
+            "f1": float(np.mean([_ratio(2 * r, n, 0.0) for r, n in zip(right, actual + claimed, strict=True)])),
         }
 
     def _of_scores(self, w: Array) -> dict[str, float]:
@@ -149,15 +148,10 @@ class MulticlassFigures:
 
         if self._score is None:
             return {}
-        aucs = []
-        for c, (distinct, rank) in zip(self._classes, self._ranks, strict=True):
-            own = (self._label == c).astype(float)
-            positive = np.bincount(rank, w * own, len(distinct))
-            aucs.append(area_under_roc(positive, np.bincount(rank, w * (1 - own), len(distinct))))
         return {
-            "roc_auc": float(np.mean(aucs)),
+            "roc_auc": float(np.mean([ranking.weighted(w)[0] for ranking in self._rankings])),
             "log_loss": _ratio((w * self._loss).sum(), w.sum()),
-            "calibration_error": _calibration_error(self._bin, w, self._right, self._confidence),
+            "calibration_error": _calibration_error(self._bin, w, self._residual),
         }
 
 
@@ -201,14 +195,33 @@ def area_under_roc(positive: Array, negative: Array) -> float:
     return _ratio((positive * (below + negative / 2)).sum(), positive.sum() * negative.sum())
 
 
-def average_precision(positive: Array, negative: Array) -> float:
-    """Return the mean precision over the positive rows, from the weights per distinct score, ascending."""
-    import numpy as np
+class _Ranking:
+    """The order of scores: how far the rows of one class stand above the others.
 
-    own, rest = positive[::-1], negative[::-1]
-    hits = own.cumsum()
-    precision = np.divide(hits, hits + rest.cumsum(), out=np.zeros_like(hits), where=own > 0)
-    return _ratio((own * precision).sum(), positive.sum())
+    Only places with a row of the class count in the sums, so resamples look at no other.
+    """
+
+    def __init__(self, score: Array, own: Array) -> None:
+        import numpy as np
+
+        distinct, self._rank = np.unique(score, return_inverse=True)
+        self._ranks = len(distinct)
+        self._own = np.flatnonzero(own)
+        self._places, self._place = np.unique(self._rank[self._own], return_inverse=True)
+
+    def weighted(self, w: Array) -> tuple[float, float]:
+        """Return the ROC AUC, see `area_under_roc`, and the mean precision over the rows of the class."""
+        import numpy as np
+
+        every = np.bincount(self._rank, w, self._ranks)
+        below = (every.cumsum() - every)[self._places]
+        every = every[self._places]
+        own = np.bincount(self._place, w[self._own], len(self._places))
+        own_below = own.cumsum() - own
+        total, own_total = float(w.sum()), float(own.sum())
+        pairs = (own * (below - own_below + (every - own) / 2)).sum()
+        precision = np.divide(own_total - own_below, total - below, out=np.zeros(len(own)), where=own > 0)
+        return _ratio(pairs, own_total * (total - own_total)), _ratio((own * precision).sum(), own_total)
 
 
 def equal_bins(score: Array, count: int = CALIBRATION_BINS) -> Array:
@@ -219,18 +232,15 @@ def equal_bins(score: Array, count: int = CALIBRATION_BINS) -> Array:
     return np.searchsorted(edges, score, side="right")
 
 
-def _calibration_error(bins: Array, w: Array, happened: Array, said: Array) -> float:
-    """Expected calibration error over bins of equal mass: mean gap between what was said and what happened.
+def _calibration_error(bins: Array, w: Array, residual: Array) -> float:
+    """Expected calibration error over bins of equal mass: mean gap between what happened and what was said.
 
     "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
     """
     import numpy as np
 
-    return _ratio(np.abs(np.bincount(bins, w * (happened - said))).sum(), w.sum())
+    return _ratio(np.abs(np.bincount(bins, w * residual)).sum(), w.sum())
 
 
 def _ratio(part: Any, whole: Any, otherwise: float = float("nan")) -> float:
     return float(part) / float(whole) if whole else otherwise
-
-
-# ---------------------------------------------------------------- uncertainty

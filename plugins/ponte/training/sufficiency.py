@@ -12,6 +12,10 @@ from ponte.snapshots.parts import Part, Parts
 #: A map from scores to probabilities, or a threshold, of fewer rows is noise.
 MINIMUM_CALIBRATION_ROWS = 100
 BINARY, MULTICLASS = 2, 3
+#: The usual share of rows with a label is that of the window so many windows before the latest.
+BEFORE = 8
+#: With less than this part of the usual share, most labels of a window are still to come.
+ENOUGH_LABELS = 0.5
 
 
 def require_enough(folder: ModelFolder, snapshot: Snapshot, parts: Parts) -> None:
@@ -32,13 +36,15 @@ def require_enough(folder: ModelFolder, snapshot: Snapshot, parts: Parts) -> Non
         problems.append(f"the holdout has {units} values of {column} to resample, {MINIMUM_UNITS} are needed")
     if folder.spec.task != "regression":
         problems += _class_problems(folder.spec.task, named)
+    problems += _labels_to_come(folder, snapshot)
     if problems:
         raise TrainingRefused(
             "the snapshot cannot support a model",
             where=f"{snapshot.place}, holdout from {snapshot.holdout_from}",
             got="; ".join(problems) + (f" ({parts.purged_rows} rows were purged: their outcome was known too late)"
                                        if parts.purged_rows else ""),
-            fix="train on more windows ([training] windows, holdout_windows), or look at labels.sql",
+            fix="train on more windows ([training] windows, holdout_windows), or look at labels.sql; "
+            f"./ponte check {folder.name} says more",
         )  # fmt: skip
 
 
@@ -54,3 +60,21 @@ def _class_problems(task: Task, parts: dict[str, Part]) -> list[str]:
     if not problems and len({tuple(found) for found in classes.values() if found}) > 1:
         problems.append(f"the parts have different classes: {classes}")
     return problems
+
+
+def _labels_to_come(folder: ModelFolder, snapshot: Snapshot) -> list[str]:
+    """The latest window is measured on the labels that came early, unless most are there: late ones differ."""
+    windows = snapshot.windows
+    latest, before = windows[-1], windows[max(len(windows) - 1 - BEFORE, 0)]
+    if not all(window.get("features") for window in (latest, before)):  # none, or of before they were counted
+        return []
+    share, usual = (
+        (window["rows"] + window["left_out"]["set_aside"]) / window["features"] for window in (latest, before)
+    )
+    if share >= ENOUGH_LABELS * usual:
+        return []
+    said = (
+        f"{share:.0%} of the rows of window {latest['window_start']} have a label, and {usual:.0%} of "
+        f"{before['window_start']}: [training] label_delay_days = {folder.spec.training.label_delay_days} is too short"
+    )
+    return [said]

@@ -6,11 +6,12 @@ import hashlib
 import json
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from ponte.errors import ArtifactRefused
+from ponte.errors import ArtifactRefused, PonteError, TrainingRefused
 from ponte.model.estimator import ESTIMATOR_FILE, dump, load_suitable
 from ponte.model.folders import ModelFolder
 from ponte.packages.folder_requirements import REQUIREMENTS, text_of
@@ -22,6 +23,7 @@ from ponte.storage import artifacts
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.storage.receipts import Receipt, recorded
+from ponte.storage.withholding import said_of
 from ponte.training.candidate import GOLDEN_ROWS, Candidate, libraries_of, make_candidate, report_facts
 from ponte.versions import registry
 from ponte.versions.loading import (
@@ -44,7 +46,8 @@ def train(
 ) -> Version:
     """Return the version fitted on the snapshot; training again on the same inputs finds the same version.
 
-    Raises TrainingRefused when fitting rows or holdout cannot support a model, ModelFolderError for a bad estimator.
+    Raises TrainingRefused when fitting rows or holdout cannot support a model, or the estimator fails on them;
+    ModelFolderError for an estimator that cannot be used.
     """
     snapshot = get_snapshot(db, snapshot_id)
     require_unedited(folder, snapshot)
@@ -62,8 +65,10 @@ def train(
         else:
             return known
     with recorded(db, Receipt(model=folder.name, step="train", snapshot_id=snapshot_id)) as receipt:
-        made = make_candidate(folder, snapshot, read_snapshot(store, snapshot), estimator)
-        files = files_of(made, folder)
+        rows = read_snapshot(store, snapshot)
+        with _estimator_explained(folder):
+            made = make_candidate(folder, snapshot, rows, estimator)
+            files = files_of(made, folder)
         version = register(
             db,
             store,
@@ -78,6 +83,22 @@ def train(
         )
         receipt.version, receipt.row_count, receipt.byte_count = version.version, version.train_rows, version.byte_count
     return version
+
+
+@contextmanager
+def _estimator_explained(folder: ModelFolder) -> Iterator[None]:
+    """Say of what an estimator raises where its author learns more: its own words may hold values of rows."""
+    try:
+        yield
+    except (PonteError, MemoryError):
+        raise
+    except Exception as error:
+        raise TrainingRefused(
+            "the estimator fails on these rows",
+            where=f"model {folder.name}, {ESTIMATOR_FILE}",
+            got=said_of(error),
+            fix=f"./ponte check {folder.name} names step, column and cure, ./ponte try {folder.name} shows the error",
+        ) from error
 
 
 def register(

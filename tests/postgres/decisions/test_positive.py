@@ -20,6 +20,8 @@ def test_the_gate_refuses_a_turned_score_where_predictions_are_published_and_say
         "of 1, as in the published predictions: set [training] positive = 1 and train again, give the changed model a "
         "folder of its own, or promote by hand"
     )
+    readable = "SELECT subject, value FROM ponte.metric WHERE version = 2 AND name = 'readable'"
+    assert scored.rows(readable) == [("champion:1", 0.0)], "what the other one says is the opposite"
 
 
 def test_before_anything_is_published_no_reader_is_surprised(world: World) -> None:

@@ -15,7 +15,7 @@ from tests.door import ponte
 from tests.sample_model import AS_OF, ESTIMATOR, FEATURES_SQL, World
 
 from ponte.errors import ArtifactRefused, PonteError, SignatureMismatch, StackError, TrainingRefused
-from ponte.notebook import compare, frame, judge, load_version, try_model
+from ponte.notebook import compare, frame, judge, load_version, try_model, trying
 from ponte.notebook.tries import forget
 from ponte.snapshots.parts import split
 from ponte.versions.loading import load_version as load
@@ -158,6 +158,19 @@ def test_a_try_is_compared_with_the_tries_before_it_on_the_same_rows(notebook: W
         assert "try 1" in shown
         assert "visits, try 2 on the rows as of 2024-02-12" in shown
     assert "&lt;h1&gt;visits &lt;small&gt;a try&lt;/small&gt;" in page
+
+
+def test_the_latest_tries_of_the_same_task_and_classes_are_those_compared(
+    notebook: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trying, "COMPARED", 1)
+    usual: dict[str, object] = {"resamples": 100}
+    turned: dict[str, object] = {"resamples": 100, "training": "positive = 0"}
+    compared = []
+    for edit in (usual, turned, usual, usual):
+        notebook.with_model(**edit)
+        compared.append({m.subject for m in try_model("visits", DAY).measured if m.subject.startswith("try:")})
+    assert compared == [set(), set(), {"try:1"}, {"try:3"}], "what has turned its score is no earlier try of this one"
 
 
 # ---------------------------------------------------------------- versions

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.door import ponte
+from tests.door import ponte, unread
 from tests.sample_model import WEEK, World
 
 from ponte.offline import files
@@ -208,3 +208,11 @@ def test_nothing_is_written_to_the_database_and_nobody_could(door: World, tmp_pa
     viewer = runtime_of("visits", roles.VIEWER).db
     with pytest.raises(sa.exc.ProgrammingError, match="permission denied"), viewer.begin() as connection:
         connection.exec_driver_sql("INSERT INTO ponte.receipt (model) VALUES ('visits')")
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_in_silence(door: World, tmp_path: Path) -> None:
+    Path("rows.csv").write_text(HEAD + "1,mill,3,10.5,2.5,t,0.5\n" * 10_000)
+    assert unread("predict", "visits", "rows.csv") == (141, "")
+    assert unread("predict", "visits", *(f"--record={n}=1" for n in FEATURES if n not in ("shop", "member")),
+                  "--record=shop=mill", "--record=member=t")[0] == 141  # fmt: skip
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["rows.csv"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 import typer
-from tests.door import ponte
+from tests.door import ponte, unread
 
 from ponte.cli.app import Door, app
 from ponte.errors import PonteError
@@ -219,6 +219,16 @@ def test_an_error_that_nobody_foresaw_keeps_its_traceback(monkeypatch: pytest.Mo
 
 def test_every_command_ends_so() -> None:
     assert isinstance(typer.main.get_command(app), Door)
+
+
+@pytest.mark.parametrize(
+    ("words", "unbuffered"),
+    [(("--help",), ""), (("--help",), "1"), (("down",), ""), (("down",), "1"), (("status",), ""), (("status",), "1")],
+)
+def test_a_command_ends_in_silence_when_nobody_reads_what_it_prints(
+    words: tuple[str, ...], unbuffered: str, tmp_path: Path
+) -> None:
+    assert unread(*words, PONTE_HOME=str(tmp_path), PYTHONUNBUFFERED=unbuffered) == (141, "")
 
 
 # ---------------------------------------------------------------- colour

@@ -18,7 +18,6 @@ from ponte.quality.metrics import (
     MulticlassFigures,
     RegressionFigures,
     area_under_roc,
-    average_precision,
     equal_bins,
     figures_of,
 )
@@ -272,10 +271,9 @@ def test_without_any_weight_every_share_is_nan(task: Task) -> None:
     assert named == pytest.approx(dict.fromkeys(named, NAN), nan_ok=True)
 
 
-def test_area_and_precision_of_weights_per_distinct_score() -> None:
+def test_area_of_weights_per_distinct_score() -> None:
     positive, negative = np.array([0.0, 1.0, 1.0]), np.array([2.0, 1.0, 0.0])
     assert area_under_roc(positive, negative) == pytest.approx((2 + 0.5 + 3) / 6)
-    assert average_precision(positive, negative) == pytest.approx((1 + 2 / 3) / 2)
 
 
 # ---------------------------------------------------------------- calibration error
