@@ -30,7 +30,7 @@ from importlib.metadata import version as library_version
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import ArtifactRefused, PonteError
-from ponte.model.estimator import ESTIMATOR_FILE, run_module
+from ponte.model.estimator import ESTIMATOR_FILE, line_of, missing_package, run_module
 from ponte.storage.artifacts import ArtifactStore, require_digest
 from ponte.storage.database import Database
 from ponte.versions import marks, registry
@@ -174,7 +174,7 @@ def load_imported(db: Database, model: str, import_id: int, content: bytes, *, t
     sha256, form = registry.accepted_file(db, model, import_id)
     what = "the file is not the one that was accepted; it was not used"
     require_digest(content, sha256, what, where=f"model {model}, import {import_id}", fix="import it again")
-    module = run_module(text, model=model)
+    module = _module_of(text, model)
     packages: set[str] = set()
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -182,8 +182,11 @@ def load_imported(db: Database, model: str, import_id: int, content: bytes, *, t
             estimator = _of_skops(content, packages) if form == "skops" else _of_pickle(content, module, packages)
         except PonteError:
             raise
-        except Exception as error:
-            fix = "load it where it was made; is it a file of joblib, pickle or skops, of this Python?"
+        except (Exception, SystemExit) as error:
+            fix = (
+                "load it where it was made; is it a file of joblib (compressed by zlib, gzip, bz2 or lzma, if at all), "
+                "pickle or skops, of this Python?"
+            )
             got = f"{type(error).__name__}: {error}"
             raise PonteError("the file cannot be unpickled", where=f"import {import_id}", got=got, fix=fix) from error
     others = {
@@ -192,6 +195,16 @@ def load_imported(db: Database, model: str, import_id: int, content: bytes, *, t
         if type(w.message).__name__ == "InconsistentVersionWarning"
     }
     return Foreign(estimator, packages, sorted(others))
+
+
+def _module_of(text: str, model: str) -> types.ModuleType:
+    """Return the module of a person's text; raises PonteError when it does not run."""
+    try:
+        return run_module(text, model=model)
+    except (Exception, SystemExit) as error:
+        got = f"{type(error).__name__}: {error}{line_of(error, model)}"
+        where = f"{ESTIMATOR_FILE} of model {model}, or what --source named"
+        raise PonteError("the source does not run", where=where, got=got, fix=missing_package(error)) from error
 
 
 def _of_pickle(content: bytes, module: types.ModuleType, packages: set[str]) -> Any:
