@@ -59,7 +59,7 @@ def import_(  # noqa: PLR0917 - every option of a command is one
         file=arrived,
         trained_until=parse_day(trained_until),
         accepted_by=getpass.getuser(),
-        source=source.read_text(encoding="utf-8") if source else place.folder.text(ESTIMATOR_FILE),
+        source=_text_of(source) if source else place.folder.text(ESTIMATOR_FILE),
         other_libraries_allowed=other_libraries,
     )
     run = Run(name := f"import__{now:%Y-%m-%dT%H:%M:%S}", f"{name}#{uuid.uuid4().hex}")
@@ -75,6 +75,16 @@ def import_(  # noqa: PLR0917 - every option of a command is one
         print(f"Imported {arrived.path} (SHA-256 {arrived.sha256}) as version {version.version} of {model}.\n\n{found}")
     if found.alias is None:
         raise typer.Exit(1)
+
+
+def _text_of(source: Path) -> str:
+    from ponte.errors import PonteError
+
+    try:
+        return source.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        expected = "a file of Python that defines what the estimator's file names"
+        raise PonteError("the source cannot be read", where=str(source), got=str(error), expected=expected) from error
 
 
 def export(
@@ -94,7 +104,7 @@ def export(
     from ponte.versions import aliases, registry
 
     *number, folder = words
-    if len(number) > 1 or not all(word.isdigit() for word in number):
+    if len(number) > 1 or not all(word.isdigit() for word in number) or folder.isdigit():
         raise StackError("not understood", got=" ".join(words), expected="a version, if any, and a folder: 3 ./churn-3")
     place = runtime_of(model, roles.VIEWER)
     version = registry.get_version(place.db, model, int(number[0])) if number else aliases.champion(place.db, model)

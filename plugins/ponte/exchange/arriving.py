@@ -32,13 +32,11 @@ def accept(path: Path, *, sha256: str | None, trusted: bool) -> Arrived:
     """Return the bytes of a file, or of the estimator in an MLflow folder, as the person accepts them.
 
     sha256 : what the person says that the digest is; trusted : the person says that whatever it is may be unpickled.
-    Raises ArtifactRefused, with the digest, when neither is said or the digest is another one.
+    Raises ArtifactRefused, with the digest, when neither is said or the digest is another one; PonteError for what is
+    no file, or more than the free memory holds.
     """
     found = _estimator_of(path) if path.is_dir() else path
-    try:
-        content = found.read_bytes()
-    except OSError as error:
-        raise PonteError("the file cannot be read", where=str(found), got=error.strerror or str(error)) from error
+    content = _read(found)
     got = hashlib.sha256(content).hexdigest()
     if sha256 is not None:
         said = _DIGEST.fullmatch(sha256.strip())
@@ -65,13 +63,31 @@ def accept(path: Path, *, sha256: str | None, trusted: bool) -> Arrived:
     )
 
 
+def _read(file: Path) -> bytes:
+    import psutil  # type: ignore[import-untyped]
+
+    try:
+        size, free = file.stat().st_size, psutil.virtual_memory().available
+        if not file.is_file() or not size:
+            expected = "a file of joblib, pickle or skops, or the folder of an MLflow model"
+            got = "an empty one" if file.is_file() else "something else"
+            raise PonteError("no file of an estimator", where=str(file), got=got, expected=expected)
+        if size > free:  # the system would end the program, without a word
+            fix = "import it on a machine with more memory, or fit a smaller estimator"
+            got, expected = f"{size:,} bytes", f"less than the free memory, {free:,} bytes"
+            raise PonteError("the file is too large", where=str(file), got=got, expected=expected, fix=fix)
+        return file.read_bytes()
+    except OSError as error:
+        raise PonteError("the file cannot be read", where=str(file), got=error.strerror or str(error)) from error
+
+
 def _estimator_of(folder: Path) -> Path:
     """Return the file that holds the estimator of an MLflow model; raises PonteError for any other folder."""
     description = folder / "MLmodel"
     if not description.is_file():
         fix = "give a file of joblib, pickle or skops, or the folder of an MLflow model"
         raise PonteError("no MLflow model", where=str(folder), expected="a file MLmodel", fix=fix)
-    named = _PICKLED.search(description.read_text(encoding="utf-8"))
+    named = _PICKLED.search(description.read_text(encoding="utf-8", errors="replace"))
     if named is None or Path(named[1]).name != named[1]:
         where = str(description)
         raise PonteError("the MLflow model has no scikit-learn estimator", where=where, expected="pickled_model: FILE")

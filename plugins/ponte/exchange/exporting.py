@@ -80,7 +80,13 @@ def card(version: Version, *, mlflow: bool) -> str:
     features = "\n".join(f"| `{c.name}` | {c.family} |" for c in version.signature.features)
     python = version.libraries["python"].rpartition(".")[0]
     decides = "as the estimator decides" if version.threshold is None else f"at the threshold {version.threshold:g}"
-    labels = f"Labels: {', '.join(map(str, version.classes))}, {decides}.\n" if version.classes else ""
+    labels = f" Labels: {', '.join(map(str, version.classes))}, {decides}." if version.classes else ""
+    if version.task == "binary" and version.classes:
+        labels += f" The score is the probability of {version.classes[-1]}."
+    when = f"{version.train_cutoff:%Y-%m-%d %H:%M} UTC"
+    made = f"{version.origin}; nothing of after {when} was seen"
+    if version.import_id:
+        made = f"fitted elsewhere and imported; measured by what was known at {when}"
     with_mlflow = (
         "\n## With MLflow\n\n`mlflow.sklearn.load_model(FOLDER)` and `mlflow.pyfunc.load_model(FOLDER)` load it. "
         "They predict as the estimator itself does: give a frame as `predict.py` makes it (`frame`), and apply a "
@@ -90,9 +96,7 @@ def card(version: Version, *, mlflow: bool) -> str:
     )
     return (
         f"# {version.model}, version {version.version}\n\n"
-        f"A {version.task} model, {version.origin}; nothing of after {version.train_cutoff:%Y-%m-%d %H:%M} UTC "
-        "was seen. "
-        f"`{REPORT}` says how good it is. {labels}\n"
+        f"A {version.task} model, {made}. `{REPORT}` says how good it is.{labels}\n\n"
         f"## Use it\n\nWith Python {python}:\n\n```sh\npython -m pip install -r {REQUIREMENTS}\n"
         f"python {PROGRAM} --verify\npython {PROGRAM} rows.csv > predictions.csv\n```\n\n"
         f"`--verify` predicts the golden rows again: they have to be equal to the last bit. In Python: "

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import packages_distributions
 from importlib.metadata import version as library_version
@@ -13,7 +14,7 @@ from typing import Any
 
 from ponte.errors import PonteError, SignatureMismatch, did_you_mean
 from ponte.exchange.arriving import Arrived
-from ponte.model.estimator import imported_libraries, last_estimator
+from ponte.model.estimator import KEEPABLE, imported_libraries, last_estimator
 from ponte.model.folders import ModelFolder
 from ponte.model.windows import Window, matured_windows
 from ponte.packages.folder_requirements import named_versions
@@ -29,10 +30,11 @@ from ponte.storage.receipts import Receipt, recorded
 from ponte.storage.runs import Run
 from ponte.training import versioning
 from ponte.training.candidate import measured_candidate
+from ponte.training.fitting import classes_with_positive
 from ponte.training.sufficiency import require_enough
 from ponte.versions import registry
 from ponte.versions.loading import LIBRARIES, Foreign, current_libraries, load_imported
-from ponte.versions.predicting import Fitted, Output, classes_of
+from ponte.versions.predicting import Fitted, Output
 from ponte.versions.registry import ImportedFile, Version
 from ponte.versions.signature import Signature
 
@@ -91,14 +93,21 @@ def import_version(
         parts = split(read_snapshot(store, snapshot), snapshot)
         require_enough(folder, snapshot, parts)
         fitted = Fitted(foreign.estimator, _output(folder, foreign.estimator, parts))
-        made = measured_candidate(folder, snapshot, parts, fitted, signature)
+        fix = (
+            f'frame("{folder.name}") of ponte.notebook returns such rows: missing values are NaN, texts are categories'
+        )
+        with _told("the estimator cannot predict the rows of features.sql", where=f"model {folder.name}", fix=fix):
+            made = measured_candidate(folder, snapshot, parts, fitted, signature)
+        fix = f"{KEEPABLE}; then save it by joblib or pickle: cloudpickle puts code of its own into the file"
+        with _told("the estimator cannot be stored", where=f"model {folder.name}", fix=fix):
+            files = versioning.files_of(made, folder, said.source)
         version = versioning.register(
             db,
             store,
             folder,
             snapshot,
             made=made,
-            files=versioning.files_of(made, folder, said.source),
+            files=files,
             train_key=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
             code_revision=code_revision,
             libraries=libraries,
@@ -111,6 +120,18 @@ def import_version(
             version.byte_count,
         )
     return version
+
+
+@contextmanager
+def _told(what: str, *, where: str, fix: str) -> Iterator[None]:
+    """Raise PonteError for whatever the estimator raises; it may be anything."""
+    try:
+        yield
+    except PonteError:
+        raise
+    except Exception as error:
+        got = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        raise PonteError(what, where=where, got=got, fix=fix) from error
 
 
 def measuring_windows(folder: ModelFolder, trained_until: dt.date, *, as_of: dt.datetime) -> tuple[list[Window], int]:
@@ -214,16 +235,18 @@ def _libraries(foreign: Foreign, source: str) -> dict[str, str]:
 def _output(folder: ModelFolder, estimator: Any, parts: Parts) -> Output:
     """Return how its probabilities become labels; raises PonteError unless its classes are the labels of labels.sql.
 
-    A threshold that a training would look for in the calibration part is the estimator's own affair here.
+    The positive class is that of `model.toml`, as in a training. A threshold that a training would look for in the
+    calibration part is the estimator's own affair here.
     """
     task, threshold = folder.spec.task, folder.spec.training.threshold
     if task == "regression":
         return Output(task=task)
-    labels = classes_of(parts.holdout.labels, task)
+    labels = classes_with_positive(folder.spec, parts.holdout.labels)
     last = last_estimator(estimator)
     classes = getattr(last, "classes_", getattr(estimator, "classes_", None))
-    known = labels if classes is None else tuple(classes.tolist())
-    if set(known) != set(labels):
+    # Of several outputs there is an array for each.
+    known = labels if classes is None else [c.tolist() if hasattr(c, "tolist") else c for c in classes]
+    if len(known) != len(labels) or not all(label in known for label in labels):
         raise PonteError(
             "the estimator knows other classes than labels.sql returns",
             where=f"model {folder.name}",

@@ -20,17 +20,19 @@ import json
 import logging
 import lzma
 import platform
+import re
 import types
 import warnings
 import zlib
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as library_version
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import ArtifactRefused, PonteError
-from ponte.model.estimator import ESTIMATOR_FILE, run_module
+from ponte.model.estimator import ESTIMATOR_FILE, line_of, missing_package, run_module
 from ponte.storage.artifacts import ArtifactStore, require_digest
 from ponte.storage.database import Database
 from ponte.versions import marks, registry
@@ -174,24 +176,58 @@ def load_imported(db: Database, model: str, import_id: int, content: bytes, *, t
     sha256, form = registry.accepted_file(db, model, import_id)
     what = "the file is not the one that was accepted; it was not used"
     require_digest(content, sha256, what, where=f"model {model}, import {import_id}", fix="import it again")
-    module = run_module(text, model=model)
+    module = _module_of(text, model)
     packages: set[str] = set()
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
             estimator = _of_skops(content, packages) if form == "skops" else _of_pickle(content, module, packages)
-        except PonteError:
-            raise
-        except Exception as error:
-            fix = "load it where it was made; is it a file of joblib, pickle or skops, of this Python?"
-            got = f"{type(error).__name__}: {error}"
-            raise PonteError("the file cannot be unpickled", where=f"import {import_id}", got=got, fix=fix) from error
+        except (Exception, SystemExit) as error:
+            told = _why_not(error, content, where=f"import {import_id}")
+            if told is error:
+                raise
+            raise told from error
     others = {
         f"scikit-learn {w.message.original_sklearn_version}"  # type: ignore[union-attr]
         for w in said
         if type(w.message).__name__ == "InconsistentVersionWarning"
     }
     return Foreign(estimator, packages, sorted(others))
+
+
+def _why_not(error: BaseException, content: bytes, *, where: str) -> PonteError:
+    """Return what to tell of a file that cannot be unpickled: that it is of another scikit-learn, if so, or the error.
+
+    Which one made it stands in the file, and says more than the name of something that has moved since.
+    """
+    with suppress(OSError, EOFError, zlib.error, lzma.LZMAError):  # else it is not whole
+        content = _plain(content)
+    here, of_notebook = library_version("scikit-learn"), isinstance(error, PonteError) and "__main__" in str(error)
+    if not of_notebook and (found := _MADE_WITH.search(content)) is not None:
+        made_with = found[1].decode()
+        if not here.startswith(made_with):
+            what = "the file was made with another scikit-learn, and this one cannot read it"
+            got, expected = f"scikit-learn {made_with}", f"scikit-learn {here}"
+            return PonteError(
+                what, where=where, got=got, expected=expected, fix="fit it again with the one that is here"
+            )
+    if isinstance(error, PonteError):
+        return error
+    fix = (
+        "load it where it was made; is it a file of joblib (compressed by zlib, gzip, bz2 or lzma, if at all), "
+        "pickle or skops, of this Python?"
+    )
+    return PonteError("the file cannot be unpickled", where=where, got=f"{type(error).__name__}: {error}", fix=fix)
+
+
+def _module_of(text: str, model: str) -> types.ModuleType:
+    """Return the module of a person's text; raises PonteError when it does not run."""
+    try:
+        return run_module(text, model=model)
+    except (Exception, SystemExit) as error:
+        got = f"{type(error).__name__}: {error}{line_of(error, model)}"
+        where = f"{ESTIMATOR_FILE} of model {model}, or what --source named"
+        raise PonteError("the source does not run", where=where, got=got, fix=missing_package(error)) from error
 
 
 def _of_pickle(content: bytes, module: types.ModuleType, packages: set[str]) -> Any:
@@ -220,6 +256,8 @@ def _of_skops(content: bytes, packages: set[str]) -> Any:
     return loads(content, trusted=untrusted)
 
 
+#: In a pickle, and in the JSON of skops, which its ZIP does not compress.
+_MADE_WITH = re.compile(rb"_sklearn_version.{1,400}?(\d+\.\d+\.\d+)", re.DOTALL)
 #: First bytes of what joblib compresses with → how they are read.
 _COMPRESSED: dict[bytes, Callable[[bytes], bytes]] = {
     b"\x78": zlib.decompress,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -11,10 +12,16 @@ import sys
 import venv
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from tests.door import ponte
+from tests.postgres.exchange.test_import import DAY, UNTIL
+from tests.postgres.exchange.test_import import rows as rows_of_a_notebook
 from tests.postgres.offline.test_files import rows_of_week
 from tests.sample_model import WEEK, World
+
+from ponte.versions import registry
+from ponte.versions.loading import load_version
 
 #: Loads the folder as MLflow does: the module beside it, then the pickle.
 AS_MLFLOW = """
@@ -46,6 +53,26 @@ model = mlflow.sklearn.load_model(sys.argv[1])
 assert model.predict_proba(rows)[:, 1].tolist() == golden["score"]
 assert mlflow.pyfunc.load_model(sys.argv[1]).predict(rows).tolist() == golden["prediction"]
 print(json.dumps(True))
+"""
+#: A notebook that knows nothing of Ponte.
+NOTEBOOK = """
+import json, pickle
+import pandas as pd
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+rows = pd.read_csv("fitting.csv")
+labels = rows.pop("label")
+numbers = make_pipeline(SimpleImputer(), StandardScaler())
+columns = make_column_transformer(
+    (OneHotEncoder(handle_unknown="ignore"), ["shop"]), (numbers, ["items", "price", "distance", "member"])
+)
+model = make_pipeline(columns, LogisticRegression()).fit(rows, labels)
+with open("notebook.pkl", "wb") as file:
+    pickle.dump(model, file)
+print(json.dumps(model.predict_proba(rows)[:, 1].tolist()))
 """
 
 
@@ -103,6 +130,20 @@ def test_the_folder_predicts_in_an_environment_made_of_its_own_requirements(
     pip = [python, "-m", "pip", "install", "-q", "-r", str(tmp_path / "out" / "requirements.txt")]
     subprocess.run(pip, check=True)
     assert "200 golden rows" in elsewhere("out/predict.py", "--verify", python=python, cwd=tmp_path)
+    # And what is fitted there, imported, scored by Ponte, and taken back there.
+    features, labels = rows_of_a_notebook(door)
+    features.assign(label=labels).to_csv("fitting.csv", index=False)
+    Path("notebook.py").write_text(NOTEBOOK)
+    there = json.loads(elsewhere("notebook.py", python=python, cwd=tmp_path))
+    digest = hashlib.sha256(Path("notebook.pkl").read_bytes()).hexdigest()
+    ponte("import", "visits", "notebook.pkl", "--trained-until", UNTIL, "--as-of", DAY, "--sha256", digest)
+    imported = load_version(door.store, registry.get_version(door.db, "visits", 2))
+    said = imported.predictions(pa.Table.from_pandas(features))
+    assert said.score is not None
+    assert said.score.tolist() == there
+    assert ponte("export", "visits", "2", "out2", "--format", form) == 0
+    assert "200 golden rows" in elsewhere("out2/predict.py", "--verify", python=python, cwd=tmp_path)
     if form == "mlflow":
         (tmp_path / "load.py").write_text(WITH_MLFLOW)
-        assert json.loads(elsewhere("load.py", "out", python=python, cwd=tmp_path).splitlines()[-1]) is True
+        for folder in ("out", "out2"):
+            assert json.loads(elsewhere("load.py", folder, python=python, cwd=tmp_path).splitlines()[-1]) is True
