@@ -18,6 +18,8 @@ REVOKE ALL ON SCHEMA ponte, ponte_data, predictions
     FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
 REVOKE ALL ON ALL TABLES IN SCHEMA ponte
     FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA ponte
+    FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
 
 -- ---------------------------------------------------------------- registry and book-keeping
 
@@ -34,6 +36,10 @@ GRANT SELECT ON ponte.quarantine TO ponte_scorer;
 GRANT SELECT (quarantine_id, batch_id, snapshot_id, shard, key, closed_at, closed_by, resolution) ON ponte.quarantine
     TO ponte_trainer, ponte_promoter, ponte_monitor, ponte_viewer;
 GRANT SELECT ON ponte.batch_overview, ponte.champion, ponte.gate_rule, ponte.version_overview TO ponte_analyst;
+
+GRANT EXECUTE ON FUNCTION ponte.is_bad(text, integer), ponte.champion_at(text, timestamptz),
+    ponte.published_at(text, timestamptz)
+    TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
 
 -- Not the SQL: that of a version in use is run as the scorer.
 GRANT INSERT, UPDATE (status, why, windows, frozen_table, columns, row_count, feature_rows, no_label_rows, null_label_rows,
