@@ -66,6 +66,14 @@ GRANT UPDATE (closed_at, closed_by, resolution) ON ponte.quarantine TO ponte_pro
 -- Content (labels, slices, comments, values of references) only to the role of the step that needs it.
 GRANT INSERT ON ponte.receipt TO ponte_monitor;
 
+-- Feedback and cost. The view shows keys, labels and words to the person who gave them. Corrections become labels of the
+-- monitor's; nobody needs the comments but people whom the owner lets read the table.
+GRANT SELECT ON ponte.feedback, ponte.cost, ponte.energy_setting
+    TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
+GRANT SELECT (feedback_id, model, window_start, batch_id, key, verdict, prediction, correct_label, given_by, at)
+    ON ponte.feedback_given TO ponte_monitor;
+GRANT EXECUTE ON FUNCTION ponte.give_feedback(text, date, jsonb, text, text, text) TO ponte_analyst;
+
 -- ---------------------------------------------------------------- rows of batches, and what people read
 
 GRANT USAGE, CREATE ON SCHEMA ponte_data TO ponte_trainer, ponte_scorer;
