@@ -60,6 +60,14 @@ GRANT UPDATE (closed_at, closed_by, resolution) ON ponte.quarantine TO ponte_pro
 -- Content (labels, slices, comments, values of references) only to the role of the step that needs it.
 GRANT INSERT ON ponte.receipt TO ponte_monitor;
 
+-- Labels and quality.
+GRANT SELECT, INSERT ON ponte.label_read, ponte.label_seen, ponte.realised TO ponte_monitor;
+GRANT SELECT ON ponte.label_read, ponte.realised TO ponte_promoter, ponte_viewer;
+GRANT SELECT ON ponte.quality TO ponte_promoter, ponte_monitor, ponte_viewer;
+GRANT SELECT (model, window_start, window_end, batch_id, version, published, maturity_days, metric, slice_column, value, low,
+    high, labelled_rows, feedback_rows, other_rows, row_count, coverage, final, corrections, labels_from, as_of, computed_at)
+    ON ponte.quality TO ponte_analyst;
+
 -- ---------------------------------------------------------------- rows of batches, and what people read
 
 GRANT USAGE, CREATE ON SCHEMA ponte_data TO ponte_trainer, ponte_scorer;
