@@ -72,7 +72,8 @@ GRANT SELECT (model, window_start, window_end, batch_id, version, published, mat
 
 GRANT USAGE, CREATE ON SCHEMA ponte_data TO ponte_trainer, ponte_scorer;
 GRANT USAGE ON SCHEMA ponte_data TO ponte_promoter, ponte_monitor;
-GRANT USAGE, CREATE ON SCHEMA predictions TO ponte_scorer;
+-- The monitor makes predictions.<model>_outcomes, which is its own: nobody reads it whom an operator does not let.
+GRANT USAGE, CREATE ON SCHEMA predictions TO ponte_scorer, ponte_monitor;
 GRANT USAGE ON SCHEMA predictions TO ponte_analyst;
 
 -- Tables and views of before there were roles: all were the owner's.
@@ -94,14 +95,14 @@ BEGIN
     END LOOP;
 END $$;
 
-ALTER DEFAULT PRIVILEGES FOR ROLE ponte_scorer IN SCHEMA predictions GRANT SELECT ON TABLES TO ponte_analyst;
+ALTER DEFAULT PRIVILEGES FOR ROLE ponte_scorer IN SCHEMA predictions GRANT SELECT ON TABLES TO ponte_analyst, ponte_monitor;
 DO $$
 DECLARE
     found record;
 BEGIN
     FOR found IN
-        SELECT c.oid::regclass AS name, 'ponte_analyst' AS role
-        FROM pg_class c
+        SELECT c.oid::regclass AS name, reader AS role
+        FROM pg_class c CROSS JOIN unnest(ARRAY['ponte_analyst', 'ponte_monitor']) AS reader
         WHERE c.relnamespace = 'predictions'::regnamespace AND c.relkind = 'v' AND c.relowner = 'ponte_scorer'::regrole
         UNION ALL
         -- As in create_prediction_table: the promoter counts the predictions that it shows, the monitor compares them
