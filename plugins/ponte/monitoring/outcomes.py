@@ -131,7 +131,8 @@ def _numbered(values: pa.ChunkedArray[Any]) -> tuple[Array, list[str]]:
     import pyarrow as pa
 
     # As `value_names` of quality.groups calls them, without an object for every row.
-    found = values.cast(pa.string()).fill_null("NULL").combine_chunks().dictionary_encode()
+    found: Any = values.cast(pa.string()).combine_chunks()
+    found = found.fill_null("NULL").dictionary_encode()
     return found.indices.to_numpy(zero_copy_only=False), found.dictionary.to_pylist()
 
 
@@ -176,19 +177,20 @@ def _matrix(values: Any, classes: int) -> Array:
     return found
 
 
-def _places(values: pa.ChunkedArray[Any], classes: Sequence[Any]) -> pa.ChunkedArray[Any]:
+def _places(values: Any, classes: Sequence[Any]) -> Any:
     """Return the place of each value among the classes; -1 for one that is none of them."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    return pc.fill_null(pc.index_in(values, value_set=pa.array(classes, type=values.type)), -1)
+    places: Any = pc.index_in(values, value_set=pa.array(classes, type=values.type))
+    return places.fill_null(-1)
 
 
 def _two(*columns: pa.ChunkedArray[Any]) -> tuple[Any, ...]:
     """Return the labels of a version that was registered before classes were kept: the positive one is the greater."""
-    found = sorted({value for column in columns for value in column.unique().to_pylist()} - {None})
-    if len(found) < 2 and set(found) <= {0, 1}:  # booleans are
-        return (False, True) if True in found or False in found else (0, 1)
+    found: list[Any] = sorted({value for column in columns for value in column.unique().to_pylist()} - {None})
+    if {*found} <= {0, 1}:
+        return (False, True) if any(isinstance(value, bool) for value in found) else (0, 1)
     return tuple(found)
 
 

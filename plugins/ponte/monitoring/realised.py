@@ -19,7 +19,6 @@ import sqlalchemy as sa
 
 from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Batch
-from ponte.errors import PonteError
 from ponte.model.folders import ModelFolder
 from ponte.model.spec import METRICS, OF_LABELS, ModelSpec
 from ponte.model.windows import midnight
@@ -97,7 +96,8 @@ def measure_batch(db: Database, folder: ModelFolder, batch_id: int) -> int:
             version = registry.read_version(connection, batch.model, batch.version)
             outcomes = read_outcomes(db, folder.spec, batch, version, as_of=due.moment, moments=moments)
             receipt.row_count = len(outcomes.label_ids)
-            rows = _rows(folder.spec, batch, outcomes, due, list(zip(maturities, moments, strict=True)), newest)
+            grid = list(zip(maturities, moments, strict=True))
+            rows = _rows(folder.spec, batch, outcomes, due=due, maturities=grid, newest=newest)
             insert_rows(connection, "ponte.realised", rows)
         return len(rows)
 
@@ -118,6 +118,7 @@ def _rows(
     spec: ModelSpec,
     batch: Batch,
     outcomes: Outcomes,
+    *,
     due: Any,
     maturities: Sequence[tuple[int, dt.datetime]],
     newest: dict[int, Any],

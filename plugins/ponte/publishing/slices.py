@@ -1,7 +1,7 @@
-"""The columns of `[evaluation] slices`, kept per row beside the predictions: all of the features that outlives the batch.
+"""The columns of `[evaluation] slices`, kept per row beside the predictions: no other feature outlives the batch.
 
-Realised quality is measured by their values, weeks after the frozen rows are gone. Only the monitor reads them, and they
-go with the predictions.
+Realised quality is measured by their values, weeks after the frozen rows are gone. Only the monitor reads them, and
+they go with the predictions.
 """
 
 from __future__ import annotations
