@@ -74,11 +74,22 @@ GRANT SELECT (feedback_id, model, window_start, batch_id, key, verdict, predicti
     ON ponte.feedback_given TO ponte_monitor;
 GRANT EXECUTE ON FUNCTION ponte.give_feedback(text, date, jsonb, text, text, text) TO ponte_analyst;
 
+-- Labels and quality.
+GRANT SELECT, INSERT ON ponte.label_read, ponte.label_seen, ponte.realised TO ponte_monitor;
+GRANT SELECT ON ponte.label_read, ponte.realised TO ponte_promoter, ponte_viewer;
+GRANT EXECUTE ON FUNCTION ponte.labels_at(bigint, timestamptz, boolean) TO ponte_monitor;
+GRANT EXECUTE ON FUNCTION ponte.quality_at(text, timestamptz) TO ponte_promoter, ponte_monitor, ponte_viewer;
+GRANT SELECT ON ponte.quality TO ponte_promoter, ponte_monitor, ponte_viewer;
+GRANT SELECT (model, window_start, window_end, batch_id, version, published, maturity_days, metric, slice_column, value, low,
+    high, labelled_rows, feedback_rows, other_rows, row_count, coverage, final, corrections, labels_from, as_of, computed_at)
+    ON ponte.quality TO ponte_analyst;
+
 -- ---------------------------------------------------------------- rows of batches, and what people read
 
 GRANT USAGE, CREATE ON SCHEMA ponte_data TO ponte_trainer, ponte_scorer;
 GRANT USAGE ON SCHEMA ponte_data TO ponte_promoter, ponte_monitor;
-GRANT USAGE, CREATE ON SCHEMA predictions TO ponte_scorer;
+-- The monitor makes predictions.<model>_outcomes, which is its own: nobody reads it whom an operator does not let.
+GRANT USAGE, CREATE ON SCHEMA predictions TO ponte_scorer, ponte_monitor;
 GRANT USAGE ON SCHEMA predictions TO ponte_analyst;
 
 -- Tables and views of before there were roles: all were the owner's.
@@ -100,14 +111,14 @@ BEGIN
     END LOOP;
 END $$;
 
-ALTER DEFAULT PRIVILEGES FOR ROLE ponte_scorer IN SCHEMA predictions GRANT SELECT ON TABLES TO ponte_analyst;
+ALTER DEFAULT PRIVILEGES FOR ROLE ponte_scorer IN SCHEMA predictions GRANT SELECT ON TABLES TO ponte_analyst, ponte_monitor;
 DO $$
 DECLARE
     found record;
 BEGIN
     FOR found IN
-        SELECT c.oid::regclass AS name, 'ponte_analyst' AS role
-        FROM pg_class c
+        SELECT c.oid::regclass AS name, reader AS role
+        FROM pg_class c CROSS JOIN unnest(ARRAY['ponte_analyst', 'ponte_monitor']) AS reader
         WHERE c.relnamespace = 'predictions'::regnamespace AND c.relkind = 'v' AND c.relowner = 'ponte_scorer'::regrole
         UNION ALL
         -- As in create_prediction_table: the promoter counts the predictions that it shows, the monitor compares them
