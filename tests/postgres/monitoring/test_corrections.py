@@ -18,7 +18,8 @@ from ponte.schema import roles
 COUNT = '[monitoring]\ncorrections = "count"\nmaturities = [28]\n'
 GIVEN = (
     "INSERT INTO ponte.feedback_given "
-    "(model, window_start, batch_id, key, verdict, prediction, correct_label, given_by, at) VALUES ('visits', '2024-02-12', :batch, CAST(:key AS jsonb), :verdict, :prediction, :label, :by, :at)"
+    "(model, window_start, batch_id, key, verdict, prediction, correct_label, given_by, at) "
+    "VALUES ('visits', '2024-02-12', :batch, CAST(:key AS jsonb), :verdict, :prediction, :label, :by, :at)"
 )
 COLUMNS = "batch_id, key ->> 'visit_id', label, state, known_at, seen_at"
 SEEN = f"SELECT {COLUMNS} FROM ponte.label_seen WHERE origin = 'feedback' ORDER BY label_id"
