@@ -437,16 +437,17 @@ def test_a_right_that_somebody_gave_by_hand_ends_with_the_next_upgrade(worked: W
     assert worked.ask("SELECT has_table_privilege('ponte_viewer', 'ponte.published', 'DELETE')") is False
 
 
-def test_the_promoter_runs_nothing_that_the_scorer_has_written(worked: World) -> None:
-    scorer, promoter = as_role(worked, roles.SCORER), as_role(worked, roles.PROMOTER)
+def test_who_reads_predictions_runs_nothing_that_the_scorer_has_written(worked: World) -> None:
+    scorer, promoter, monitor = (as_role(worked, r) for r in (roles.SCORER, roles.PROMOTER, roles.MONITOR))
     batch = batches.get_batch(promoter.db, promoter.ask("SELECT max(batch_id) FROM ponte.published"))
     table = ".".join(batches.prediction_name(batch))
     count = f"SELECT count(*) FROM {table}"
-    assert promoter.ask(count) > 0
+    assert promoter.ask(count) == monitor.ask(count) > 0
     scorer.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     scorer.execute(f"CREATE POLICY mine ON {table} USING (pg_backend_pid() > 0)")
-    with pytest.raises(sa.exc.DBAPIError, match="would be affected by row-level security"):
-        promoter.ask(count)
+    for reader in (promoter, monitor):
+        with pytest.raises(sa.exc.DBAPIError, match="would be affected by row-level security"):
+            reader.ask(count)
     scorer.execute(f"DROP POLICY mine ON {table}")
     scorer.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
     run_by = "set_config('search_path', 'predictions', false)"
@@ -638,6 +639,27 @@ def test_a_password_is_set_where_the_server_asks_nobody_who_is_near(monkeypatch:
         _rows(url, "SELECT pg_reload_conf()")
         analyst = sa.make_url(url).set(database="ponte", username=roles.ANALYST, password="another")  # noqa: S106
         assert _rows(analyst, "SELECT 1") == [(1,)]
+
+
+def test_a_server_of_before_there_was_a_monitor_gets_the_role_and_its_rights(
+    fresh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = environment(fresh)
+    assert provisioned(monkeypatch, environ) == 0
+    ponte_database = sa.make_url(fresh).set(database="ponte")
+    with sa.create_engine(Database(ponte_database).url, isolation_level="AUTOCOMMIT").connect() as admin:
+        admin.exec_driver_sql("DROP OWNED BY ponte_monitor CASCADE")
+        admin.exec_driver_sql("DROP ROLE ponte_monitor")
+    owner = ponte_database.set(username=roles.OWNER, password=environ["PONTE_OWNER_PASSWORD"])
+    with pytest.raises(PonteError, match="database roles are missing") as caught:
+        provision.upgrade(owner)
+    assert "ponte_monitor" in str(caught.value)
+    assert provisioned(monkeypatch, environ) == 0
+    monitor = ponte_database.set(username=roles.MONITOR, password=environ["PONTE_MONITOR_PASSWORD"])
+    assert _rows(monitor, "SELECT count(*) FROM ponte.batch") == [(0,)]
+    assert _rows(monitor, "SELECT pg_has_role('ponte_reader', 'USAGE'), current_setting('row_security')") == [
+        (True, "off")
+    ]
 
 
 def test_a_role_of_somebody_else_keeps_its_password(
