@@ -9,6 +9,7 @@ import pytest
 from tests.postgres.schema.test_roles import as_role, opened
 from tests.sample_model import WEEK, World
 
+from ponte.errors import PonteError
 from ponte.model.windows import midnight
 from ponte.monitoring.corrections import copy_corrections
 from ponte.monitoring.labels import read_labels
@@ -168,3 +169,18 @@ def test_the_monitor_reads_no_comment(scored: World) -> None:
     world = monitored(scored)
     with pytest.raises(Exception, match="permission denied"):
         world.rows("SELECT comment FROM ponte.feedback_given")
+
+
+def test_the_monitor_runs_nothing_that_the_scorer_has_put_in_the_place_of_a_table(scored: World) -> None:
+    world = monitored(scored)
+    table = "ponte_data." + scored.ask("SELECT prediction_table FROM ponte.batch")
+    scorer = as_role(world, roles.SCORER)
+    read_labels(world.db, world.folder, now=day(1))
+    scorer.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
+    scorer.execute(f"CREATE VIEW {table} AS SELECT * FROM ponte_data.elsewhere WHERE pg_backend_pid() > 0")
+    scorer.execute(f"GRANT SELECT ON {table} TO ponte_monitor")
+    [reading] = read_labels(world.db, world.folder, now=day(2))
+    assert reading.labels_from is None
+    assert "the predictions are no table" in str(reading.why)
+    with pytest.raises(PonteError, match="the predictions are no table"):
+        measure(world.db, world.folder)
