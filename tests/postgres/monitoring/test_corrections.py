@@ -60,7 +60,7 @@ def test_a_correction_is_a_label_from_when_it_was_given_and_is_copied_once(score
     assert copied(world, 2) == [(1, "2101", "1", "seen", day(1), day(2))]
     assert copied(world, 2) == []
     assert copied(world, 4) == [(1, "2102", "1", "seen", day(3), day(4))]
-    assert copied(world, 3.5) == [], "a twin that began earlier"
+    assert copied(world, 2.5) == [], "a twin that began earlier takes nothing back"
     assert copied(world, 5) == []
 
 
@@ -79,6 +79,8 @@ WORDS: list[tuple[str, list[tuple[str, str, str | None, str]], str | None]] = [
     ("not contradicted by an earlier right", [("ben", "right", None, "0"), ("ana", "wrong", "1", "0")], "1"),
     ("another version predicts it: right", [("ana", "wrong", "1", "0"), ("ben", "right", None, "1")], "1"),
     ("another version predicts it: wrong", [("ana", "wrong", "1", "0"), ("ben", "wrong", None, "1")], None),
+    ("a word on another version is taken back", [
+        ("ben", "wrong", None, "1"), ("ana", "wrong", "1", "0"), ("ben", "withdrawn", None, "1")], "1"),
     ("somebody agrees that it was wrong", [("ana", "wrong", "1", "0"), ("ben", "wrong", None, "0")], "1"),
 ]  # fmt: skip
 
