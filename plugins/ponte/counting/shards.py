@@ -19,15 +19,13 @@ def write_counts(writing: Cursor, batch_id: int, shard: int, counted: Sequence[T
     rows = [{"batch_id": batch_id, "shard": shard, **row} for tallies in counted for row in rows_of(tallies)]
     if not rows:
         return
-    schema = pa.schema(
-        {
-            "batch_id": pa.int64(),
-            "shard": pa.int32(),
-            "family": pa.string(),
-            "column_name": pa.string(),
-            "counts": pa.list_(pa.int64()),
-            "only_value": pa.int64(),
-        }
-    )
-    table = pa.Table.from_pylist(rows, schema=schema)
+    types: dict[str, pa.DataType] = {
+        "batch_id": pa.int64(),
+        "shard": pa.int32(),
+        "family": pa.string(),
+        "column_name": pa.string(),
+        "counts": pa.list_(pa.int64()),
+        "only_value": pa.int64(),
+    }
+    table = pa.Table.from_pylist(rows, schema=pa.schema(types))
     writing.adbc_ingest("batch_count", table, mode="append", db_schema_name="ponte")

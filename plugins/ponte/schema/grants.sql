@@ -49,6 +49,16 @@ GRANT INSERT, UPDATE ON ponte.claim, ponte.published TO ponte_promoter;
 GRANT UPDATE (status, why, stopped_in) ON ponte.batch TO ponte_promoter;
 GRANT UPDATE (closed_at, closed_by, resolution) ON ponte.quarantine TO ponte_promoter;
 
+-- ---------------------------------------------------------------- monitoring
+
+-- Counting: bins and counts come with a version, those of a batch with its shards.
+GRANT INSERT ON ponte.reference_column, ponte.reference_count TO ponte_trainer;
+GRANT SELECT ON ponte.reference_column, ponte.reference_count, ponte.batch_count TO ponte_scorer;
+GRANT INSERT ON ponte.batch_count TO ponte_scorer;
+-- "values" are content of rows.
+GRANT SELECT (model, version, family, position, column_name, kind, edges) ON ponte.reference_column TO ponte_viewer;
+GRANT SELECT ON ponte.reference_count, ponte.batch_count TO ponte_viewer;
+
 -- ---------------------------------------------------------------- rows of batches, and what people read
 
 GRANT USAGE, CREATE ON SCHEMA ponte_data TO ponte_trainer, ponte_scorer;

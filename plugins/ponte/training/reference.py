@@ -47,7 +47,7 @@ def _by_window(rows: pa.Table) -> list[tuple[dt.date, pa.Table]]:
     import pyarrow.compute as pc
 
     starts = rows.column("window_start")
-    known: list[Any] = sorted(pc.unique(starts).to_pylist())  # type: ignore[type-var]
+    known: list[Any] = sorted(pc.unique(starts).to_pylist())
     return [(start, rows.filter(pc.equal(starts, start))) for start in known]
 
 
