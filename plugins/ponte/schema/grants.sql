@@ -59,6 +59,11 @@ GRANT INSERT ON ponte.batch_count TO ponte_scorer;
 GRANT SELECT (model, version, family, position, column_name, kind, edges) ON ponte.reference_column TO ponte_viewer;
 GRANT SELECT ON ponte.reference_count, ponte.batch_count TO ponte_viewer;
 
+-- Estimates: sums of numbers, no content of rows.
+GRANT SELECT, INSERT ON ponte.estimate_sum, ponte.estimate TO ponte_scorer;
+GRANT SELECT ON ponte.estimate, ponte.estimated_quality TO ponte_viewer;
+GRANT SELECT ON ponte.estimated_quality TO ponte_analyst;
+
 -- ---------------------------------------------------------------- rows of batches, and what people read
 
 GRANT USAGE, CREATE ON SCHEMA ponte_data TO ponte_trainer, ponte_scorer;
