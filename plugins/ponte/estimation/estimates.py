@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from ponte.estimation.calibration import Calibration, places
 from ponte.estimation.sums import figures_of, sums_of_regression
 from ponte.model.spec import METRICS, Task
-from ponte.storage.database import insert_rows
 from ponte.versions.predicting import Output
 
 if TYPE_CHECKING:
@@ -23,6 +22,10 @@ if TYPE_CHECKING:
 
 _SUMS = sa.text("""SELECT sums, method, spread, calibrated_on, calibrated_rows FROM ponte.estimate_sum
     WHERE batch_id = :id ORDER BY shard""")
+_FINISH = sa.text("""INSERT INTO ponte.estimate
+        (batch_id, metric, method, value, low, high, calibrated_on, calibrated_rows, row_count)
+    SELECT :id, metric, :method, value, low, high, :calibrated_on, :calibrated_rows, :rows
+    FROM jsonb_to_recordset(CAST(:figures AS jsonb)) AS f (metric text, value float8, low float8, high float8)""")
 #: Of a normal distribution: 95 % lie within.
 _DEVIATIONS = 1.96
 
@@ -80,27 +83,22 @@ def finish(connection: sa.Connection, batch_id: int, task: Task) -> None:
     if not rows:
         return
     sums, known = np.sum([row.sums for row in rows], axis=0), rows[0]
-    figures = figures_of(task, sums)
-    insert_rows(
-        connection,
-        "ponte.estimate",
-        [
-            {
-                "batch_id": batch_id,
-                "metric": metric,
-                "method": known.method,
-                **_interval(metric, value, (variance + known.spread.get(metric, 0.0) ** 2) ** 0.5),
-                "calibrated_on": known.calibrated_on,
-                "calibrated_rows": known.calibrated_rows,
-                "row_count": int(sums[0]),
-            }
-            for metric, (value, variance) in figures.items()
-            if metric in METRICS[task]
-        ],
-    )
+    figures = [
+        {"metric": metric, **_interval(metric, value, (variance + known.spread.get(metric, 0.0) ** 2) ** 0.5)}
+        for metric, (value, variance) in figures_of(task, sums).items()
+        if metric in METRICS[task]
+    ]
+    values = {
+        "id": batch_id,
+        "figures": json.dumps(figures, allow_nan=False),
+        "method": known.method,
+        "calibrated_on": known.calibrated_on,
+        "calibrated_rows": known.calibrated_rows,
+        "rows": int(sums[0]),
+    }
+    connection.execute(_FINISH, values)
 
 
 def _interval(metric: str, value: float, deviation: float) -> dict[str, float]:
-    highest = 1.0 if metric not in ("log_loss", "mae") else float("inf")
     low, high = value - _DEVIATIONS * deviation, value + _DEVIATIONS * deviation
-    return {"value": value, "low": max(0.0, low), "high": min(highest, high)}
+    return {"value": value, "low": max(0.0, low), "high": high if metric in ("log_loss", "mae") else min(1.0, high)}
