@@ -83,6 +83,19 @@ GRANT SELECT ON ponte.quality TO ponte_promoter, ponte_monitor, ponte_viewer;
 GRANT SELECT (model, window_start, window_end, batch_id, version, published, maturity_days, metric, slice_column, value, low,
     high, labelled_rows, feedback_rows, other_rows, row_count, coverage, final, corrections, labels_from, as_of, computed_at)
     ON ponte.quality TO ponte_analyst;
+-- Counting: bins and counts come with a version, those of a batch with its shards.
+GRANT INSERT ON ponte.reference_column, ponte.reference_count TO ponte_trainer;
+GRANT SELECT ON ponte.reference_column, ponte.reference_count, ponte.batch_count TO ponte_scorer;
+GRANT INSERT ON ponte.batch_count TO ponte_scorer;
+-- "values" are content of rows.
+GRANT SELECT (model, version, family, position, column_name, kind, edges) ON ponte.reference_column TO ponte_viewer;
+GRANT SELECT (model, version, family, part, window_start, column_name, counts) ON ponte.reference_count TO ponte_viewer;
+GRANT SELECT (batch_id, shard, family, column_name, counts) ON ponte.batch_count TO ponte_viewer;
+
+-- Estimates: sums of numbers, no content of rows.
+GRANT SELECT, INSERT ON ponte.estimate_sum, ponte.estimate TO ponte_scorer;
+GRANT SELECT ON ponte.estimate, ponte.estimated_quality TO ponte_viewer;
+GRANT SELECT ON ponte.estimated_quality TO ponte_analyst;
 
 -- ---------------------------------------------------------------- rows of batches, and what people read
 

@@ -6,11 +6,14 @@ import hashlib
 import json
 import logging
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import sqlalchemy as sa
+
+from ponte.counting import reference
 from ponte.errors import ArtifactRefused, PonteError, TrainingRefused
 from ponte.model.estimator import ESTIMATOR_FILE, dump, load_suitable
 from ponte.model.folders import ModelFolder
@@ -25,6 +28,8 @@ from ponte.storage.database import Database
 from ponte.storage.receipts import Receipt, recorded
 from ponte.storage.withholding import said_of
 from ponte.training.candidate import GOLDEN_ROWS, Candidate, libraries_of, make_candidate, report_facts
+from ponte.training.estimates import estimation_files
+from ponte.training.reference import count_windows
 from ponte.versions import registry
 from ponte.versions.loading import (
     GOLDEN,
@@ -76,6 +81,7 @@ def train(
             snapshot,
             made=made,
             files=files,
+            counted=count_windows(snapshot, rows, made),
             train_key=train_key,
             code_revision=code_revision,
             libraries=libraries,
@@ -109,9 +115,12 @@ def register(
     *,
     made: Candidate,
     files: Mapping[str, bytes],
+    counted: Sequence[reference.Window],
     **of_version: Any,
 ) -> Version:
     """Return the version of a candidate, new or known by its `train_key`; its files and report are stored first.
+
+    counted : its reference, which is registered with it.
 
     of_version : what `Candidate.as_version` takes beside the number and the path.
     """
@@ -127,7 +136,10 @@ def register(
         stored = store.write_folder(path, {**files, REPORT: page}, facts)
         return replace(version, manifest_sha256=stored.manifest_sha256, byte_count=stored.byte_count)
 
-    return registry.register(db, folder.name, of_version["train_key"], write)
+    def beside(connection: sa.Connection, version: Version) -> None:
+        reference.store(connection, version.model, version.version, counted)
+
+    return registry.register(db, folder.name, of_version["train_key"], write, beside)
 
 
 def _train_key(snapshot: Snapshot, folder: ModelFolder, libraries: dict[str, str]) -> str:
@@ -143,6 +155,7 @@ def files_of(made: Candidate, folder: ModelFolder, text: str | None = None) -> d
     fitted, rows = made.fitted, made.parts.holdout.rows.slice(0, GOLDEN_ROWS)
     named = text_of(folder.path)
     return {
+        **estimation_files(made, folder.spec),
         **({} if named is None else {REQUIREMENTS: named.encode()}),
         MODEL: dump(fitted.estimator),
         ESTIMATOR_FILE: (folder.text(ESTIMATOR_FILE) if text is None else text).encode(),
