@@ -107,7 +107,9 @@ def _median(column: str, batch: Counts, windows: Counts) -> Broken | None:
     edge = int(abs(pooled - 0.5).argmin())
     known = values > 0
     of_batch = batch[:-1]
-    return _outside(column, "median", int(of_batch[: edge + 1].sum()), int(of_batch.sum()), below[known, edge], values[known])
+    return _outside(
+        column, "median", int(of_batch[: edge + 1].sum()), int(of_batch.sum()), below[known, edge], values[known]
+    )
 
 
 def _unusual(column: str, batch: Counts, windows: Counts, other: int) -> Broken | None:

@@ -82,9 +82,7 @@ def skipped(guard: str, why: str) -> GuardResult:
 _TOO_FEW = "too few earlier batches, or rows, to compare with"
 
 
-def _row_count(
-    profile: Profile, known: Sequence[Profile], rules: Guard, training_rows: Sequence[int]
-) -> GuardResult:
+def _row_count(profile: Profile, known: Sequence[Profile], rules: Guard, training_rows: Sequence[int]) -> GuardResult:
     if not known:
         return skipped("row_count", _TOO_FEW)
     usual = median(p.row_count for p in known)
