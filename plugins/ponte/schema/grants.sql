@@ -49,6 +49,15 @@ GRANT INSERT, UPDATE ON ponte.claim, ponte.published TO ponte_promoter;
 GRANT UPDATE (status, why, stopped_in) ON ponte.batch TO ponte_promoter;
 GRANT UPDATE (closed_at, closed_by, resolution) ON ponte.quarantine TO ponte_promoter;
 
+-- ---------------------------------------------------------------- monitoring
+
+-- Drift: names of columns and figures only, so everybody may read it. A person's "new normal" is the promoter's to write.
+GRANT SELECT ON ponte.drift_verdict, ponte.drift_verdict_column, ponte.normal_event, ponte.drift, ponte.drift_column
+    TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_viewer;
+GRANT SELECT ON ponte.drift, ponte.drift_column TO ponte_analyst;
+GRANT INSERT ON ponte.drift_verdict, ponte.drift_verdict_column TO ponte_scorer;
+GRANT INSERT ON ponte.normal_event TO ponte_promoter;
+
 -- ---------------------------------------------------------------- rows of batches, and what people read
 
 GRANT USAGE, CREATE ON SCHEMA ponte_data TO ponte_trainer, ponte_scorer;
