@@ -145,7 +145,7 @@ def publish_dag(models: list[str]) -> DAG:
     """Return the DAG that shows a batch although a guard has tripped."""
     new_normal = switch(
         "This is the new normal",
-        "For a level that has moved for good: guards and drift compare later windows only with windows from this one on.",
+        "A level has moved for good: guards and drift compare later windows only with windows from this one on.",
     )
     with DAG(
         "ponte__publish_batch",

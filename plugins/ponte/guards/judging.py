@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import sqlalchemy as sa
 
@@ -92,7 +92,7 @@ def _columns(
 
 
 def _result(rejected: Sequence[Broken], warned: Sequence[Broken], count: int) -> GuardResult:
-    outcome = "tripped" if rejected else "warned" if warned else "passed"
+    outcome: Literal["tripped", "warned", "passed"] = "tripped" if rejected else "warned" if warned else "passed"
     faults = [*rejected, *warned]
     got = in_words(faults) if faults else f"{count} columns as in the windows before"
     return GuardResult(

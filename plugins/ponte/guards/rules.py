@@ -50,7 +50,7 @@ def judge(
     `rules.minimum_batches` of at least FEW_ROWS rows the comparisons are skipped, and those of scores for a batch of
     fewer rows. An empty batch, which only `empty = "allow"` lets come so far,
     is not judged.
-    training_rows : rows of each window that the version was trained on: by how much they vary may the batch differ, too.
+    training_rows : rows of each window that the version was trained on; the batch may differ by as much as they do.
     """
     if not profile.row_count:
         return []
@@ -103,9 +103,9 @@ def _row_count(profile: Profile, known: Sequence[Profile], rules: Guard, trainin
 def _allowed_rows(known: Sequence[int], training_rows: Sequence[int], ranges: float) -> tuple[float, float]:
     """Return between which counts a window may lie, given those of earlier ones.
 
-    On a scale of ratios: a week before a holiday has a share of the usual rows. The range is that of the earlier windows
-    or, where it is greater, of those of training, which know a whole year; ERRORS standard errors of a count (its
-    square root) come to it.
+    On a scale of ratios: a holiday takes a share of the rows. The range is that of the earlier windows or, where it is
+    greater, of those of training, which know a whole year; ERRORS standard errors of a count (its square root) come
+    to it.
     """
     lowest, highest = min(known), max(known)
     ratio = highest / lowest

@@ -90,3 +90,11 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ponte.drift_ve
     FOR EACH STATEMENT EXECUTE FUNCTION ponte.refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ponte.drift_verdict_column
     FOR EACH STATEMENT EXECUTE FUNCTION ponte.refuse_change();
+
+-- ---------------------------------------------------------------- guards of columns
+
+ALTER TABLE ponte.guard_result
+    DROP CONSTRAINT guard_result_outcome_check,
+    ADD CONSTRAINT guard_result_outcome_check CHECK (outcome IN ('passed', 'tripped', 'warned', 'skipped'));
+COMMENT ON COLUMN ponte.guard_result.guard IS 'row_count, unscored, set_aside, columns, constant_score, mean_score, class_share or freshness.';
+COMMENT ON COLUMN ponte.guard_result.outcome IS 'passed; tripped; warned: it would have tripped, and the model says that this is no reason to stop; skipped: nothing to compare with.';
