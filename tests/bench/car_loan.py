@@ -39,7 +39,7 @@ _TABLE = """CREATE SCHEMA source;
 CREATE TABLE source.loan (
     loan_id bigint PRIMARY KEY, applied_at timestamptz NOT NULL, car_value float8, salary_range text,
     debt_to_income_ratio float8, loan_length float8, repaid_loan_on_prev_car boolean, size_of_downpayment text,
-    driver_tenure float8, repaid integer NOT NULL
+    driver_tenure float8, repaid bigint NOT NULL
 );
 CREATE INDEX ON source.loan (applied_at);"""
 

@@ -108,7 +108,7 @@ class Tally:
 
         places = pc.index_in(values, value_set=pa.array(self.bins.values, values.type))
         known = len(values) - places.null_count
-        found = np.bincount(pc.drop_null(places).to_numpy(), minlength=len(self.bins.values)) if known else 0
+        found = np.bincount(np.asarray(pc.drop_null(places)), minlength=len(self.bins.values)) if known else 0
         self.counts[: len(self.bins.values)] += found
         self.counts[-2:] += (len(values) - known - values.null_count, values.null_count)
         if not self.several:
@@ -184,12 +184,11 @@ def numbers_of(values: Any, kind: Kind, as_of: Any) -> Array:
     if kind != "age":
         if values.type != pa.float64():
             values = pc.cast(values, pa.float64(), safe=False)
-        numbers: Array = values.to_numpy(zero_copy_only=False) if isinstance(values, pa.Array) else values.to_numpy()
-        return numbers
+        return np.asarray(values)
     moments = pc.cast(pc.cast(values, pa.timestamp("us")), pa.int64())
-    ages = (as_of - pc.fill_null(moments, 0).to_numpy()).astype(np.float64) / DAY_MICROSECONDS
+    ages = (as_of - np.asarray(pc.fill_null(moments, 0))).astype(np.float64) / DAY_MICROSECONDS
     if moments.null_count:
-        ages[pc.is_null(moments).to_numpy()] = np.nan
+        ages[np.asarray(pc.is_null(moments))] = np.nan
     found: Array = ages
     return found
 

@@ -44,7 +44,7 @@ _BATCH_COUNTS = sa.text("""SELECT family, column_name, array_agg(n ORDER BY plac
     ) AS summed GROUP BY family, column_name""")
 # A shard without any value (all its rows in the last count) says nothing.
 _CONSTANT = sa.text("""SELECT family, column_name FROM ponte.batch_count
-    WHERE batch_id = :id AND 0 < ANY (counts[:cardinality(counts) - 1])
+    WHERE batch_id = :id AND 0 < ANY (trim_array(counts, 1))
     GROUP BY family, column_name HAVING count(*) = count(only_value) AND min(only_value) = max(only_value)""")
 
 
