@@ -96,7 +96,11 @@ def _result(rejected: Sequence[Broken], warned: Sequence[Broken], count: int) ->
     faults = [*rejected, *warned]
     got = in_words(faults) if faults else f"{count} columns as in the windows before"
     return GuardResult(
-        guard="columns", outcome=outcome, got=got, expected="as in the windows before", evidence=dict(evidence(faults))
+        guard="columns",
+        outcome=outcome,
+        got=got,
+        expected="columns like those of the windows before",
+        evidence=dict(evidence(faults)),
     )
 
 
