@@ -31,7 +31,7 @@ SEEN_AT = FEATURES_SQL.replace(
 NEVER_SEEN = FEATURES_SQL.replace("r.rate AS shop_rate", "r.rate AS shop_rate, CAST(NULL AS date) AS seen_at")
 #: The figures of the predictions are what is judged here.
 COLUMNS_OFF = '[guard]\ncolumns = "off"'
-FRESH = '[guard]\nfreshness_column = "seen_at"\nfreshness_hours = 24'
+FRESH = '[guard]\ncolumns = "off"\nfreshness_column = "seen_at"\nfreshness_hours = 24'
 LATE = "UPDATE shop.visit SET known_at = known_at + interval '9 days' WHERE known_at > timestamptz '2024-03-02 12:00Z'"
 SAME = f"UPDATE shop.visit SET shop = 'mill', items = 3, price = 9, distance = 1, member = true {IN_FOURTH}"
 
@@ -70,7 +70,11 @@ TRIPS: dict[str, tuple[dict[str, Any], Callable[[World], object], str]] = {
         lambda world: bad_prices(world, 3200, 3210, 3220, 3300),
         "unscored: 4 of 350 rows have no score, expected at most 3",
     ),
-    "constant_score": ({"checks": COLUMNS_OFF}, lambda world: world.execute(SAME), "for every row, expected different scores"),
+    "constant_score": (
+        {"checks": COLUMNS_OFF},
+        lambda world: world.execute(SAME),
+        "for every row, expected different scores",
+    ),
     "mean_score": (
         {"checks": f"{COLUMNS_OFF}\nmean_score_jump = 0.5\nclass_share_jump = 1.0"},
         lambda world: world.execute(f"UPDATE shop.visit SET items = 7, distance = 0, member = true {IN_FOURTH}"),
