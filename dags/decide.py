@@ -143,9 +143,13 @@ def mark_dag(models: list[str]) -> DAG:
 
 def publish_dag(models: list[str]) -> DAG:
     """Return the DAG that shows a batch although a guard has tripped."""
+    new_normal = switch(
+        "This is the new normal",
+        "A level has moved for good: guards and drift compare later windows only with windows from this one on.",
+    )
     with DAG(
         "ponte__publish_batch",
-        params=form(models, about="batch_id"),
+        params=form(models, about="batch_id", new_normal=new_normal),
         **platform_settings(description="Publish a batch that a guard rejected; see ponte.guard_result"),
     ) as dag:
         prepare = PreparePublicationOperator(task_id="prepare", model=MODEL)

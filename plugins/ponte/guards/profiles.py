@@ -43,8 +43,10 @@ class Profile:
 
 _COLUMNS = ", ".join(f"f.{name}" for name in Profile.__dataclass_fields__)
 #: The table `earlier (window_start, batch_id)`: of each window of :model before :window the batch with rows that people
-#: see, or saw until retention dropped it.
-EARLIER = """WITH retired AS (
+#: see, or saw until retention dropped it; where a person has said what is the new normal, from that window on.
+EARLIER = """WITH normal AS (
+        SELECT max(window_start) AS since FROM ponte.normal_event WHERE model = :model AND window_start <= :window
+    ), retired AS (
         SELECT DISTINCT ON (window_start) window_start, batch_id FROM ponte.retention_event
         WHERE model = :model AND published
         ORDER BY window_start, event_id DESC
@@ -57,7 +59,8 @@ EARLIER = """WITH retired AS (
         )
     ), earlier AS (
         SELECT s.window_start, s.batch_id FROM seen s JOIN ponte.batch_profile f USING (batch_id)
-        WHERE s.window_start < :window AND f.row_count > 0
+        CROSS JOIN normal n
+        WHERE s.window_start < :window AND f.row_count > 0 AND s.window_start >= coalesce(n.since, s.window_start)
     )"""
 _EARLIER = sa.text(f"""{EARLIER}
     SELECT {_COLUMNS} FROM earlier e JOIN ponte.batch_profile f USING (batch_id)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from ponte.guards.columns import ERRORS, MINIMUM_WINDOWS, allowed
 from ponte.guards.profiles import Profile
 from ponte.model.spec import Guard
 from ponte.storage.database import insert_row
@@ -30,7 +31,8 @@ class GuardResult:
     """What one guard found."""
 
     guard: str
-    outcome: Literal["passed", "tripped", "skipped"]
+    #: warned: it would have tripped, and `[guard]` says that this is no reason to stop.
+    outcome: Literal["passed", "tripped", "warned", "skipped"]
     got: str
     expected: str
     evidence: dict[str, Any]
@@ -39,13 +41,16 @@ class GuardResult:
         return f"{self.guard}: {self.got}, expected {self.expected}"
 
 
-def judge(profile: Profile, earlier: Sequence[Profile], rules: Guard, *, as_of: dt.datetime) -> list[GuardResult]:
+def judge(
+    profile: Profile, earlier: Sequence[Profile], rules: Guard, *, as_of: dt.datetime, training_rows: Sequence[int] = ()
+) -> list[GuardResult]:
     """Return what each guard says of a batch.
 
     earlier : profiles of the batches that people see for windows before this one. With fewer than
     `rules.minimum_batches` of at least FEW_ROWS rows the comparisons are skipped, and those of scores for a batch of
     fewer rows. An empty batch, which only `empty = "allow"` lets come so far,
     is not judged.
+    training_rows : rows of each window that the version was trained on; the batch may differ by as much as they do.
     """
     if not profile.row_count:
         return []
@@ -54,8 +59,9 @@ def judge(profile: Profile, earlier: Sequence[Profile], rules: Guard, *, as_of: 
         known = []
     alike = known if profile.scored_count >= FEW_ROWS else []
     return [
-        _row_count(profile, known, rules),
+        _row_count(profile, known, rules, training_rows),
         _unscored(profile, rules),
+        _set_aside(profile, known),
         _constant_score(profile, rules),
         _mean_score(profile, alike, rules),
         _class_share(profile, alike, rules),
@@ -68,18 +74,22 @@ def _result(guard: str, good: bool, got: str, expected: str, **evidence: Any) ->
     return GuardResult(guard=guard, outcome=outcome, got=got, expected=expected, evidence=evidence)
 
 
-def _skipped(guard: str, why: str) -> GuardResult:
+def skipped(guard: str, why: str) -> GuardResult:
+    """Return what a guard says that could not be asked."""
     return GuardResult(guard=guard, outcome="skipped", got=why, expected="", evidence={})
 
 
 _TOO_FEW = "too few earlier batches, or rows, to compare with"
 
 
-def _row_count(profile: Profile, known: Sequence[Profile], rules: Guard) -> GuardResult:
+def _row_count(profile: Profile, known: Sequence[Profile], rules: Guard, training_rows: Sequence[int]) -> GuardResult:
     if not known:
-        return _skipped("row_count", _TOO_FEW)
+        return skipped("row_count", _TOO_FEW)
     usual = median(p.row_count for p in known)
     low, high = usual * rules.row_count_minimum, usual * rules.row_count_maximum
+    if len(known) >= MINIMUM_WINDOWS and rules.row_count_ranges:
+        lowest, highest = _allowed_rows([p.row_count for p in known], training_rows, rules.row_count_ranges)
+        low, high = max(low, lowest), min(high, highest)
     return _result(
         "row_count",
         low <= profile.row_count <= high,
@@ -88,6 +98,33 @@ def _row_count(profile: Profile, known: Sequence[Profile], rules: Guard) -> Guar
         earlier={p.batch_id: p.row_count for p in known},
         median=usual,
     )
+
+
+def _allowed_rows(known: Sequence[int], training_rows: Sequence[int], ranges: float) -> tuple[float, float]:
+    """Return between which counts a window may lie, given those of earlier ones.
+
+    On a scale of ratios: a holiday takes a share of the rows. The range is that of the earlier windows or, where it is
+    greater, of those of training, which know a whole year; ERRORS standard errors of a count (its square root) come
+    to it.
+    """
+    lowest, highest = min(known), max(known)
+    ratio = highest / lowest
+    if len(training_rows) >= MINIMUM_WINDOWS and min(training_rows) > 0:
+        ratio = max(ratio, max(training_rows) / min(training_rows))
+    room = ratio**ranges
+    return lowest / room - ERRORS * math.sqrt(lowest), highest * room + ERRORS * math.sqrt(highest)
+
+
+def _set_aside(profile: Profile, known: Sequence[Profile]) -> GuardResult:
+    """The share of rows that got no prediction, because of a check or because the estimator could not."""
+    if len(known) < MINIMUM_WINDOWS:
+        return skipped("set_aside", _TOO_FEW)
+    earlier = {p.batch_id: (p.row_count - p.scored_count) / p.row_count for p in known}
+    _, highest = allowed(min(earlier.values()), max(earlier.values()), profile.row_count)
+    count = profile.row_count - profile.scored_count
+    got, expected = f"{count} of {profile.row_count} rows are set aside", f"at most {highest * profile.row_count:.0f}"
+    # One row of a small batch is more than any small share of it.
+    return _result("set_aside", count <= max(1, highest * profile.row_count), got, expected, earlier=earlier)
 
 
 def _unscored(profile: Profile, rules: Guard) -> GuardResult:
@@ -99,9 +136,9 @@ def _unscored(profile: Profile, rules: Guard) -> GuardResult:
 
 def _constant_score(profile: Profile, rules: Guard) -> GuardResult:
     if rules.constant_score == "allow":
-        return _skipped("constant_score", 'constant_score = "allow"')
+        return skipped("constant_score", 'constant_score = "allow"')
     if profile.scored_count < FEW_ROWS or not profile.score_mean:
-        return _skipped("constant_score", "too few scores to tell")
+        return skipped("constant_score", "too few scores to tell")
     got = "different scores" if profile.distinct_scores else f"{_figures(profile.score_mean)} for every row"
     return _result("constant_score", profile.distinct_scores, got, "different scores", rows=profile.scored_count)
 
@@ -109,7 +146,7 @@ def _constant_score(profile: Profile, rules: Guard) -> GuardResult:
 def _mean_score(profile: Profile, known: Sequence[Profile], rules: Guard) -> GuardResult:
     same = [p for p in known if len(p.score_mean) == len(profile.score_mean)]
     if len(same) < rules.minimum_batches or not profile.score_mean:
-        return _skipped("mean_score", _TOO_FEW if profile.score_mean else "no scores")
+        return skipped("mean_score", _TOO_FEW if profile.score_mean else "no scores")
     jumps = []
     for place, mean in enumerate(profile.score_mean):
         usual, spread = median(p.score_mean[place] for p in same), median(p.score_sd[place] for p in same)
@@ -128,7 +165,7 @@ def _mean_score(profile: Profile, known: Sequence[Profile], rules: Guard) -> Gua
 def _class_share(profile: Profile, known: Sequence[Profile], rules: Guard) -> GuardResult:
     same = [p for p in known if p.class_shares]
     if len(same) < rules.minimum_batches or not profile.class_shares:
-        return _skipped("class_share", _TOO_FEW if profile.class_shares else "no classes")
+        return skipped("class_share", _TOO_FEW if profile.class_shares else "no classes")
     names = sorted({name for p in (*same, profile) for name in p.class_shares})
     jumps = {
         name: abs(profile.class_shares.get(name, 0.0) - median(p.class_shares.get(name, 0.0) for p in same))
@@ -147,7 +184,7 @@ def _class_share(profile: Profile, known: Sequence[Profile], rules: Guard) -> Gu
 
 def _freshness(profile: Profile, rules: Guard, as_of: dt.datetime) -> GuardResult:
     if rules.freshness_column is None or rules.freshness_hours is None:
-        return _skipped("freshness", "no freshness_column is declared")
+        return skipped("freshness", "no freshness_column is declared")
     newest = profile.newest_feature
     oldest = as_of - dt.timedelta(hours=rules.freshness_hours)
     got = f"newest {rules.freshness_column} is {newest.isoformat() if newest else 'NULL'}"

@@ -223,6 +223,7 @@ def _named_in_spec(folder: ModelFolder, names: list[str]) -> list[tuple[str, str
     features = [name for name in names if name not in folder.spec.key]
     found = [("evaluation.slices", column, names) for column in evaluation.slices]
     found += [("gate.leakage_allowed", column, features) for column in folder.spec.gate.leakage_allowed]
+    found += [("guard.column_overrides", column, features) for column in folder.spec.guard.column_overrides]
     if folder.spec.guard.freshness_column is not None:
         found.append(("guard.freshness_column", folder.spec.guard.freshness_column, names))
     if evaluation.baseline_by is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -129,6 +130,7 @@ class Evaluation(Table):
 
 
 Consequence = Literal["promote", "keep"]
+ColumnRule = Literal["reject", "warn", "off"]
 Reaction = Literal["tell", "retrain", "stop"]
 Bound = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -188,6 +190,13 @@ class Guard(Table):
     #: Rows frozen, as multiples of the median of the earlier batches.
     row_count_minimum: Annotated[float, Field(ge=0, le=1)] = 0.5
     row_count_maximum: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 2.0
+    #: How far outside the range of the earlier windows it may lie, in multiples of that range, beyond chance; 0: not
+    #: looked at.
+    row_count_ranges: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 3.0
+    #: What it means when a column is all NULL, constant, or far from what it was in every window before.
+    columns: ColumnRule = "reject"
+    #: Columns for which it means something else.
+    column_overrides: Mapping[str, ColumnRule] = Field(default={}, validate_default=True)
     #: Share of rows for which the estimator raised, or returned NaN.
     unscored_maximum: Annotated[float, Field(ge=0, le=1)] = 0.01
     #: What it means when every row gets the same score.

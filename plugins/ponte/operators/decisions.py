@@ -241,7 +241,8 @@ class PreparePublicationOperator(PonteOperator):
 class PublishBatchOperator(PonteOperator):
     """Publish the batch of the form although a guard has tripped, with the reason.
 
-    Params: `batch_id`, `reason`.
+    Params: `batch_id`, `reason`; `new_normal`, if the DAG has it: whether later windows are compared only with windows
+        from this one on.
     Returns `{batch_id, previous_batch_id, rows}`; previous_batch_id is None when people saw nothing of the window
         before.
     Emits `<model>_predictions`.
@@ -263,6 +264,7 @@ class PublishBatchOperator(PonteOperator):
             run_id=context["dag_run"].run_id,
             actor=actor_of(context),
             reason=form["reason"],
+            new_normal=bool(form.get("new_normal")),
         )
         if seen := changes(runtime.db, batch_id=done.batch_id):
             self.announce(context, predictions_asset(self.model), seen)

@@ -129,8 +129,12 @@ def _batch_of(db: Database, batch_id: int, model: str) -> Batch:
     return batch
 
 
-def publish_anyway(db: Database, batch_id: int, *, model: str, run_id: str, actor: str, reason: str) -> Publication:
+def publish_anyway(
+    db: Database, batch_id: int, *, model: str, run_id: str, actor: str, reason: str, new_normal: bool = False
+) -> Publication:
     """Show a batch that a guard rejected and `prepare_publication` has prepared, because a person says so.
+
+    new_normal : later windows are compared only with windows from this one on.
 
     The reason is kept. A repetition changes nothing. Raises PonteError when no guard has rejected the batch, and what
     `publish` raises.
@@ -144,6 +148,9 @@ def publish_anyway(db: Database, batch_id: int, *, model: str, run_id: str, acto
             fix = "a batch that its checks rejected has no predictions: mend the source or the rule and score it again"
             raise PonteError("no guard has rejected this batch", where=batch.place, got=got, fix=fix)
         insert_row(connection, "ponte.guard_override", values, unless="batch_id")
+        if new_normal:
+            normal = {"model": batch.model, "window_start": batch.window_start, "batch_id": batch_id}
+            insert_row(connection, "ponte.normal_event", normal | {"actor": actor, "reason": reason}, unless="batch_id")
         batches.accept(connection, batch_id)
 
     return _publish(db, _batch_of(db, batch_id, model), actor=actor, reason=reason, accept=accept)

@@ -11,7 +11,7 @@ from ponte.batches.lifecycle import Batch
 from ponte.checks import quarantine
 from ponte.errors import BatchRejected, PonteError, RowsLost
 from ponte.estimation import estimates
-from ponte.guards import profiles, rules
+from ponte.guards import judging, rules
 from ponte.guards.waiting import require_earlier_finished
 from ponte.model.folders import ModelFolder
 from ponte.publishing.slices import fill_slice_table
@@ -85,12 +85,13 @@ def _stage(db: Database, folder: ModelFolder, batch_id: int, *, enforce: bool) -
             return ""
         version = registry.read_version(connection, batch.model, batch.version)
         finish_prediction_table(connection, batch, version.signature)
-        limits = folder.spec.guard
-        profile = profiles.take_profile(connection, batch, version, limits)
         estimates.finish(connection, batch_id, version.task)
-        results = rules.judge(profile, profiles.earlier_profiles(connection, batch, limits), limits, as_of=batch.as_of)
+        results = judging.judge(connection, batch, version, folder.spec.guard)
         rules.store_results(connection, batch_id, results)
         tripped = "; ".join(str(r) for r in results if r.outcome == "tripped")
+        for result in results:
+            if result.outcome == "warned":
+                log.warning("guard, only to say so: %s", result)
         if tripped:
             log.log(logging.ERROR if enforce else logging.WARNING, "guards: %s", tripped)
         if tripped and enforce:

@@ -13,10 +13,12 @@ from tests.postgres.checks.test_quarantine import PICKY, bad_prices
 from tests.sample_model import FEATURES_SQL, NEXT_WEEK, NOW, WEEK, World, run_named, write_model
 
 from ponte.errors import BatchRejected, Fenced, PonteError, VersionMarkedBad
-from ponte.publishing import pointer, profiles
+from ponte.guards import profiles
+from ponte.publishing import pointer
 from ponte.scoring.window import stage_window
 
 THIRD_WEEK, FOURTH_WEEK = dt.date(2024, 2, 26), dt.date(2024, 3, 4)
+NAMES = ("row_count", "unscored", "set_aside", "constant_score", "mean_score", "class_share", "freshness")
 BEFORE = (WEEK, NEXT_WEEK, THIRD_WEEK)
 RESULTS = "SELECT guard, outcome FROM ponte.guard_result WHERE batch_id = :id"
 IN_FOURTH = "WHERE day >= '2024-03-04'"
@@ -27,7 +29,9 @@ SEEN_AT = FEATURES_SQL.replace(
     "AS seen_at",
 )
 NEVER_SEEN = FEATURES_SQL.replace("r.rate AS shop_rate", "r.rate AS shop_rate, CAST(NULL AS date) AS seen_at")
-FRESH = '[guard]\nfreshness_column = "seen_at"\nfreshness_hours = 24'
+#: The figures of the predictions are what is judged here.
+COLUMNS_OFF = '[guard]\ncolumns = "off"'
+FRESH = '[guard]\ncolumns = "off"\nfreshness_column = "seen_at"\nfreshness_hours = 24'
 LATE = "UPDATE shop.visit SET known_at = known_at + interval '9 days' WHERE known_at > timestamptz '2024-03-02 12:00Z'"
 SAME = f"UPDATE shop.visit SET shop = 'mill', items = 3, price = 9, distance = 1, member = true {IN_FOURTH}"
 
@@ -66,14 +70,18 @@ TRIPS: dict[str, tuple[dict[str, Any], Callable[[World], object], str]] = {
         lambda world: bad_prices(world, 3200, 3210, 3220, 3300),
         "unscored: 4 of 350 rows have no score, expected at most 3",
     ),
-    "constant_score": ({}, lambda world: world.execute(SAME), "for every row, expected different scores"),
+    "constant_score": (
+        {"checks": COLUMNS_OFF},
+        lambda world: world.execute(SAME),
+        "for every row, expected different scores",
+    ),
     "mean_score": (
-        {"checks": "[guard]\nmean_score_jump = 0.5\nclass_share_jump = 1.0"},
+        {"checks": f"{COLUMNS_OFF}\nmean_score_jump = 0.5\nclass_share_jump = 1.0"},
         lambda world: world.execute(f"UPDATE shop.visit SET items = 7, distance = 0, member = true {IN_FOURTH}"),
         "standard deviations off, expected at most 0.5",
     ),
     "class_share": (
-        {"checks": "[guard]\nmean_score_jump = 100"},
+        {"checks": f"{COLUMNS_OFF}\nmean_score_jump = 100"},
         lambda world: world.execute(f"UPDATE shop.visit SET items = 0, distance = 12, member = false {IN_FOURTH}"),
         "expected at most 25.0% off",
     ),
@@ -114,7 +122,7 @@ def test_a_guard_rejects_the_batch_and_what_people_see_stays(trained: World, cas
     assert said in why
     outcomes = dict(world.rows(RESULTS, id=batch.batch_id))
     assert outcomes[guard] == "tripped"
-    assert set(outcomes) == {"row_count", "unscored", "constant_score", "mean_score", "class_share", "freshness"}
+    assert set(outcomes) == {*NAMES, "columns"}
     if guard in ("row_count", "unscored", "mean_score", "class_share", "freshness"):
         assert [g for g, o in outcomes.items() if o == "tripped"] == [guard], "and only it"
     assert world.rows("SELECT window_start, count(*) FROM predictions.visits GROUP BY 1 ORDER BY 1") == seen
@@ -127,8 +135,8 @@ def test_a_guard_rejects_the_batch_and_what_people_see_stays(trained: World, cas
 def test_a_usual_batch_passes_every_guard_and_the_evidence_names_what_it_was_compared_with(known: World) -> None:
     batch = known.run(run_id="r", week=FOURTH_WEEK)
     assert dict(known.rows(RESULTS, id=batch.batch_id)) == {
-        **dict.fromkeys(["row_count", "unscored", "constant_score", "mean_score", "class_share"], "passed"),
-        "freshness": "skipped",
+        **dict.fromkeys(["row_count", "unscored", "constant_score", "mean_score", "class_share", "columns"], "passed"),
+        **dict.fromkeys(["freshness", "set_aside"], "skipped"),
     }
     evidence = dict(
         known.rows("SELECT guard, evidence FROM ponte.guard_result WHERE batch_id = :id", id=batch.batch_id)

@@ -10,12 +10,13 @@ from unittest.mock import patch
 
 import pytest
 import sqlalchemy as sa
-from ponte.rules.rules import GuardResult
 from tests.postgres.batches.test_fence import at_once
 from tests.sample_model import AS_OF, FEATURES_SQL, LATER, NEXT_WEEK, WEEK, World, midnight, run_named, write_model
 
 from ponte.decisions import rollback
 from ponte.errors import BatchRejected, PonteError
+from ponte.guards import judging
+from ponte.guards.rules import GuardResult
 from ponte.model.spec import Retention
 from ponte.publishing import janitor, retention
 from ponte.snapshots.checking import check_snapshot
@@ -56,7 +57,7 @@ def _reject_by_check(world: World) -> None:
 
 def _reject_by_guard(world: World) -> None:
     tripped = GuardResult(guard="row_count", outcome="tripped", got="few rows", expected="more", evidence={})
-    with patch.object(rules, "judge", lambda *_, **__: [tripped]), pytest.raises(BatchRejected, match="a guard"):
+    with patch.object(judging, "judge", lambda *_, **__: [tripped]), pytest.raises(BatchRejected, match="a guard"):
         world.run(run_id="r")
 
 

@@ -16,7 +16,7 @@ from ponte.guards.rules import FEW_ROWS, GuardResult, judge
 from ponte.model.spec import Guard
 
 AS_OF = dt.datetime(2024, 2, 12, tzinfo=dt.UTC)
-NAMES = ["row_count", "unscored", "constant_score", "mean_score", "class_share", "freshness"]
+NAMES = ["row_count", "unscored", "set_aside", "constant_score", "mean_score", "class_share", "freshness"]
 #: A batch as any other: 1000 rows, scores of 0.3 ± 0.1, every fifth is a "yes".
 USUAL = Profile(
     batch_id=9,
@@ -57,6 +57,21 @@ NONE: dict[str, Any] = {"score_mean": (), "score_sd": ()}
 #: guard → (what the batch is, what the earlier ones are, rules, outcome)
 CASES: dict[str, tuple[str, dict[str, Any], list[Profile], dict[str, Any], str]] = {
     "rows at the lower bound": ("row_count", {"row_count": 500}, earlier(), {}, "passed"),
+    "rows as no window before": ("row_count", {"row_count": 800}, earlier(6), {}, "tripped"),
+    "more rows than ever before": ("row_count", {"row_count": 1300}, earlier(6), {}, "tripped"),
+    "rows within chance": ("row_count", {"row_count": 900}, earlier(6), {}, "passed"),
+    "rows within what they vary": (
+        "row_count",
+        {"row_count": 800},
+        earlier(6, row_count=[900, 1000, 950, 1000, 1000, 1000]),
+        {},
+        "passed",
+    ),
+    "rows far off, and nobody looks": ("row_count", {"row_count": 800}, earlier(6), {"row_count_ranges": 0}, "passed"),
+    "rows set aside as never before": ("set_aside", {"scored_count": 980}, earlier(6), {}, "tripped"),
+    "rows set aside as before": ("set_aside", {"scored_count": 980}, earlier(6, scored_count=980), {}, "passed"),
+    "fewer rows set aside": ("set_aside", {}, earlier(6, scored_count=900), {}, "passed"),
+    "rows set aside beside five": ("set_aside", {"scored_count": 900}, earlier(5), {}, "skipped"),
     "rows below the lower bound": ("row_count", {"row_count": 499}, earlier(), {}, "tripped"),
     "rows at the upper bound": ("row_count", {"row_count": 2000}, earlier(), {}, "passed"),
     "rows above the upper bound": ("row_count", {"row_count": 2001}, earlier(), {}, "tripped"),
@@ -170,11 +185,11 @@ def test_freshness_is_skipped_when_nothing_is_declared() -> None:
 
 
 def test_a_usual_batch_passes_every_guard_that_can_be_asked() -> None:
-    assert outcomes(replace(USUAL, newest_feature=AS_OF), earlier(), FRESH) == dict.fromkeys(NAMES, "passed")
+    assert outcomes(replace(USUAL, newest_feature=AS_OF), earlier(6), FRESH) == dict.fromkeys(NAMES, "passed")
 
 
 def test_the_first_batches_are_judged_by_themselves_only() -> None:
-    skipped = dict.fromkeys(["row_count", "mean_score", "class_share", "freshness"], "skipped")
+    skipped = dict.fromkeys(["row_count", "set_aside", "mean_score", "class_share", "freshness"], "skipped")
     assert outcomes(USUAL, []) == {**skipped, "unscored": "passed", "constant_score": "passed"}
 
 
@@ -183,7 +198,7 @@ def test_every_guard_answers_even_when_another_has_tripped() -> None:
     strange = replace(
         USUAL, row_count=10_000, unscored_count=5000, distinct_scores=False, score_mean=(0.99,), class_shares={"yes": 1}
     )
-    assert outcomes(strange, earlier(), FRESH) == dict.fromkeys(NAMES, "tripped")
+    assert outcomes(strange, earlier(6), FRESH) == dict.fromkeys(NAMES, "tripped")
 
 
 def test_an_empty_batch_is_not_judged() -> None:
@@ -230,3 +245,11 @@ def test_every_guard_says_something_of_any_batch_that_can_be_kept_as_json(
     assert [r.guard for r in results] == NAMES
     for result in results:
         json.dumps(result.evidence, allow_nan=False)
+
+
+def test_rows_may_vary_as_the_windows_of_training_do() -> None:
+    """A holiday that eight weeks have not seen and a year has."""
+    batch, year = replace(USUAL, row_count=600), [1000] * 51 + [800]
+    tripped = [r.outcome for r in judge(batch, earlier(8), Guard(), as_of=AS_OF) if r.guard == "row_count"]
+    found = judge(batch, earlier(8), Guard(), as_of=AS_OF, training_rows=year)
+    assert (tripped, [r.outcome for r in found if r.guard == "row_count"]) == (["tripped"], ["passed"])
