@@ -196,7 +196,7 @@ def test_a_fresh_database_and_one_upgraded_from_revision_0004_have_the_same_view
         fresh = _ask(Database(url), VIEWS)
 
     assert upgraded == fresh
-    assert [row[0] for row in fresh] == ["batch_overview", "champion", "gate_rule", "version_overview"]
+    assert [row[0] for row in fresh] == sorted(file.stem for file in (VERSIONS.parents[1] / "views").glob("*.sql"))
     assert all("ponte_analyst=r/ponte_owner" in str(row[4]) for row in fresh)
     # What was there stays in its place, for the views that others have made of these.
     for name, *_, columns, _ in fresh:
