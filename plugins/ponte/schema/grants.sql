@@ -91,6 +91,15 @@ GRANT SELECT ON ponte.drift_verdict, ponte.drift_verdict_column, ponte.normal_ev
 GRANT SELECT ON ponte.drift, ponte.drift_column TO ponte_analyst;
 GRANT INSERT ON ponte.drift_verdict, ponte.drift_verdict_column TO ponte_scorer, ponte_monitor;
 GRANT INSERT ON ponte.normal_event TO ponte_promoter;
+GRANT SELECT ON ponte.reference_count, ponte.batch_count TO ponte_monitor;
+
+-- Counting: bins and counts come with a version, those of a batch with its shards.
+GRANT INSERT ON ponte.reference_column, ponte.reference_count TO ponte_trainer;
+GRANT SELECT ON ponte.reference_column, ponte.reference_count, ponte.batch_count TO ponte_scorer;
+GRANT INSERT ON ponte.batch_count TO ponte_scorer;
+-- "values" are content of rows.
+GRANT SELECT (model, version, family, position, column_name, kind, edges) ON ponte.reference_column TO ponte_viewer;
+GRANT SELECT ON ponte.reference_count, ponte.batch_count TO ponte_viewer;
 
 -- ---------------------------------------------------------------- rows of batches, and what people read
 
