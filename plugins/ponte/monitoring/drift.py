@@ -17,7 +17,8 @@ held against, p their shares together, q its own, B the number of bins.
 4. Equal sizes. Windows that are larger than the batch are thinned to its rows, drawn without replacement; a batch that
    is larger than the windows is judged as if it had the rows of the median window.
 5. Limit. The prediction limit for one more window, on the logarithm of T: `exp(m + t(1 - alpha, We - 1) s sqrt(1 +
-   1/We))`, m and s of log T over the windows (Hahn and Meeker, "Statistical Intervals", 1991, section 4.3). We is W
+   1/We))`, m and s of log T over the windows (Hahn and Meeker, "Statistical Intervals", 1991, section 4.3), s made 5 %
+   greater, because log T is a little skewed: without that 6.8 % of quiet weeks were noticed in one cell of 75. We is W
    reduced by serial correlation r of the windows, `W (1 - r) / (1 + r)`. It is never below what sampling alone reaches
    with K columns: a gamma distribution with the first two moments of D (Satterthwaite, Biometrics Bulletin 2, 1946), at
    the level `(1 - alpha)^(1/K)` (Sidak, JASA 62, 1967).
@@ -50,6 +51,8 @@ NEIGHBOURS, NEIGHBOURS_FROM = 2, 12
 DRAWS, LEAST_DRAWS, COUNTS_DRAWN = 20, 4, 4_000_000
 #: No estimate of the serial correlation above this is believed.
 _MOST_CORRELATION = 0.9
+#: What the standard deviation of log T is multiplied with: its upper tail is longer than a normal one.
+_FOR_SKEWNESS = 1.05
 #: Instead of zero where a logarithm is taken or something divided by it.
 _TINY = 1e-9
 
@@ -65,7 +68,7 @@ class Limits:
     pooled: Array
     #: Variance between windows, shape (..., K).
     omega: Array
-    #: Mean and standard deviation of log T, and how many independent windows tell as much.
+    #: Mean of log T, its standard deviation times _FOR_SKEWNESS, and how many independent windows tell as much.
     mean: Array
     deviation: Array
     effective_windows: Array
@@ -123,7 +126,7 @@ def learn(counts: Array, rows: float, *, seed: int) -> Limits:
         pooled=counts.sum(-2) / np.maximum(total, 1)[..., None],
         omega=omega,
         mean=of_windows.mean(-1),
-        deviation=np.sqrt(of_windows.var(-1, ddof=1) + within),
+        deviation=_FOR_SKEWNESS * np.sqrt(of_windows.var(-1, ddof=1) + within),
         effective_windows=effective_windows(counts),
     )
 
