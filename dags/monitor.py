@@ -1,4 +1,4 @@
-"""One monitoring DAG per model folder: read labels → measure.
+"""One monitoring DAG per model folder: read labels → measure, and judge drift.
 
 Airflow reads this file again for every task, so it imports nothing heavy and reads only the model folders.
 """
@@ -6,8 +6,9 @@ Airflow reads this file again for every task, so it imports nothing heavy and re
 from airflow.sdk import DAG, chain
 
 from ponte.model.folders import ModelFolder, find_folders
+from ponte.operators.base import MONITOR
 from ponte.operators.dags import build_dags, dag_settings
-from ponte.operators.monitoring import AllDoneOperator, MeasureOperator, ReadLabelsOperator
+from ponte.operators.monitoring import AllDoneOperator, JudgeDriftOperator, MeasureOperator, ReadLabelsOperator
 from ponte.runtime import models_root
 
 
@@ -19,6 +20,8 @@ def monitor_dag(folder: ModelFolder) -> DAG:
         # What was read is measured, also when the labels of another batch could not be read.
         measure = MeasureOperator(task_id="measure", model=model, trigger_rule="all_done")
         chain(read, measure)
+        # Batches whose own run has not judged them; it reads no labels, so it waits for nothing.
+        JudgeDriftOperator(task_id="judge_drift", model=model, connection_id=MONITOR)
         # Red when any task was: a task that goes on after a failure would leave the run green.
         before = list(dag.tasks)
         chain(before, AllDoneOperator(task_id="all_done", model=model))

@@ -1,4 +1,4 @@
-"""One scoring DAG per model folder: freeze batch → check → plan → score (mapped) → guard → publish, then clean up.
+"""One scoring DAG per model folder: freeze batch → check → plan → score (mapped) → guard → publish → judge → clean up.
 
 Airflow reads this file again for every task, so it imports nothing heavy and reads only the model folders.
 """
@@ -10,6 +10,7 @@ from airflow.sdk import DAG, Param, chain
 from ponte.model.folders import ModelFolder, find_folders
 from ponte.operators.base import predictions_asset
 from ponte.operators.dags import build_dags, dag_settings
+from ponte.operators.monitoring import JudgeDriftOperator
 from ponte.operators.scoring import (
     CheckBatchOperator,
     CleanUpOperator,
@@ -63,10 +64,11 @@ def score_dag(folder: ModelFolder) -> DAG:
         ).expand(shard=plan.output)
         guard = GuardOperator(task_id="guard", model=model, batch_id=batch_id)
         publish = PublishOperator(task_id="publish", model=model, batch_id=batch_id, outlets=[predictions_asset(model)])
+        judge = JudgeDriftOperator(task_id="judge_drift", model=model, batch_id=batch_id)
         # A teardown runs after a failure too. It has no setup: clearing a task would clear that as well, and so freeze
         # the rows anew.
         clean_up = CleanUpOperator(task_id="clean_up", model=model).as_teardown()
-        chain(freeze, check, plan, score, guard, publish, clean_up)
+        chain(freeze, check, plan, score, guard, publish, judge, clean_up)
     return dag
 
 

@@ -31,7 +31,7 @@ BY_HAND = [
     *("prepare", "publish_batch", "clean_up"),
     *("measure_again", "judge_again", "promote"),
 ]
-SCORE = ["freeze_batch", "check", "plan", "score", "guard", "publish", "clean_up"]
+SCORE = ["freeze_batch", "check", "plan", "score", "guard", "publish", "judge_drift", "clean_up"]
 
 
 @pytest.mark.parametrize(("pipeline", "tasks"), [("train", TRAIN), ("score", SCORE)])

@@ -83,12 +83,16 @@ GRANT SELECT ON ponte.quality TO ponte_promoter, ponte_monitor, ponte_viewer;
 GRANT SELECT (model, window_start, window_end, batch_id, version, published, maturity_days, metric, slice_column, value, low,
     high, labelled_rows, feedback_rows, other_rows, row_count, coverage, final, corrections, labels_from, as_of, computed_at)
     ON ponte.quality TO ponte_analyst;
--- Drift: names of columns and figures only, so everybody may read it. A person's "new normal" is the promoter's to write.
+
+-- Drift: names of columns and figures only, so everybody may read it. Batches are judged when they were published, or
+-- later by the monitor. A person's "new normal" is the promoter's to write.
 GRANT SELECT ON ponte.drift_verdict, ponte.drift_verdict_column, ponte.normal_event, ponte.drift, ponte.drift_column
-    TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_viewer;
+    TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer;
 GRANT SELECT ON ponte.drift, ponte.drift_column TO ponte_analyst;
-GRANT INSERT ON ponte.drift_verdict, ponte.drift_verdict_column TO ponte_scorer;
+GRANT INSERT ON ponte.drift_verdict, ponte.drift_verdict_column TO ponte_scorer, ponte_monitor;
 GRANT INSERT ON ponte.normal_event TO ponte_promoter;
+GRANT SELECT ON ponte.reference_count, ponte.batch_count TO ponte_monitor;
+
 -- Counting: bins and counts come with a version, those of a batch with its shards.
 GRANT INSERT ON ponte.reference_column, ponte.reference_count TO ponte_trainer;
 GRANT SELECT ON ponte.reference_column, ponte.reference_count, ponte.batch_count TO ponte_scorer;
