@@ -78,7 +78,8 @@ def create_prediction_table(db: Database, batch: Batch, version: Version) -> Non
         columns["window_start"] += f" DEFAULT DATE '{batch.window_start.isoformat()}'"
         connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {own} ({_body(columns)})")
         _require_ours(connection, batch, own)
-        connection.exec_driver_sql(f"GRANT SELECT ON {own} TO ponte_promoter")  # who shows them counts them first
+        # Who shows them counts them first, and who monitors compares them with what came true.
+        connection.exec_driver_sql(f"GRANT SELECT ON {own} TO ponte_promoter, ponte_monitor")
 
 
 def _body(columns: dict[str, str]) -> str:
