@@ -11,6 +11,7 @@ from ponte.batches.lifecycle import Batch
 from ponte.checks import quarantine
 from ponte.errors import BatchRejected, PonteError, RowsLost
 from ponte.guards import profiles, rules
+from ponte.guards.alarms import judge_alarms
 from ponte.guards.waiting import require_earlier_finished
 from ponte.model.folders import ModelFolder
 from ponte.publishing.tables import attach_prediction_table, finish_prediction_table
@@ -85,6 +86,7 @@ def _stage(db: Database, folder: ModelFolder, batch_id: int, *, enforce: bool) -
         limits = folder.spec.guard
         profile = profiles.take_profile(connection, batch, version, limits)
         results = rules.judge(profile, profiles.earlier_profiles(connection, batch, limits), limits, as_of=batch.as_of)
+        results += judge_alarms(connection, batch, folder.spec.monitoring)
         rules.store_results(connection, batch_id, results)
         tripped = "; ".join(str(r) for r in results if r.outcome == "tripped")
         if tripped:

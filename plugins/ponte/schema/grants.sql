@@ -60,6 +60,15 @@ GRANT UPDATE (closed_at, closed_by, resolution) ON ponte.quarantine TO ponte_pro
 -- Content (labels, slices, comments, values of references) only to the role of the step that needs it.
 GRANT INSERT ON ponte.receipt TO ponte_monitor;
 
+-- Alarms and notices. They hold no content of rows. Who reports writes the notice in its own transaction.
+GRANT SELECT ON ponte.alarm_event, ponte.alarm TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer;
+GRANT SELECT ON ponte.alarm TO ponte_analyst;
+GRANT INSERT ON ponte.alarm_event TO ponte_promoter, ponte_monitor;
+GRANT SELECT ON ponte.notice, ponte.notice_overview TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer;
+GRANT INSERT ON ponte.notice TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor;
+GRANT SELECT ON ponte.notice_sent TO ponte_promoter, ponte_monitor, ponte_viewer;
+GRANT INSERT ON ponte.notice_sent TO ponte_monitor;
+
 -- ---------------------------------------------------------------- rows of batches, and what people read
 
 GRANT USAGE, CREATE ON SCHEMA ponte_data TO ponte_trainer, ponte_scorer;
@@ -108,14 +117,3 @@ BEGIN
         END IF;
     END LOOP;
 END $$;
-
--- ---------------------------------------------------------------- monitoring
-
--- Alarms and notices. They hold no content of rows. Who reports writes the notice in its own transaction.
-GRANT SELECT ON ponte.alarm_event, ponte.alarm TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer;
-GRANT SELECT ON ponte.alarm TO ponte_analyst;
-GRANT INSERT ON ponte.alarm_event TO ponte_promoter, ponte_monitor;
-GRANT SELECT ON ponte.notice, ponte.notice_overview TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer;
-GRANT INSERT ON ponte.notice TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor;
-GRANT SELECT ON ponte.notice_sent TO ponte_promoter, ponte_monitor, ponte_viewer;
-GRANT INSERT ON ponte.notice_sent TO ponte_monitor;
