@@ -68,6 +68,13 @@ GRANT SELECT ON ponte.notice, ponte.notice_overview TO ponte_trainer, ponte_scor
 GRANT INSERT ON ponte.notice TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor;
 GRANT SELECT ON ponte.notice_sent TO ponte_promoter, ponte_monitor, ponte_viewer;
 GRANT INSERT ON ponte.notice_sent TO ponte_monitor;
+-- Labels and quality.
+GRANT SELECT, INSERT ON ponte.label_read, ponte.label_seen, ponte.realised TO ponte_monitor;
+GRANT SELECT ON ponte.label_read, ponte.realised TO ponte_promoter, ponte_viewer;
+GRANT SELECT ON ponte.quality TO ponte_promoter, ponte_monitor, ponte_viewer;
+GRANT SELECT (model, window_start, window_end, batch_id, version, published, maturity_days, metric, slice_column, value, low,
+    high, labelled_rows, feedback_rows, other_rows, row_count, coverage, final, corrections, labels_from, as_of, computed_at)
+    ON ponte.quality TO ponte_analyst;
 
 -- ---------------------------------------------------------------- rows of batches, and what people read
 
