@@ -75,6 +75,12 @@ GRANT SELECT ON ponte.quality TO ponte_promoter, ponte_monitor, ponte_viewer;
 GRANT SELECT (model, window_start, window_end, batch_id, version, published, maturity_days, metric, slice_column, value, low,
     high, labelled_rows, feedback_rows, other_rows, row_count, coverage, final, corrections, labels_from, as_of, computed_at)
     ON ponte.quality TO ponte_analyst;
+-- Drift: names of columns and figures only, so everybody may read it. A person's "new normal" is the promoter's to write.
+GRANT SELECT ON ponte.drift_verdict, ponte.drift_verdict_column, ponte.normal_event, ponte.drift, ponte.drift_column
+    TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_viewer;
+GRANT SELECT ON ponte.drift, ponte.drift_column TO ponte_analyst;
+GRANT INSERT ON ponte.drift_verdict, ponte.drift_verdict_column TO ponte_scorer;
+GRANT INSERT ON ponte.normal_event TO ponte_promoter;
 
 -- ---------------------------------------------------------------- rows of batches, and what people read
 
