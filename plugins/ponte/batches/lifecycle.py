@@ -242,7 +242,9 @@ def mark_rejected(connection: sa.Connection, batch_id: int, why: str, *, by: Rej
         subject=f"batch {batch_id}",
         model=batch.model,
         what=_REJECTIONS[by],
-        then=f"look at ponte.guard_result; publish it with ponte__publish_batch, or {score}" if by == "guard" else score,
+        then=f"look at ponte.guard_result; publish it with ponte__publish_batch, or {score}"
+        if by == "guard"
+        else score,
         window_start=batch.window_start,
         batch_id=batch_id,
         version=batch.version,

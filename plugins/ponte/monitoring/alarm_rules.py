@@ -32,11 +32,16 @@ Rule = Literal["recent", "slow"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figure:
-    """What a metric was for a window; `error` is the standard error that its rows alone give it, 0 when unknown."""
+    """What a metric was for a window.
+
+    error : the standard error that its rows alone give it, 0 when unknown.
+    anew : an alarm of before is over, because a person says so: the rules begin anew with this window.
+    """
 
     window_start: dt.date
     value: float
     error: float = 0.0
+    anew: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,6 +138,8 @@ class _Follower:
 
     def look(self, place: int) -> Look:
         figure = self.figures[place]
+        if figure.anew:
+            self._begin_anew()
         known = [f for f, usable in zip(self.figures[: max(0, place - GAP)], self.usable, strict=False) if usable]
         if len(known) < NEEDED:
             return Look(
@@ -182,4 +189,7 @@ class _Follower:
         self.usable[place] = False
         self.quiet = 0 if rule or z > BEYOND or self.total > LIMIT / 2 else self.quiet + 1
         if self.quiet == QUIET:
-            self.lasts, self.quiet, self.total, self.recent = False, 0, 0.0, []
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self.lasts, self.quiet, self.total, self.recent = False, 0, 0.0, []

@@ -34,7 +34,7 @@ _CLOSED = sa.text("""SELECT closed_at, event.window_start AS last_window
 _BY_ID = sa.text("SELECT model, kind, state FROM ponte.alarm WHERE alarm_id = :alarm_id")
 _WRITTEN = sa.text("""SELECT event_id FROM ponte.alarm_event
     WHERE alarm_id = :alarm_id AND event = :event AND run_key = :run_key""")
-_LOOKS = sa.text("""SELECT window_start, maturity_days, version, evidence FROM ponte.alarm_event
+_LOOKS = sa.text("""SELECT alarm_id, window_start, maturity_days, version, evidence FROM ponte.alarm_event
     WHERE model = :model AND kind = :kind AND event IN ('opened', 'extended') ORDER BY event_id""")
 
 # Of the champion of now: what another version did is no reason to train one.
@@ -81,7 +81,7 @@ def closings(connection: sa.Connection, model: str, kind: Kind) -> list[tuple[dt
 
 
 def causes(connection: sa.Connection, model: str, kind: Kind) -> list[Mapping[str, Any]]:
-    """Return {window_start, maturity_days, version, evidence} of all that ever opened or extended an alarm."""
+    """Return {alarm_id, window_start, maturity_days, version, evidence} of all that ever opened or extended an alarm."""
     return list(connection.execute(_LOOKS, {"model": model, "kind": kind}).mappings())
 
 
@@ -95,7 +95,8 @@ def open_one(connection: sa.Connection, cause: Cause, *, run: Run) -> int:
         subject=f"alarm {alarm_id}",
         model=cause.model,
         what=f"{'provisional, ' if cause.provisional else ''}{cause.kind}: {cause.reason}",
-        then="look at ponte.alarm and, for the windows, at ponte." + ("quality" if cause.kind == "quality" else "drift")
+        then="look at ponte.alarm and, for the windows, at ponte."
+        + ("quality" if cause.kind == "quality" else "drift")
         + f"; acknowledge or close alarm {alarm_id} with ponte__alarm",
         window_start=cause.window_start,
         batch_id=cause.batch_id,

@@ -68,6 +68,7 @@ GRANT SELECT ON ponte.notice, ponte.notice_overview TO ponte_trainer, ponte_scor
 GRANT INSERT ON ponte.notice TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor;
 GRANT SELECT ON ponte.notice_sent TO ponte_promoter, ponte_monitor, ponte_viewer;
 GRANT INSERT ON ponte.notice_sent TO ponte_monitor;
+GRANT SELECT ON ponte.drift, ponte.normal_event, ponte.quality TO ponte_monitor;
 -- Labels and quality.
 GRANT SELECT, INSERT ON ponte.label_read, ponte.label_seen, ponte.realised TO ponte_monitor;
 GRANT SELECT ON ponte.label_read, ponte.realised TO ponte_promoter, ponte_viewer;
