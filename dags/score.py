@@ -1,4 +1,4 @@
-"""One scoring DAG per model folder: freeze batch → check → plan → score (mapped) → guard → publish, then clean up, tell.
+"""One scoring DAG per model folder: freeze batch → check → plan → score (mapped) → guard → publish, clean up, tell.
 
 Airflow reads this file again for every task, so it imports nothing heavy and reads only the model folders.
 """

@@ -11,10 +11,13 @@ import datetime as dt
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
-#: Standard deviations from which a window counts as worse.
+#: Standard deviations from which a window counts as worse; so many of the last three, the latest among them, are an
+#: alarm.
 BEYOND = 1.96
+TWO = 2
 #: The sum begins to grow, and is an alarm, at so many standard deviations.
 SLACK, LIMIT = 0.5, 6.0
 #: Fewer windows to compare with judge nothing; with fewer than ARMED an alarm is provisional and the sum rests.
@@ -22,8 +25,9 @@ NEEDED, ARMED = 8, 20
 #: The latest windows to compare with, at most, and how many before the window are left out of them: a loss that begins
 #: slowly would otherwise be compared with itself.
 REFERENCE, GAP = 52, 4
-#: An alarm is over after so many quiet windows in a row.
-QUIET = 3
+#: An alarm is over after so many windows in a row that are not beyond, when the sum has come down to OVER as well. While
+#: an alarm lasts the sum grows no higher than LASTING: a great loss would else have to be made up for before it is over.
+QUIET, LASTING, OVER = 3, 4.0, 3.0
 #: Figures that never varied, but for rounding.
 _ROUNDING = 1e-9
 
@@ -99,7 +103,7 @@ def reference_of(figures: Sequence[Figure]) -> Reference:
     error2 = math.fsum(f.error * f.error for f in figures) / count
     sd = max(math.sqrt(squares / (count - 1)), math.sqrt(error2), _ROUNDING * max(1.0, abs(mean)))
     # Of few windows the correlation is estimated too low, by about 1 / count.
-    alike = math.fsum(a * b for a, b in zip(off, off[1:], strict=False)) / squares + 1 / count if squares else 0.0
+    alike = math.fsum(a * b for a, b in pairwise(off)) / squares + 1 / count if squares else 0.0
     alike = min(0.8, max(0.0, alike))
     ratio = (1 + alike) / (1 - alike)
     return Reference(
@@ -173,11 +177,10 @@ class _Follower:
         if armed:
             if not self.total:
                 self.rising = place
-            total = max(0.0, self.total + z - SLACK)
-            self.total = min(LIMIT, total)  # else a great loss would have to be made up for before it is over
-        if z > BEYOND and sum(beyond for _, beyond in self.recent) >= 2:
+            self.total = max(0.0, self.total + z - SLACK)
+        if z > BEYOND and sum(beyond for _, beyond in self.recent) >= TWO:
             return "recent"
-        return "slow" if armed and total > LIMIT else None
+        return "slow" if self.total > (LASTING if self.lasts else LIMIT) else None
 
     def _carry_on(self, place: int, z: float, rule: Rule | None) -> None:
         if rule and not self.lasts:
@@ -187,8 +190,9 @@ class _Follower:
         if not self.lasts:
             return
         self.usable[place] = False
-        self.quiet = 0 if rule or z > BEYOND or self.total > LIMIT / 2 else self.quiet + 1
-        if self.quiet == QUIET:
+        self.total = min(LASTING, self.total)
+        self.quiet = 0 if z > BEYOND else self.quiet + 1
+        if self.quiet >= QUIET and self.total <= OVER:
             self._begin_anew()
 
     def _begin_anew(self) -> None:

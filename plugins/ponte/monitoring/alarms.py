@@ -1,7 +1,7 @@
 """Alarms: one per episode, told once; what people say to them, and what follows from them.
 
-Only events are kept, in `ponte.alarm_event`, and only appended; `ponte.alarm` says what they come to. Whoever writes one
-holds a lock, so two at once take turns, and each finds what the other has written.
+Only events are kept, in `ponte.alarm_event`, and only appended; `ponte.alarm` says what they come to. Whoever writes
+one holds a lock, so two at once take turns, and each finds what the other has written.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def closings(connection: sa.Connection, model: str, kind: Kind) -> list[tuple[dt
 
 
 def causes(connection: sa.Connection, model: str, kind: Kind) -> list[Mapping[str, Any]]:
-    """Return {alarm_id, window_start, maturity_days, version, evidence} of all that ever opened or extended an alarm."""
+    """Return {alarm_id, window_start, maturity_days, version, evidence} of all that opened or extended alarms."""
     return list(connection.execute(_LOOKS, {"model": model, "kind": kind}).mappings())
 
 

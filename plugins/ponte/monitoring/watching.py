@@ -21,6 +21,7 @@ from ponte.model.spec import METRICS, ModelSpec
 from ponte.monitoring import alarms
 from ponte.monitoring.alarm_rules import QUIET, REFERENCE, Figure, Look, follow
 from ponte.monitoring.alarms import Cause
+from ponte.monitoring.outlook import outlook_of
 from ponte.storage.database import Database
 from ponte.storage.runs import Run
 
@@ -179,7 +180,7 @@ def _cells(connection: sa.Connection, folder: ModelFolder) -> list[Cell]:
 
 
 def _steps(cells: Sequence[Cell], spec: ModelSpec, *, anew_after: Sequence[dt.datetime]) -> list[tuple[Cell, Look]]:
-    """Return each figure that can be compared with what the rules say of it, in the order in which they became final."""
+    """Return each figure that can be compared, with what the rules say of it, in the order of becoming final."""
     wide = 2 * NormalDist().inv_cdf((1 + spec.evaluation.confidence) / 2)
     higher = METRICS[spec.task][spec.gate.metric]
     steps: list[tuple[Cell, Look]] = []
@@ -288,7 +289,7 @@ class _Drift(_Watch):
             + (f", above all {', '.join(columns)}" if columns else ""),
             evidence={
                 "episode_windows": max(row.episode_windows for row in drifting),
-                "outlook": "unknown",
+                "outlook": outlook_of(self.connection, self.folder, first.batch_id, first.version),
                 "families": families,
             },
         )
