@@ -107,7 +107,7 @@ def test_each_maturity_is_compared_with_itself_and_all_are_one_alarm(trained: Wo
     for window in past.live(EPISODE):
         past.measure(window, 0.2, maturity=28)  # another level, and nothing wrong
     for place in (30, 31, 32):
-        past.measure(past.day(place), 0.1, maturity=84)
+        past.measure(past.day(place), 0.8, maturity=84)
     assert look(trained) == Changes(opened=[1], extended=[1], closed=[1])
     late = Past(trained, past.count)
     for window in [late.publish() for _ in range(32)]:
