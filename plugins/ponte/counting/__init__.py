@@ -1,1 +1,1 @@
-"""Values counted per bin: of training windows, and of batches as they are scored."""
+"""Counts of columns in bins: of the windows that a version was trained on, and of batches."""

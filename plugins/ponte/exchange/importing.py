@@ -29,6 +29,7 @@ from ponte.storage.receipts import Receipt, recorded
 from ponte.storage.runs import Run
 from ponte.training import versioning
 from ponte.training.candidate import measured_candidate
+from ponte.training.reference import count_windows
 from ponte.training.sufficiency import require_enough
 from ponte.versions import registry
 from ponte.versions.loading import LIBRARIES, Foreign, current_libraries, load_imported
@@ -88,7 +89,8 @@ def import_version(
     libraries = {**named_versions(folder.path), **_libraries(foreign, said.source), **current_libraries()}
     facts = [snapshot.sha256, folder.digest(), said.file.sha256, said.source, libraries, artifacts.FORMAT]
     with recorded(db, Receipt(model=folder.name, step="import", snapshot_id=snapshot.snapshot_id)) as receipt:
-        parts = split(read_snapshot(store, snapshot), snapshot)
+        rows = read_snapshot(store, snapshot)
+        parts = split(rows, snapshot)
         require_enough(folder, snapshot, parts)
         fitted = Fitted(foreign.estimator, _output(folder, foreign.estimator, parts))
         made = measured_candidate(folder, snapshot, parts, fitted, signature)
@@ -99,6 +101,7 @@ def import_version(
             snapshot,
             made=made,
             files=versioning.files_of(made, folder, said.source),
+            counted=count_windows(snapshot, rows, made),
             train_key=hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(),
             code_revision=code_revision,
             libraries=libraries,

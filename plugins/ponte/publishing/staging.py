@@ -14,6 +14,7 @@ from ponte.guards import profiles, rules
 from ponte.guards.alarms import judge_alarms
 from ponte.guards.waiting import require_earlier_finished
 from ponte.model.folders import ModelFolder
+from ponte.publishing.slices import fill_slice_table
 from ponte.publishing.tables import attach_prediction_table, finish_prediction_table
 from ponte.storage.database import Database, limit_lock_waits, quote
 from ponte.storage.receipts import Receipt, recorded
@@ -54,6 +55,7 @@ def guard_batch(db: Database, folder: ModelFolder, batch_id: int, *, enforce: bo
             receipt.row_count = require_conservation(connection, batch)
             over_budget = _over_budget(connection, folder, batch)
             if not over_budget and not batch.reached("scored"):
+                fill_slice_table(connection, batch)
                 batches.advance(connection, batch_id, "scored")
         if over_budget:
             raise batches.reject(db, batch, over_budget, by="budget", at="checked")

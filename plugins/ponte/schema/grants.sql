@@ -18,6 +18,8 @@ REVOKE ALL ON SCHEMA ponte, ponte_data, predictions
     FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
 REVOKE ALL ON ALL TABLES IN SCHEMA ponte
     FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA ponte
+    FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
 
 -- ---------------------------------------------------------------- registry and book-keeping
 
@@ -34,6 +36,10 @@ GRANT SELECT ON ponte.quarantine TO ponte_scorer;
 GRANT SELECT (quarantine_id, batch_id, snapshot_id, shard, key, closed_at, closed_by, resolution) ON ponte.quarantine
     TO ponte_trainer, ponte_promoter, ponte_monitor, ponte_viewer;
 GRANT SELECT ON ponte.batch_overview, ponte.champion, ponte.gate_rule, ponte.version_overview TO ponte_analyst;
+
+GRANT EXECUTE ON FUNCTION ponte.is_bad(text, integer), ponte.champion_at(text, timestamptz),
+    ponte.published_at(text, timestamptz)
+    TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
 
 -- Not the SQL: that of a version in use is run as the scorer.
 GRANT INSERT, UPDATE (status, why, windows, frozen_table, columns, row_count, feature_rows, no_label_rows, null_label_rows,
@@ -69,25 +75,47 @@ GRANT INSERT ON ponte.notice TO ponte_trainer, ponte_scorer, ponte_promoter, pon
 GRANT SELECT ON ponte.notice_sent TO ponte_promoter, ponte_monitor, ponte_viewer;
 GRANT INSERT ON ponte.notice_sent TO ponte_monitor;
 GRANT SELECT ON ponte.drift, ponte.normal_event, ponte.quality TO ponte_monitor;
+-- Feedback and cost. The view shows keys, labels and words to the person who gave them. Corrections become labels of the
+-- monitor's; nobody needs the comments but people whom the owner lets read the table.
+GRANT SELECT ON ponte.feedback, ponte.cost, ponte.energy_setting
+    TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
+GRANT SELECT (feedback_id, model, window_start, batch_id, key, verdict, prediction, correct_label, given_by, at)
+    ON ponte.feedback_given TO ponte_monitor;
+GRANT EXECUTE ON FUNCTION ponte.give_feedback(text, date, jsonb, text, text, text) TO ponte_analyst;
+
 -- Labels and quality.
 GRANT SELECT, INSERT ON ponte.label_read, ponte.label_seen, ponte.realised TO ponte_monitor;
 GRANT SELECT ON ponte.label_read, ponte.realised TO ponte_promoter, ponte_viewer;
+GRANT EXECUTE ON FUNCTION ponte.labels_at(bigint, timestamptz, boolean) TO ponte_monitor;
+GRANT EXECUTE ON FUNCTION ponte.quality_at(text, timestamptz) TO ponte_promoter, ponte_monitor, ponte_viewer;
 GRANT SELECT ON ponte.quality TO ponte_promoter, ponte_monitor, ponte_viewer;
 GRANT SELECT (model, window_start, window_end, batch_id, version, published, maturity_days, metric, slice_column, value, low,
     high, labelled_rows, feedback_rows, other_rows, row_count, coverage, final, corrections, labels_from, as_of, computed_at)
     ON ponte.quality TO ponte_analyst;
--- Drift: names of columns and figures only, so everybody may read it. A person's "new normal" is the promoter's to write.
+
+-- Drift: names of columns and figures only, so everybody may read it. Batches are judged when they were published, or
+-- later by the monitor. A person's "new normal" is the promoter's to write.
 GRANT SELECT ON ponte.drift_verdict, ponte.drift_verdict_column, ponte.normal_event, ponte.drift, ponte.drift_column
-    TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_viewer;
+    TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer;
 GRANT SELECT ON ponte.drift, ponte.drift_column TO ponte_analyst;
-GRANT INSERT ON ponte.drift_verdict, ponte.drift_verdict_column TO ponte_scorer;
+GRANT INSERT ON ponte.drift_verdict, ponte.drift_verdict_column TO ponte_scorer, ponte_monitor;
 GRANT INSERT ON ponte.normal_event TO ponte_promoter;
+GRANT SELECT ON ponte.reference_count, ponte.batch_count TO ponte_monitor;
+
+-- Counting: bins and counts come with a version, those of a batch with its shards.
+GRANT INSERT ON ponte.reference_column, ponte.reference_count TO ponte_trainer;
+GRANT SELECT ON ponte.reference_column, ponte.reference_count, ponte.batch_count TO ponte_scorer;
+GRANT INSERT ON ponte.batch_count TO ponte_scorer;
+-- "values" are content of rows.
+GRANT SELECT (model, version, family, position, column_name, kind, edges) ON ponte.reference_column TO ponte_viewer;
+GRANT SELECT ON ponte.reference_count, ponte.batch_count TO ponte_viewer;
 
 -- ---------------------------------------------------------------- rows of batches, and what people read
 
 GRANT USAGE, CREATE ON SCHEMA ponte_data TO ponte_trainer, ponte_scorer;
 GRANT USAGE ON SCHEMA ponte_data TO ponte_promoter, ponte_monitor;
-GRANT USAGE, CREATE ON SCHEMA predictions TO ponte_scorer;
+-- The monitor makes predictions.<model>_outcomes, which is its own: nobody reads it whom an operator does not let.
+GRANT USAGE, CREATE ON SCHEMA predictions TO ponte_scorer, ponte_monitor;
 GRANT USAGE ON SCHEMA predictions TO ponte_analyst;
 
 -- Tables and views of before there were roles: all were the owner's.
@@ -109,14 +137,14 @@ BEGIN
     END LOOP;
 END $$;
 
-ALTER DEFAULT PRIVILEGES FOR ROLE ponte_scorer IN SCHEMA predictions GRANT SELECT ON TABLES TO ponte_analyst;
+ALTER DEFAULT PRIVILEGES FOR ROLE ponte_scorer IN SCHEMA predictions GRANT SELECT ON TABLES TO ponte_analyst, ponte_monitor;
 DO $$
 DECLARE
     found record;
 BEGIN
     FOR found IN
-        SELECT c.oid::regclass AS name, 'ponte_analyst' AS role
-        FROM pg_class c
+        SELECT c.oid::regclass AS name, reader AS role
+        FROM pg_class c CROSS JOIN unnest(ARRAY['ponte_analyst', 'ponte_monitor']) AS reader
         WHERE c.relnamespace = 'predictions'::regnamespace AND c.relkind = 'v' AND c.relowner = 'ponte_scorer'::regrole
         UNION ALL
         -- As in create_prediction_table: the promoter counts the predictions that it shows, the monitor compares them

@@ -10,7 +10,8 @@ Nobody works as the owner. Each step of a pipeline connects as the role that has
 - `ponte_analyst` reads `predictions.*` and the views of `ponte`, nothing else;
 - `ponte_owner` owns the schemas and migrates them.
 
-`ponte_reader` cannot log in: what is granted to it can be read by trainer, scorer and monitor. Source schemas are granted to it.
+`ponte_reader` cannot log in: what is granted to it can be read by trainer, scorer and monitor. Source schemas are
+granted to it.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Batch
 from ponte.checks import quarantine
 from ponte.checks.quarantine import Unscored
+from ponte.counting.bins import Tallies
+from ponte.counting.shards import write_counts
 from ponte.errors import RowsLost
 from ponte.scoring.ahead import Ahead
 from ponte.scoring.plan import Shard
@@ -51,6 +53,9 @@ class Flow:
     now: dt.datetime
     #: How many rows may be set aside.
     allowed: int
+    #: Of what is read, and of what is predicted.
+    features: Tallies
+    answers: Tallies
     read: int = 0
     predicted: int = 0
     unscored: list[Unscored] = field(default_factory=list)
@@ -74,6 +79,7 @@ class Flow:
                 got = f"{self.read} read, {self.predicted} predicted, {written} written, {len(self.unscored)} set aside"
                 raise RowsLost("rows were lost on the way", where=self.batch.place, got=got)
             self._set_aside(writing)
+            write_counts(writing, self.batch.batch_id, self.shard.shard, (self.features, self.answers))
             # Same transaction as the rows. A twin that committed first breaks the primary key, and all rolls back.
             writing.execute(
                 "INSERT INTO ponte.shard (batch_id, shard, first_page, end_page, row_count) VALUES "
@@ -91,6 +97,7 @@ class Flow:
         )
         for chunk in rechunked(reading.fetch_record_batch(), rows=self.chunk_rows, byte_count=CHUNK_BYTES):
             self.read += chunk.num_rows
+            self.features.add(chunk)
             yield chunk
 
     def _predictions(self, chunks: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
@@ -124,7 +131,9 @@ class Flow:
 
     def _watched(self, predictions: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         try:
-            yield from predictions
+            for rows in predictions:
+                self.answers.add(rows)
+                yield rows
         except BaseException as error:
             self.error = error
             raise

@@ -14,6 +14,8 @@ import sqlalchemy as sa
 from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Batch
 from ponte.checks import quarantine
+from ponte.counting import reference
+from ponte.counting.bins import Tallies
 from ponte.errors import PonteError
 from ponte.model.folders import ModelFolder
 from ponte.scoring.flow import Flow
@@ -71,7 +73,19 @@ def score_shard(
     with recorded(db, Receipt(model=batch.model, step="score", batch_id=batch_id, version=batch.version)) as receipt:
         version = registry.get_version(db, batch.model, batch.version)
         scorer = Scorer(load_registered(db, store, version))
-        stream = Flow(scorer, batch, shard, folder.spec.scoring.chunk_rows, threads, now, _budget(db, folder, batch))
+        with db.begin() as connection:
+            bins = reference.read_bins(connection, batch.model, batch.version)
+        stream = Flow(
+            scorer=scorer,
+            batch=batch,
+            shard=shard,
+            chunk_rows=folder.spec.scoring.chunk_rows,
+            threads=threads,
+            now=now,
+            allowed=_budget(db, folder, batch),
+            features=Tallies("features", bins["features"], batch.as_of),
+            answers=Tallies("answers", bins["answers"], batch.as_of),
+        )
         try:
             receipt.row_count = or_of_a_twin(lambda: stream.run(db), committed)
         except TooManyUnscored as error:

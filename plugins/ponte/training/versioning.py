@@ -6,10 +6,13 @@ import hashlib
 import json
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import sqlalchemy as sa
+
+from ponte.counting import reference
 from ponte.errors import ArtifactRefused
 from ponte.model.estimator import ESTIMATOR_FILE, dump, load_suitable
 from ponte.model.folders import ModelFolder
@@ -23,6 +26,7 @@ from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.storage.receipts import Receipt, recorded
 from ponte.training.candidate import GOLDEN_ROWS, Candidate, libraries_of, make_candidate, report_facts
+from ponte.training.reference import count_windows
 from ponte.versions import registry
 from ponte.versions.loading import (
     GOLDEN,
@@ -62,7 +66,8 @@ def train(
         else:
             return known
     with recorded(db, Receipt(model=folder.name, step="train", snapshot_id=snapshot_id)) as receipt:
-        made = make_candidate(folder, snapshot, read_snapshot(store, snapshot), estimator)
+        rows = read_snapshot(store, snapshot)
+        made = make_candidate(folder, snapshot, rows, estimator)
         files = files_of(made, folder)
         version = register(
             db,
@@ -71,6 +76,7 @@ def train(
             snapshot,
             made=made,
             files=files,
+            counted=count_windows(snapshot, rows, made),
             train_key=train_key,
             code_revision=code_revision,
             libraries=libraries,
@@ -88,9 +94,12 @@ def register(
     *,
     made: Candidate,
     files: Mapping[str, bytes],
+    counted: Sequence[reference.Window],
     **of_version: Any,
 ) -> Version:
     """Return the version of a candidate, new or known by its `train_key`; its files and report are stored first.
+
+    counted : its reference, which is registered with it.
 
     of_version : what `Candidate.as_version` takes beside the number and the path.
     """
@@ -106,7 +115,10 @@ def register(
         stored = store.write_folder(path, {**files, REPORT: page}, facts)
         return replace(version, manifest_sha256=stored.manifest_sha256, byte_count=stored.byte_count)
 
-    return registry.register(db, folder.name, of_version["train_key"], write)
+    def beside(connection: sa.Connection, version: Version) -> None:
+        reference.store(connection, version.model, version.version, counted)
+
+    return registry.register(db, folder.name, of_version["train_key"], write, beside)
 
 
 def _train_key(snapshot: Snapshot, folder: ModelFolder, libraries: dict[str, str]) -> str:

@@ -141,10 +141,17 @@ def accepted_file(db: Database, model: str, import_id: int) -> tuple[str, str]:
     return row.sha256, row.format
 
 
-def register(db: Database, model: str, train_key: str, write: Callable[[int], Version]) -> Version:
+def register(
+    db: Database,
+    model: str,
+    train_key: str,
+    write: Callable[[int], Version],
+    beside: Callable[[sa.Connection, Version], object] = lambda *_: None,
+) -> Version:
     """Return the version of `train_key`; when it is new, number it, write its artifact, and register it last.
 
-    `write(number)` stores the artifact folder and returns the row. It runs under a lock of the model, so numbers have
+    `write(number)` stores the artifact folder and returns the row, `beside` inserts what belongs to it, in the same
+    transaction. They run under a lock of the model, so numbers have
     no gap and two copies of a run register one version. Killed at any instant there is either no row (and perhaps a
     folder that nobody refers to) or a row whose files were read back.
     """
@@ -158,6 +165,7 @@ def register(db: Database, model: str, train_key: str, write: Callable[[int], Ve
         values |= {"signature": json.dumps(new.signature.as_json()), "libraries": json.dumps(new.libraries)}
         values["classes"] = json.dumps(new.classes) if new.classes else None
         insert_row(connection, "ponte.version", values)
+        beside(connection, new)
         return new
 
 

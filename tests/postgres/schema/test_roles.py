@@ -375,7 +375,7 @@ BOOK_KEEPING = {
     "alias_event", "approval", "batch", "batch_overview", "batch_profile", "champion", "check_result", "claim",
     "gate_rule", "gate_verdict", "guard_override", "guard_result", "imported_file", "metric", "publication_event",
     "published", "receipt", "retention_event", "rollback", "schema_version", "shard", "snapshot", "version",
-    "version_mark", "version_overview",
+    "version_mark", "version_overview", "feedback", "cost", "energy_setting",
 }  # fmt: skip
 MAY_READ = {
     roles.TRAINER: BOOK_KEEPING,
@@ -383,10 +383,23 @@ MAY_READ = {
     roles.PROMOTER: BOOK_KEEPING,
     roles.MONITOR: BOOK_KEEPING,
     roles.VIEWER: BOOK_KEEPING,
-    roles.ANALYST: {"batch_overview", "champion", "gate_rule", "version_overview"},
+    roles.ANALYST: {
+        "batch_overview",
+        "champion",
+        "gate_rule",
+        "version_overview",
+        "feedback",
+        "cost",
+        "energy_setting",
+    },
 }
-#: Of these a role reads some columns only, none of them with content of rows.
-MAY_READ_SOME = dict.fromkeys((roles.TRAINER, roles.PROMOTER, roles.MONITOR, roles.VIEWER), {"quarantine"})
+#: Of these a role reads some columns only; of content of rows it is what its own step needs.
+MAY_READ_SOME = {
+    roles.TRAINER: {"quarantine"},
+    roles.PROMOTER: {"quarantine"},
+    roles.MONITOR: {"quarantine", "feedback_given"},
+    roles.VIEWER: {"quarantine"},
+}
 
 
 @pytest.mark.parametrize("role", MAY_READ)
@@ -408,10 +421,18 @@ def test_every_table_and_view_is_named_in_the_list_of_rights_and_no_right_is_for
     assert not re.search(r"DEFAULT PRIVILEGES[^;]*IN SCHEMA ponte\b", statements)
     granted = set(re.findall(r"\bponte\.(\w+)", " ".join(re.findall(r"GRANT[^;]*;", statements))))
     tables = "SELECT relname::text FROM pg_class WHERE relnamespace = 'ponte'::regnamespace AND relkind IN ('r', 'v')"
-    there = {name for (name,) in _rows(db.url, tables)}
+    functions = "SELECT proname::text FROM pg_proc WHERE pronamespace = 'ponte'::regnamespace "
+    functions += "AND prorettype <> 'trigger'::regtype"
+    there = {name for query in (tables, functions) for (name,) in _rows(db.url, query)}
     assert sorted(there - granted) == []
-    functions = "SELECT proname::text FROM pg_proc WHERE pronamespace = 'ponte'::regnamespace"
-    assert sorted(granted - there - {name for (name,) in _rows(db.url, functions)}) == [], "it is gone"
+    assert sorted(granted - there) == [], "it is gone"
+
+
+def test_no_function_can_be_called_by_a_role_that_it_was_not_granted_to(db: Database) -> None:
+    """Every new function is open to everybody: one with its owner's rights must not be."""
+    query = "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'ponte'::regnamespace "
+    query += "AND has_function_privilege('public', oid, 'EXECUTE')"
+    assert _rows(db.url, query) == []
 
 
 def test_a_right_that_somebody_gave_by_hand_ends_with_the_next_upgrade(worked: World) -> None:
@@ -732,7 +753,8 @@ def test_every_table_of_the_registry_is_granted_to_somebody(worked: World) -> No
     """A table that a migration adds without a grant would be found out by a run in production."""
     query = (
         "SELECT relname FROM pg_class WHERE relnamespace = 'ponte'::regnamespace AND relkind = 'r' "
-        "AND relname <> 'schema_version' AND NOT has_table_privilege('ponte_trainer', oid, 'INSERT') "
+        "AND relname NOT IN ('schema_version', 'energy_setting', 'feedback_given') "
+        "AND NOT has_table_privilege('ponte_trainer', oid, 'INSERT') "
         "AND NOT has_table_privilege('ponte_scorer', oid, 'INSERT') "
         "AND NOT has_table_privilege('ponte_promoter', oid, 'INSERT') "
         "AND NOT has_table_privilege('ponte_monitor', oid, 'INSERT')"

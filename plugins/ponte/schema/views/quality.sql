@@ -4,7 +4,7 @@ CREATE OR REPLACE VIEW ponte.quality WITH (security_barrier) AS
            r.feedback_rows, r.other_rows, r.row_count, r.coverage, r.final,
            CASE WHEN r.final THEN n.finals - 1 ELSE 0 END AS corrections, r.labels_from, r.as_of, r.computed_at
     FROM (
-        SELECT batch_id, maturity_days, max(as_of) AS as_of, count(DISTINCT as_of) FILTER (WHERE final) AS finals
+        SELECT batch_id, maturity_days, max(as_of) AS as_of, count(DISTINCT label_digest) FILTER (WHERE final) AS finals
         FROM ponte.realised GROUP BY batch_id, maturity_days
     ) n
     JOIN ponte.realised r USING (batch_id, maturity_days, as_of)

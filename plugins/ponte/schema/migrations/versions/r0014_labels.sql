@@ -67,6 +67,7 @@ CREATE TABLE ponte.label_seen (
     CHECK ((state = 'seen') = (known_at IS NOT NULL))
 );
 CREATE INDEX label_seen_of_batch ON ponte.label_seen (batch_id);
+CREATE INDEX label_seen_by_people ON ponte.label_seen (batch_id, seen_at) WHERE origin = 'feedback';
 COMMENT ON TABLE ponte.label_seen IS 'Labels of predictions, each when it was first seen: a corrected label is a newer row, one taken back a row withdrawn. Append-only.';
 COMMENT ON COLUMN ponte.label_seen.label_id IS 'Number of the row; of one key and origin the greatest counts.';
 COMMENT ON COLUMN ponte.label_seen.model IS 'Name of the model.';

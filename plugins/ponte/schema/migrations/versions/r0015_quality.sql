@@ -19,7 +19,7 @@ CREATE TABLE ponte.realised (
     coverage      double precision GENERATED ALWAYS AS (labelled_rows::float8 / nullif(row_count, 0)) STORED,
     final         boolean NOT NULL,
     labels_from   text NOT NULL CHECK (labels_from IN ('version', 'folder')),
-    last_label    bigint,
+    label_digest  bigint NOT NULL,
     as_of         timestamptz NOT NULL,
     computed_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (batch_id, maturity_days, as_of, slice_column, slice_value, metric),
@@ -47,7 +47,7 @@ COMMENT ON COLUMN ponte.realised.row_count IS 'Predictions of the batch, or of t
 COMMENT ON COLUMN ponte.realised.coverage IS 'labelled_rows of row_count, 0 to 1; NULL of an empty batch.';
 COMMENT ON COLUMN ponte.realised.final IS 'True when as_of lies at or after window_end plus maturity_days: only corrections can change it.';
 COMMENT ON COLUMN ponte.realised.labels_from IS 'Whose labels.sql was read last: version, or folder because that of the version failed.';
-COMMENT ON COLUMN ponte.realised.last_label IS 'Greatest label_id that counted; NULL without a label. Together with the number of rows it tells whether anything has changed.';
+COMMENT ON COLUMN ponte.realised.label_digest IS 'Digest of the label_id that counted, of the whole batch: the same digest, the same labels.';
 COMMENT ON COLUMN ponte.realised.as_of IS 'Moment of the reading of labels that this rests on: nothing seen later is in it.';
 COMMENT ON COLUMN ponte.realised.computed_at IS 'When it was computed.';
 
