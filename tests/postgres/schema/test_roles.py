@@ -547,6 +547,7 @@ def test_no_two_of_the_working_roles_can_act_for_one_another(server: Cluster, mi
         (roles.READER, roles.MONITOR),
         (roles.TRAINER, roles.OWNER),
         (roles.SCORER, roles.OWNER),
+        (roles.MONITOR, roles.OWNER),
     }
     attributes = "SELECT rolname FROM pg_roles WHERE rolname ~ '^ponte' "
     attributes += "AND (rolsuper OR rolcreatedb OR rolcreaterole OR rolbypassrls)"
