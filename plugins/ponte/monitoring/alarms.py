@@ -16,11 +16,16 @@ import sqlalchemy as sa
 
 from ponte.errors import PonteError
 from ponte.model.folders import ModelFolder
+from ponte.model.spec import METRICS
 from ponte.notices import writing as notices
 from ponte.storage.database import Database, insert_row
 from ponte.storage.runs import Run
 
 Kind = Literal["quality", "drift"]
+#: What drift does, as far as the estimated quality of a batch tells. worse: the whole interval of the estimate is
+#: beyond the gate's bound, or without one worse than the version's figure on its holdout; better: the whole interval is
+#: better than that figure; unclear: neither; unknown: nothing was estimated.
+Outlook = Literal["worse", "better", "unclear", "unknown"]
 
 #: A retrain because of drift waits for so many windows of the episode.
 DRIFT_WINDOWS = 3
@@ -44,6 +49,12 @@ _RETRAIN_DUE = sa.text("""SELECT a.alarm_id, a.kind, a.evidence FROM ponte.alarm
     AND EXISTS (SELECT FROM ponte.alarm_event e WHERE e.alarm_id = a.alarm_id AND e.version = c.version
                 AND e.event IN ('opened', 'extended') AND NOT e.provisional)
     ORDER BY a.kind DESC, a.alarm_id""")
+_OWN_FIGURE = sa.text("""SELECT m.value FROM ponte.metric m JOIN ponte.version v USING (model, version, snapshot_id)
+    WHERE m.model = :model AND m.version = :version AND m.subject = 'candidate' AND m.slice = ''
+    AND m.name = :metric""")
+_ESTIMATE = sa.text("""SELECT low, high FROM ponte.estimate WHERE batch_id = :batch AND metric = :metric
+    ORDER BY method LIMIT 1""")
+
 _RETRAIN_OF_RUN = sa.text("""SELECT alarm_id FROM ponte.alarm_event
     WHERE model = :model AND event = 'retrain' AND run_key = :run_key""")
 
@@ -142,6 +153,36 @@ def close(
         then="nothing; ponte.alarm says why",
         window_start=last_window,
     )
+
+
+def outlook(
+    estimate: tuple[float, float] | None, *, bound: float | None, own: float | None, higher_is_better: bool
+) -> Outlook:
+    """Return what an estimate means.
+
+    estimate : lower and upper end of its interval; None: there is none.
+    bound, own : what the gate demands, and what the version reached on its holdout; None: not known.
+    """
+    if estimate is None:
+        return "unknown"
+    sign = 1 if higher_is_better else -1
+    worst, best = sorted(sign * end for end in estimate)
+    limit = bound if bound is not None else own
+    if limit is not None and best < sign * limit:
+        return "worse"
+    if own is not None and worst > sign * own:
+        return "better"
+    return "unclear"
+
+
+def outlook_of(connection: sa.Connection, folder: ModelFolder, batch_id: int, version: int) -> Outlook:
+    """Return what the estimate of the gate's metric says of a batch."""
+    gate, higher = folder.spec.gate, METRICS[folder.spec.task][folder.spec.gate.metric]
+    values = {"model": folder.name, "version": version, "metric": gate.metric, "batch": batch_id}
+    own = connection.execute(_OWN_FIGURE, values).scalar_one_or_none()
+    found = connection.execute(_ESTIMATE, values).one_or_none()
+    bound = gate.minimum if higher else gate.maximum
+    return outlook(None if found is None else (found.low, found.high), bound=bound, own=own, higher_is_better=higher)
 
 
 def decide(

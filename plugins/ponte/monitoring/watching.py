@@ -21,7 +21,6 @@ from ponte.model.spec import METRICS, ModelSpec
 from ponte.monitoring import alarms
 from ponte.monitoring.alarm_rules import QUIET, REFERENCE, Figure, Look, follow
 from ponte.monitoring.alarms import Cause
-from ponte.monitoring.outlook import outlook_of
 from ponte.storage.database import Database
 from ponte.storage.runs import Run
 
@@ -289,7 +288,7 @@ class _Drift(_Watch):
             + (f", above all {', '.join(columns)}" if columns else ""),
             evidence={
                 "episode_windows": max(row.episode_windows for row in drifting),
-                "outlook": outlook_of(self.connection, self.folder, first.batch_id, first.version),
+                "outlook": alarms.outlook_of(self.connection, self.folder, first.batch_id, first.version),
                 "families": families,
             },
         )

@@ -74,7 +74,7 @@ GRANT SELECT ON ponte.notice, ponte.notice_overview TO ponte_trainer, ponte_scor
 GRANT INSERT ON ponte.notice TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor;
 GRANT SELECT ON ponte.notice_sent TO ponte_promoter, ponte_monitor, ponte_viewer;
 GRANT INSERT ON ponte.notice_sent TO ponte_monitor;
-GRANT SELECT ON ponte.drift, ponte.normal_event, ponte.quality TO ponte_monitor;
+GRANT SELECT ON ponte.drift, ponte.normal_event, ponte.quality, ponte.estimate TO ponte_monitor;
 -- Feedback and cost. The view shows keys, labels and words to the person who gave them. Corrections become labels of the
 -- monitor's; nobody needs the comments but people whom the owner lets read the table.
 GRANT SELECT ON ponte.feedback, ponte.cost, ponte.energy_setting

@@ -68,7 +68,9 @@ class Past:
             self.measure(window, value)
         return windows
 
-    def drift(self, beyond: str, *, version: int = 1, families: Sequence[str] = ("features",), windows: int = 30) -> None:
+    def drift(
+        self, beyond: str, *, version: int = 1, families: Sequence[str] = ("features",), windows: int = 30
+    ) -> None:
         """Add weeks with verdicts on drift: `x` is beyond the limit, `.` quiet."""
         for sign in beyond:
             window = self.publish(version=version)

@@ -296,7 +296,7 @@ def test_an_alarm_that_is_known_or_about_another_version_asks_for_none(trained: 
 def test_drift_asks_for_a_training_after_three_windows_unless_no_harm_is_seen(
     trained: World, beyond: str, outlook: str, asks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ponte.monitoring.watching.outlook_of", lambda *_: outlook)
+    monkeypatch.setattr("ponte.monitoring.alarms.outlook_of", lambda *_: outlook)
     Past(trained).drift("..." + beyond)
     look(trained)
     world = trained.with_model(checks='[monitoring]\non_drift = "retrain"')
@@ -308,7 +308,7 @@ def test_drift_asks_for_a_training_after_three_windows_unless_no_harm_is_seen(
 def test_an_open_alarm_stops_the_version_it_is_about(
     scored: World, kind: str, outlook: str, stops: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ponte.monitoring.watching.outlook_of", lambda *_: outlook)
+    monkeypatch.setattr("ponte.monitoring.alarms.outlook_of", lambda *_: outlook)
     if kind == "quality":
         Past(scored).live([*quiet(30), *LOSS])
     else:
