@@ -38,9 +38,7 @@ def history(random: np.random.Generator, weeks: int, correlation: float) -> np.n
 
 def openings(values: History) -> list[tuple[int, Look]]:
     """Return the place of each window that opens an alarm, and the look at it."""
-    looks = follow(
-        [Figure(window_start=_DAYS[n], value=float(v)) for n, v in enumerate(values)], higher_is_better=True
-    )
+    looks = follow([Figure(window_start=_DAYS[n], value=float(v)) for n, v in enumerate(values)], higher_is_better=True)
     return [(n, look) for n, look in enumerate(looks) if look.rule and not (n and looks[n - 1].lasts)]
 
 

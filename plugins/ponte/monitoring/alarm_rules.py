@@ -26,7 +26,7 @@ NEEDED, ARMED = 8, 20
 #: slowly would otherwise be compared with itself.
 REFERENCE, GAP = 52, 4
 #: An alarm is over after so many windows in a row that are not beyond, when the sum has come down to OVER as well.
-#: While it lasts the sum grows no higher than LASTING: else a great loss would have to be made up for before it is over.
+#: While it lasts the sum grows no higher than LASTING: a great loss would else have to be made up for first.
 QUIET, LASTING, OVER = 3, 4.0, 3.0
 #: Figures that never varied, but for rounding.
 _ROUNDING = 1e-9

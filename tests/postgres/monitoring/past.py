@@ -19,14 +19,15 @@ _BATCH = """INSERT INTO ponte.batch
     VALUES ('visits', :window, CAST(:window AS date) + 7, :window, :run, :run, 1, :version, 'staged', 350, :at)"""
 _EVENT = """INSERT INTO ponte.publication_event (model, window_start, batch_id, row_count, actor, reason, at)
     SELECT model, window_start, batch_id, row_count, 'test', 'test', created_at FROM ponte.batch WHERE run_key = :run"""
-_REALISED = """INSERT INTO ponte.realised (batch_id, model, window_start, version, maturity_days, metric, value, low, high,
-        labelled_rows, feedback_rows, row_count, final, labels_from, as_of)
-    SELECT batch_id, model, window_start, version, :maturity, 'roc_auc', :value, :value - 0.02, :value + 0.02, :rows, 0, 350,
-        true, 'version', :known
+_REALISED = """INSERT INTO ponte.realised (batch_id, model, window_start, version, maturity_days, metric, value, low,
+        high, labelled_rows, feedback_rows, row_count, final, labels_from, label_digest, as_of)
+    SELECT batch_id, model, window_start, version, :maturity, 'roc_auc', :value, :value - 0.02, :value + 0.02,
+           :rows, 0, 350, true, 'version', '', :known
     FROM ponte.batch WHERE run_key = :run"""
 _DRIFT = """INSERT INTO ponte.drift_verdict (batch_id, family, state, beyond, strong, row_count, column_count, windows,
         published_windows, effective_windows, statistic, "limit", p, detectable)
-    SELECT batch_id, CAST(:family AS text), :state, :beyond, false, 350, 6, :windows, 0, :windows, :statistic, 3, 0.02, 0.1
+    SELECT batch_id, CAST(:family AS text), :state, :beyond, false, 350, 6, :windows,
+           0, :windows, :statistic, 3, 0.02, 0.1
     FROM ponte.batch WHERE run_key = :run"""
 
 

@@ -142,7 +142,7 @@ def test_people_acknowledge_and_close(trained: World) -> None:
     assert trained.rows(state) == [("closed", "somebody", "known", "somebody")]
     assert [event for event, _, _ in notices(trained)] == ["alarm_opened", "alarm_closed"]
     for wrong in ({"alarm": 1}, {"alarm": 2}, {"model": "other"}):
-        with pytest.raises(PonteError, match="closed already|no such alarm"):
+        with pytest.raises(PonteError, match=r"closed already|no such alarm"):
             decide(trained, "acknowledge", run="third", **wrong)
     # What was scored before is told; with what is scored from now on the rules begin anew.
     past.live([0.70, 0.69])
