@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ponte.monitoring.alarm_rules import ARMED, GAP, NEEDED, Figure, Look, follow
+from ponte.alarms.rules import ARMED, GAP, NEEDED, Figure, Look, follow
 
 WEEKS = 260
 YEAR = 52

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.postgres.monitoring.past import Past, quiet
+from tests.postgres.alarms.past import Past, quiet
 from tests.sample_model import World
 
 if TYPE_CHECKING:

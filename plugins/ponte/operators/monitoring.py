@@ -86,7 +86,7 @@ class WatchOperator(PonteOperator):
     def run(self, runtime: Runtime, context: Context) -> dict[str, list[int]]:
         from dataclasses import asdict
 
-        from ponte.monitoring.watching import watch
+        from ponte.alarms.watching import watch
 
         return asdict(watch(runtime.db, runtime.folder, run=run_of(context)))
 
@@ -105,7 +105,7 @@ class RetrainOperator(PonteOperator):
     def run(self, runtime: Runtime, context: Context) -> None:
         from airflow.sdk.exceptions import AirflowSkipException, DagRunTriggerException
 
-        from ponte.monitoring.alarms import ask_for_training
+        from ponte.alarms.events import ask_for_training
 
         alarm_id = ask_for_training(runtime.db, runtime.folder, run=run_of(context))
         if alarm_id is None:
@@ -140,7 +140,7 @@ class DecideAlarmOperator(PonteOperator):
     template_fields = ("model",)
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
-        from ponte.monitoring.alarms import decide
+        from ponte.alarms.events import decide
 
         form = context["params"]
         state = decide(

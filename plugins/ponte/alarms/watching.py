@@ -15,12 +15,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ponte.alarms import events
+from ponte.alarms.events import Cause
+from ponte.alarms.rules import QUIET, REFERENCE, Figure, Look, follow
 from ponte.guards.rules import FEW_ROWS
 from ponte.model.folders import ModelFolder
 from ponte.model.spec import METRICS, ModelSpec
-from ponte.monitoring import alarms
-from ponte.monitoring.alarm_rules import QUIET, REFERENCE, Figure, Look, follow
-from ponte.monitoring.alarms import Cause
 from ponte.storage.database import Database
 from ponte.storage.runs import Run
 
@@ -84,7 +84,7 @@ def watch(db: Database, folder: ModelFolder, *, run: Run) -> Changes:
     """
     done = Changes()
     with db.begin() as connection:
-        alarms.lock(connection)
+        events.lock(connection)
         _Quality(connection, folder, run, done).watch()
         _Drift(connection, folder, run, done).watch()
     return done
@@ -93,13 +93,13 @@ def watch(db: Database, folder: ModelFolder, *, run: Run) -> Changes:
 class _Watch:
     """One kind of alarm of one model, in one transaction."""
 
-    kind: alarms.Kind
+    kind: events.Kind
 
     def __init__(self, connection: sa.Connection, folder: ModelFolder, run: Run, done: Changes) -> None:
         self.connection, self.folder, self.run, self.done = connection, folder, run, done
-        self.alarm = alarms.open_alarm(connection, folder.name, self.kind)
+        self.alarm = events.open_alarm(connection, folder.name, self.kind)
         self.alarm_id: int | None = self.alarm["alarm_id"] if self.alarm else None
-        self.causes = alarms.causes(connection, folder.name, self.kind)
+        self.causes = events.causes(connection, folder.name, self.kind)
 
     def of_open(self) -> list[Mapping[str, Any]]:
         """Return what has opened and extended the alarm that is open."""
@@ -107,15 +107,15 @@ class _Watch:
 
     def open_or_extend(self, cause: Cause) -> None:
         if self.alarm_id is None:
-            self.alarm_id = alarms.open_one(self.connection, cause, run=self.run)
+            self.alarm_id = events.open_one(self.connection, cause, run=self.run)
             self.done.opened.append(self.alarm_id)
         else:
-            alarms.extend(self.connection, self.alarm_id, cause, run=self.run)
+            events.extend(self.connection, self.alarm_id, cause, run=self.run)
             self.done.extended.append(self.alarm_id)
 
     def close(self, window: dt.date, reason: str) -> None:
         assert self.alarm_id is not None
-        alarms.close(
+        events.close(
             self.connection,
             self.alarm_id,
             self.folder.name,
@@ -133,7 +133,7 @@ class _Quality(_Watch):
     kind = "quality"
 
     def watch(self) -> None:
-        ended = alarms.closings(self.connection, self.folder.name, self.kind)
+        ended = events.closings(self.connection, self.folder.name, self.kind)
         self.by_person = [at for at, window in ended if window is None]
         self.through = max((window for _, window in ended if window), default=None)
         steps = _steps(_cells(self.connection, self.folder), self.folder.spec, anew_after=self.by_person)
@@ -288,7 +288,7 @@ class _Drift(_Watch):
             + (f", above all {', '.join(columns)}" if columns else ""),
             evidence={
                 "episode_windows": max(row.episode_windows for row in drifting),
-                "outlook": alarms.outlook_of(self.connection, self.folder, first.batch_id, first.version),
+                "outlook": events.outlook_of(self.connection, self.folder, first.batch_id, first.version),
                 "families": families,
             },
         )

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from tests.postgres.monitoring.past import Past, quiet
+from tests.postgres.alarms.past import Past, quiet
 from tests.sample_model import FEATURES_SQL, NEXT_WEEK, World, run_named
 
+from ponte.alarms import events as history
+from ponte.alarms.watching import Changes, watch
 from ponte.errors import BatchRejected, PonteError
-from ponte.monitoring import alarms
-from ponte.monitoring.watching import Changes, watch
 from ponte.publishing.pointer import prepare_publication, publish_anyway
 
 LOSS = [0.70, 0.69]
@@ -121,12 +121,12 @@ def test_few_windows_make_a_provisional_alarm_from_which_nothing_follows(trained
     assert look(trained) == Changes(opened=[1])
     assert trained.ask("SELECT provisional FROM ponte.alarm")
     world = trained.with_model(checks='[monitoring]\non_quality = "retrain"')
-    assert alarms.ask_for_training(world.db, world.folder, run=run_named("look")) is None
+    assert history.ask_for_training(world.db, world.folder, run=run_named("look")) is None
     trained.with_model(checks='[monitoring]\non_quality = "stop"').run(run_id="goes on")
 
 
 def decide(world: World, action: Any, *, alarm: int = 1, run: str = "decision", model: str = "visits") -> str:
-    return alarms.decide(world.db, model, alarm, action, run=run_named(run), actor="somebody", reason="known")
+    return history.decide(world.db, model, alarm, action, run=run_named(run), actor="somebody", reason="known")
 
 
 def test_people_acknowledge_and_close(trained: World) -> None:
@@ -252,7 +252,7 @@ def test_an_episode_that_a_person_has_closed_is_not_told_again(trained: World) -
 
 
 def ask(world: World, run: str = "look") -> int | None:
-    return alarms.ask_for_training(world.db, world.folder, run=run_named(run))
+    return history.ask_for_training(world.db, world.folder, run=run_named(run))
 
 
 def test_a_loss_asks_for_one_training(trained: World) -> None:
@@ -296,7 +296,7 @@ def test_an_alarm_that_is_known_or_about_another_version_asks_for_none(trained: 
 def test_drift_asks_for_a_training_after_three_windows_unless_no_harm_is_seen(
     trained: World, beyond: str, outlook: str, asks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ponte.monitoring.alarms.outlook_of", lambda *_: outlook)
+    monkeypatch.setattr("ponte.alarms.events.outlook_of", lambda *_: outlook)
     Past(trained).drift("..." + beyond)
     look(trained)
     world = trained.with_model(checks='[monitoring]\non_drift = "retrain"')
@@ -308,7 +308,7 @@ def test_drift_asks_for_a_training_after_three_windows_unless_no_harm_is_seen(
 def test_an_open_alarm_stops_the_version_it_is_about(
     scored: World, kind: str, outlook: str, stops: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ponte.monitoring.alarms.outlook_of", lambda *_: outlook)
+    monkeypatch.setattr("ponte.alarms.events.outlook_of", lambda *_: outlook)
     if kind == "quality":
         Past(scored).live([*quiet(30), *LOSS])
     else:
