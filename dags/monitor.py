@@ -21,7 +21,7 @@ from ponte.runtime import models_root
 def monitor_dag(folder: ModelFolder) -> DAG:
     """Return the monitoring DAG of a model."""
     model = folder.name
-    with DAG(f"{model}__monitor", **dag_settings(folder, cron=folder.spec.schedule.monitor)) as dag:
+    with DAG(f"{model}__monitor", **dag_settings(folder, cron=folder.spec.schedule.monitor, ends=False)) as dag:
         read = ReadLabelsOperator(task_id="read_labels", model=model)
         # What was read is measured, also when the labels of another batch could not be read.
         measure = MeasureOperator(task_id="measure", model=model, trigger_rule="all_done")

@@ -9,6 +9,7 @@ import pytest
 from tests.postgres.schema.test_roles import as_role, opened
 from tests.sample_model import WEEK, World
 
+from ponte.errors import PonteError
 from ponte.model.windows import midnight
 from ponte.monitoring.corrections import copy_corrections
 from ponte.monitoring.labels import read_labels
@@ -59,7 +60,7 @@ def test_a_correction_is_a_label_from_when_it_was_given_and_is_copied_once(score
     assert copied(world, 2) == [(1, "2101", "1", "seen", day(1), day(2))]
     assert copied(world, 2) == []
     assert copied(world, 4) == [(1, "2102", "1", "seen", day(3), day(4))]
-    assert copied(world, 3.5) == [], "a twin that began earlier"
+    assert copied(world, 2.5) == [], "a twin that began earlier takes nothing back"
     assert copied(world, 5) == []
 
 
@@ -78,6 +79,8 @@ WORDS: list[tuple[str, list[tuple[str, str, str | None, str]], str | None]] = [
     ("not contradicted by an earlier right", [("ben", "right", None, "0"), ("ana", "wrong", "1", "0")], "1"),
     ("another version predicts it: right", [("ana", "wrong", "1", "0"), ("ben", "right", None, "1")], "1"),
     ("another version predicts it: wrong", [("ana", "wrong", "1", "0"), ("ben", "wrong", None, "1")], None),
+    ("a word on another version is taken back", [
+        ("ben", "wrong", None, "1"), ("ana", "wrong", "1", "0"), ("ben", "withdrawn", None, "1")], "1"),
     ("somebody agrees that it was wrong", [("ana", "wrong", "1", "0"), ("ben", "wrong", None, "0")], "1"),
 ]  # fmt: skip
 
@@ -168,3 +171,18 @@ def test_the_monitor_reads_no_comment(scored: World) -> None:
     world = monitored(scored)
     with pytest.raises(Exception, match="permission denied"):
         world.rows("SELECT comment FROM ponte.feedback_given")
+
+
+def test_the_monitor_runs_nothing_that_the_scorer_has_put_in_the_place_of_a_table(scored: World) -> None:
+    world = monitored(scored)
+    table = "ponte_data." + scored.ask("SELECT prediction_table FROM ponte.batch")
+    scorer = as_role(world, roles.SCORER)
+    read_labels(world.db, world.folder, now=day(1))
+    scorer.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
+    scorer.execute(f"CREATE VIEW {table} AS SELECT * FROM ponte_data.elsewhere WHERE pg_backend_pid() > 0")
+    scorer.execute(f"GRANT SELECT ON {table} TO ponte_monitor")
+    [reading] = read_labels(world.db, world.folder, now=day(2))
+    assert reading.labels_from is None
+    assert "the predictions are no table" in str(reading.why)
+    with pytest.raises(PonteError, match="the predictions are no table"):
+        measure(world.db, world.folder)

@@ -260,6 +260,13 @@ def test_nobody_can_fill_the_table(worked: World, analyst: World) -> None:
     give(analyst)
 
 
+def test_a_transaction_that_a_person_leaves_open_keeps_nobody_from_publishing(worked: World, analyst: World) -> None:
+    with analyst.db.begin() as connection:
+        connection.exec_driver_sql("SELECT ponte.give_feedback('visits', '2024-02-12', NULL, 'wrong')")
+        for table in ("batch", "published", "claim", "version"):
+            worked.rows(f"SELECT * FROM ponte.{table} FOR UPDATE NOWAIT")
+
+
 def test_feedback_stays_with_the_batch_that_people_saw(worked: World, analyst: World) -> None:
     give(analyst)
     seen = worked.ask("SELECT batch_id FROM ponte.published WHERE window_start = :week", week=WEEK)

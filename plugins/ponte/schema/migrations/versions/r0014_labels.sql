@@ -102,3 +102,5 @@ LANGUAGE sql STABLE AS $$
     ORDER BY s.key, s.label_id DESC
 $$;
 COMMENT ON FUNCTION ponte.labels_at(bigint, timestamptz, boolean) IS 'The labels of a batch as they were known at a moment, one per key; with corrections that people gave, or of the source alone.';
+
+COMMENT ON COLUMN ponte.receipt.step IS 'freeze, check, snapshot, train, evaluate, plan, score, guard, publish, read_labels or measure.';

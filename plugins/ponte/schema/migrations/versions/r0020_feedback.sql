@@ -2,11 +2,12 @@
 
 -- ---------------------------------------------------------------- feedback
 
+-- No foreign key: it would lock the row of the batch until the transaction of the person ends.
 CREATE TABLE ponte.feedback_given (
     feedback_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     model         text NOT NULL,
     window_start  date NOT NULL,
-    batch_id      bigint NOT NULL REFERENCES ponte.batch,
+    batch_id      bigint NOT NULL,
     key           jsonb CHECK (octet_length(key::text) <= 10000),
     verdict       text NOT NULL CHECK (verdict IN ('right', 'wrong', 'withdrawn')),
     prediction    text,
