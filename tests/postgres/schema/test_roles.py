@@ -350,7 +350,7 @@ MAY_WRITE = {
         "rollback": "INSERT",
         "version_mark": "INSERT",
     },
-    roles.MONITOR: {"receipt": "INSERT"},
+    roles.MONITOR: dict.fromkeys(("label_read", "label_seen", "realised", "receipt"), "INSERT"),
     roles.VIEWER: {},
     roles.ANALYST: {},
 }
@@ -377,16 +377,21 @@ BOOK_KEEPING = {
     "published", "receipt", "retention_event", "rollback", "schema_version", "shard", "snapshot", "version",
     "version_mark", "version_overview",
 }  # fmt: skip
+#: What predictions turned out to be worth, with the values of slices; the labels themselves are for the monitor alone.
+QUALITY = {"label_read", "quality", "realised"}
 MAY_READ = {
     roles.TRAINER: BOOK_KEEPING,
     roles.SCORER: BOOK_KEEPING | {"quarantine"},
-    roles.PROMOTER: BOOK_KEEPING,
-    roles.MONITOR: BOOK_KEEPING,
-    roles.VIEWER: BOOK_KEEPING,
+    roles.PROMOTER: BOOK_KEEPING | QUALITY,
+    roles.MONITOR: BOOK_KEEPING | QUALITY | {"label_seen"},
+    roles.VIEWER: BOOK_KEEPING | QUALITY,
     roles.ANALYST: {"batch_overview", "champion", "gate_rule", "version_overview"},
 }
 #: Of these a role reads some columns only, none of them with content of rows.
-MAY_READ_SOME = dict.fromkeys((roles.TRAINER, roles.PROMOTER, roles.MONITOR, roles.VIEWER), {"quarantine"})
+MAY_READ_SOME = {
+    **dict.fromkeys((roles.TRAINER, roles.PROMOTER, roles.MONITOR, roles.VIEWER), {"quarantine"}),
+    roles.ANALYST: {"quality"},
+}
 
 
 @pytest.mark.parametrize("role", MAY_READ)
