@@ -71,6 +71,8 @@ class AllDoneOperator(PonteOperator):
     Give it all others as upstream; without it the run would be green when its last tasks are.
     """
 
+    default_connection_id = MONITOR
+
     def execute(self, context: Context) -> None:
         """Do nothing; Airflow runs it only when all before it have succeeded."""
 
