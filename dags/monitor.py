@@ -1,4 +1,4 @@
-"""One monitoring DAG per model folder: read labels → measure → alarms → [retrain].
+"""One monitoring DAG per model folder: read labels → measure, and judge drift; then alarms → [retrain].
 
 Airflow reads this file again for every task, so it imports nothing heavy and reads only the model folders.
 """
@@ -6,9 +6,11 @@ Airflow reads this file again for every task, so it imports nothing heavy and re
 from airflow.sdk import DAG, chain
 
 from ponte.model.folders import ModelFolder, find_folders
+from ponte.operators.base import MONITOR
 from ponte.operators.dags import build_dags, dag_settings
 from ponte.operators.monitoring import (
     AllDoneOperator,
+    JudgeDriftOperator,
     MeasureOperator,
     ReadLabelsOperator,
     RetrainOperator,
@@ -25,9 +27,12 @@ def monitor_dag(folder: ModelFolder) -> DAG:
         read = ReadLabelsOperator(task_id="read_labels", model=model)
         # What was read is measured, also when the labels of another batch could not be read.
         measure = MeasureOperator(task_id="measure", model=model, trigger_rule="all_done")
-        # Alarms rest on what was measured, now or before.
+        # Batches whose own run has not judged them; it reads no labels, so it waits for nothing.
+        judge = JudgeDriftOperator(task_id="judge_drift", model=model, connection_id=MONITOR)
+        # Alarms rest on what was measured and judged, now or before.
         watch = WatchOperator(task_id="alarms", model=model, trigger_rule="all_done")
         chain(read, measure, watch)
+        chain(judge, watch)
         if "retrain" in (folder.spec.monitoring.on_quality, folder.spec.monitoring.on_drift):
             chain(watch, RetrainOperator(task_id="retrain", model=model))
         # Red when any task was: a task that goes on after a failure would leave the run green.

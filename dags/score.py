@@ -1,4 +1,4 @@
-"""One scoring DAG per model folder: freeze batch → check → plan → score (mapped) → guard → publish, clean up, tell.
+"""One scoring DAG per model folder: freeze batch → check → plan → score (mapped) → guard → publish → judge → clean up.
 
 Airflow reads this file again for every task, so it imports nothing heavy and reads only the model folders.
 """
@@ -10,7 +10,7 @@ from airflow.sdk import DAG, Param, chain
 from ponte.model.folders import ModelFolder, find_folders
 from ponte.operators.base import predictions_asset
 from ponte.operators.dags import build_dags, dag_settings
-from ponte.operators.monitoring import TellOperator
+from ponte.operators.monitoring import JudgeDriftOperator, TellOperator
 from ponte.operators.scoring import (
     CheckBatchOperator,
     CleanUpOperator,
@@ -64,11 +64,12 @@ def score_dag(folder: ModelFolder) -> DAG:
         ).expand(shard=plan.output)
         guard = GuardOperator(task_id="guard", model=model, batch_id=batch_id)
         publish = PublishOperator(task_id="publish", model=model, batch_id=batch_id, outlets=[predictions_asset(model)])
+        judge = JudgeDriftOperator(task_id="judge_drift", model=model, batch_id=batch_id)
         # A teardown runs after a failure too. It has no setup: clearing a task would clear that as well, and so freeze
         # the rows anew.
         clean_up = CleanUpOperator(task_id="clean_up", model=model).as_teardown()
         tell = TellOperator(task_id="tell", model=model).as_teardown()
-        chain(freeze, check, plan, score, guard, publish, clean_up, tell)
+        chain(freeze, check, plan, score, guard, publish, judge, clean_up, tell)
     return dag
 
 

@@ -50,6 +50,8 @@ NEIGHBOURS, NEIGHBOURS_FROM = 2, 12
 DRAWS, LEAST_DRAWS, COUNTS_DRAWN = 20, 4, 4_000_000
 #: No estimate of the serial correlation above this is believed.
 _MOST_CORRELATION = 0.9
+#: Instead of zero where a logarithm is taken or something divided by it.
+_TINY = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def learn(counts: Array, rows: float, *, seed: int) -> Limits:
     for _ in range(draws):
         if draws > 1:
             distance, expected = distances(thinned(counts, int(np.ceil(rows)), rng), others, others_rows)
-        drawn.append(np.log(np.maximum(_ratio(distance, expected + unseen).max(-2), 1e-9)))
+        drawn.append(np.log(np.maximum((distance / (expected + unseen)).max(-2), _TINY)))
     logs = np.stack(drawn)  # (draws, ..., W)
     of_windows = logs.mean(0)
     within = logs.var(0, ddof=1).mean(-1) * (1 - 1 / draws) if draws > 1 else 0.0
@@ -139,17 +141,17 @@ def judge(limits: Limits, batch: Array, *, alpha: float = ALPHA) -> Judged:
     as_sizes = np.minimum(sizes, limits.rows)
     as_expected = _expected(limits.pooled, as_sizes, limits.total)
     scale = as_expected + limits.omega
-    columns = _ratio(distance + np.maximum(as_expected - expected, 0), scale)
+    columns = (distance + np.maximum(as_expected - expected, 0)) / scale
     statistic = columns.max(-1)
     # How a quiet window lies: one more among those that were seen.
     spread = limits.deviation * np.sqrt(1 + 1 / limits.effective_windows)
     freedom = limits.effective_windows - 1
     seen = np.exp(limits.mean + stats.t.ppf(1 - alpha, freedom) * spread)
-    beyond = (np.log(np.maximum(statistic, 1e-9)) - limits.mean) / np.maximum(spread, 1e-9)
+    beyond = (np.log(np.maximum(statistic, _TINY)) - limits.mean) / np.maximum(spread, _TINY)
     # How one would lie if only chance made windows differ.
     shape, unit = _gamma(limits.pooled, as_sizes, limits.total)
     count = columns.shape[-1]
-    chance = _ratio(stats.gamma.ppf((1 - alpha) ** (1 / count), shape, scale=unit), scale).max(-1)
+    chance = (stats.gamma.ppf((1 - alpha) ** (1 / count), shape, scale=unit) / scale).max(-1)
     of_chance = stats.gamma.sf(statistic[..., None] * scale, shape, scale=unit).max(-1)
     limit = np.maximum(seen, chance)
     tenth = 0.1 + 1 / as_sizes
@@ -157,7 +159,7 @@ def judge(limits: Limits, batch: Array, *, alpha: float = ALPHA) -> Judged:
     return Judged(
         statistic=statistic,
         limit=limit,
-        p=np.maximum(stats.t.sf(beyond, freedom), -np.expm1(count * np.log1p(-np.minimum(of_chance, 1 - 1e-12)))),
+        p=np.maximum(stats.t.sf(beyond, freedom), -np.expm1(count * np.log1p(-np.minimum(of_chance, 1 - _TINY)))),
         columns=columns,
         share_change=np.clip(np.abs(change).sum(-1) / 2, 0, 1),
         null_change=change[..., -1],
@@ -182,7 +184,8 @@ def _expected(pooled: Array, rows: Array, pooled_rows: Array) -> Array:
     import numpy as np
 
     noise = (pooled * (1 - pooled) / (pooled + 1 / rows[..., None])).sum(-1)
-    return np.maximum(noise * (1 / rows + 1 / np.maximum(pooled_rows, 1)), 1 / rows)
+    expected: Array = np.maximum(noise * (1 / rows + 1 / np.maximum(pooled_rows, 1)), 1 / rows)
+    return expected
 
 
 def _gamma(pooled: Array, rows: Array, pooled_rows: Array) -> tuple[Array, Array]:
@@ -197,14 +200,8 @@ def _gamma(pooled: Array, rows: Array, pooled_rows: Array) -> tuple[Array, Array
     once = (weight * (1 - pooled)).sum(-1)
     twice = (weight**2).sum(-1) - 2 * (weight**2 * pooled).sum(-1) + (weight * pooled).sum(-1) ** 2
     # A column of one bin is given one degree of freedom, as in E.
-    once, twice = (np.where(once > 1e-9, found, 1.0) for found in (once, twice))
+    once, twice = (np.where(once > _TINY, found, 1.0) for found in (once, twice))
     return once**2 / (2 * twice), 2 * twice / once * (1 / rows + 1 / np.maximum(pooled_rows, 1))
-
-
-def _ratio(above: Array, below: Array) -> Array:
-    import numpy as np
-
-    return above / np.maximum(below, 1e-300)
 
 
 def _others(counts: Array) -> tuple[Array, Array, Array]:
@@ -245,7 +242,8 @@ def effective_windows(counts: Array) -> Array:
     told = between > 0.05 * variance  # else windows differ by sampling only
     correlation = np.where(told, together / np.where(told, between, 1) + 1 / windows, 0)
     correlation = np.clip(correlation, 0, _MOST_CORRELATION)
-    return np.maximum(windows * (1 - correlation) / (1 + correlation), 3)
+    effective: Array = np.maximum(windows * (1 - correlation) / (1 + correlation), 3)
+    return effective
 
 
 def thinned(counts: Array, rows: int, rng: np.random.Generator) -> Array:

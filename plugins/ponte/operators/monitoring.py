@@ -65,6 +65,31 @@ class MeasureOperator(PonteOperator):
         return measure(runtime.db, runtime.folder)
 
 
+class JudgeDriftOperator(PonteOperator):
+    """Judge whether a published batch is like the windows that its version knows, once; its drift rejects nothing.
+
+    In the scoring DAG after `PublishOperator`; a failure of it is red and holds nothing up, and the monitoring DAG
+    judges the batch later.
+
+    batch_id : what `FreezeBatchOperator` has returned; empty: every batch of the model that was ever published and has
+        no verdict.
+    Returns the state of each family of the batch, `{features, answers}`; without a batch_id `{batches}`, how many.
+    """
+
+    template_fields = ("batch_id",)
+
+    def __init__(self, *, batch_id: Any = "", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.batch_id = batch_id
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
+        from ponte.monitoring.judging import judge_batch, judge_published
+
+        if self.batch_id == "":
+            return {"batches": len(judge_published(runtime.db, self.model))}
+        return judge_batch(runtime.db, int(self.batch_id))
+
+
 class AllDoneOperator(PonteOperator):
     """Fail when a task before it has failed: the last one of a DAG in which tasks go on after a failure.
 

@@ -318,6 +318,7 @@ MAY_WRITE = {
         "check_result": "INSERT DELETE",
         "imported_file": "INSERT",
         "metric": "INSERT DELETE",
+        "notice": "INSERT",
         "quarantine": "INSERT",
         "receipt": "INSERT",
         "snapshot": "INSERT UPDATE",
@@ -329,6 +330,7 @@ MAY_WRITE = {
         "check_result": "INSERT DELETE",
         "claim": "INSERT UPDATE",
         "guard_result": "INSERT",
+        "notice": "INSERT",
         "publication_event": "INSERT",
         "published": "INSERT UPDATE DELETE",
         "quarantine": "INSERT UPDATE",
@@ -337,12 +339,14 @@ MAY_WRITE = {
         "shard": "INSERT",
     },
     roles.PROMOTER: {
+        "alarm_event": "INSERT",
         "alias_event": "INSERT",
         "approval": "INSERT",
         "batch": "UPDATE",
         "claim": "INSERT UPDATE",
         "gate_verdict": "INSERT",
         "guard_override": "INSERT",
+        "notice": "INSERT",
         "publication_event": "INSERT",
         "published": "INSERT UPDATE",
         "quarantine": "UPDATE",
@@ -350,7 +354,9 @@ MAY_WRITE = {
         "rollback": "INSERT",
         "version_mark": "INSERT",
     },
-    roles.MONITOR: dict.fromkeys(("label_read", "label_seen", "realised", "receipt"), "INSERT"),
+    roles.MONITOR: dict.fromkeys(
+        ("alarm_event", "label_read", "label_seen", "notice", "notice_sent", "realised", "receipt"), "INSERT"
+    ),
     roles.VIEWER: {},
     roles.ANALYST: {},
 }
