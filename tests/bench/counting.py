@@ -1,7 +1,7 @@
 """What counting, and estimating quality, add to scoring: seconds, CPU seconds and memory, in turns on the same rows.
 
-Each figure is that of a fresh process that scores the whole batch, with one worker; the least of `--repeat` turns, since
-what others do on the machine only adds. Process start and imports count nowhere.
+Each figure is that of a fresh process that scores the whole batch, with one worker; the least of `--repeat` turns,
+since what others do on the machine only adds. Process start and imports count nowhere.
 
     PYTHONPATH=plugins:. .venv/bin/python -m tests.bench.counting --rows 1000000 5000000
 
@@ -31,8 +31,9 @@ from tests.bench.scoring_ways import Job, Worked, job_of, work
 from tests.sample_model import World
 
 from ponte.counting import reference
+from ponte.counting.bins import FAMILIES
+from ponte.model.spec import ModelSpec
 from ponte.scoring.plan import Shard, plan_shards
-from ponte.versions.loading import LoadedVersion
 
 _RUNS = itertools.count(1)
 MODES = ("without", "counts", "counts and estimates")
@@ -97,10 +98,10 @@ def _turns(server: cases.Server, world: World, repeat: int) -> dict[str, list[Wo
 def _work(mode: str, job: Job, shards: Sequence[Shard]) -> Worked:
     if mode == "counts and estimates":
         return work(job, shards)
-    with patch.object(LoadedVersion, "estimation", None):
+    with patch.object(ModelSpec, "estimates", new=False):
         if mode == "counts":
             return work(job, shards)
-        with patch.object(reference, "read_bins", lambda *_: {family: () for family in reference.FAMILIES}):
+        with patch.object(reference, "read_bins", lambda *_: dict.fromkeys(FAMILIES, ())):
             return work(job, shards)
 
 

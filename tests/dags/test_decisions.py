@@ -95,7 +95,7 @@ def test_marks_and_promotions_by_hand(run_dag: Run, two_versions: World, capsys:
         "mark_version": "success",
         "tell": "success",
     }
-    assert run_dag("ponte__promote", run_conf=form)[1] == {"set_champion": "failed", "tell": "success"}
+    assert run_dag("ponte__promote", run_conf=form)[1] == {"set_champion": "failed", **told}
     assert "the version is marked bad" in capsys.readouterr().out
     assert run_dag("ponte__promote", run_conf={**form, "allow_bad": True})[1] == {
         "set_champion": "success",

@@ -1,1 +1,1 @@
-"""Quality estimated before labels come."""
+"""Quality as estimated from the predictions alone, before labels come."""

@@ -295,3 +295,8 @@ class ModelSpec(Table):
     retention: Retention = Retention()
     monitoring: Monitoring = Monitoring()
     checks: tuple[Check, ...] = ()
+
+    @property
+    def estimates(self) -> bool:
+        """Whether the quality of batches is estimated before their labels come."""
+        return self.task != "regression" if self.monitoring.estimate is None else self.monitoring.estimate

@@ -10,6 +10,7 @@ from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Batch
 from ponte.checks import quarantine
 from ponte.errors import BatchRejected, PonteError, RowsLost
+from ponte.estimation import estimates
 from ponte.guards import profiles, rules
 from ponte.guards.alarms import judge_alarms
 from ponte.guards.waiting import require_earlier_finished
@@ -87,6 +88,7 @@ def _stage(db: Database, folder: ModelFolder, batch_id: int, *, enforce: bool) -
         finish_prediction_table(connection, batch, version.signature)
         limits = folder.spec.guard
         profile = profiles.take_profile(connection, batch, version, limits)
+        estimates.finish(connection, batch_id, version.task)
         results = rules.judge(profile, profiles.earlier_profiles(connection, batch, limits), limits, as_of=batch.as_of)
         results += judge_alarms(connection, batch, folder.spec.monitoring)
         rules.store_results(connection, batch_id, results)

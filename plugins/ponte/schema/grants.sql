@@ -108,7 +108,13 @@ GRANT SELECT ON ponte.reference_column, ponte.reference_count, ponte.batch_count
 GRANT INSERT ON ponte.batch_count TO ponte_scorer;
 -- "values" are content of rows.
 GRANT SELECT (model, version, family, position, column_name, kind, edges) ON ponte.reference_column TO ponte_viewer;
-GRANT SELECT ON ponte.reference_count, ponte.batch_count TO ponte_viewer;
+GRANT SELECT (model, version, family, part, window_start, column_name, counts) ON ponte.reference_count TO ponte_viewer;
+GRANT SELECT (batch_id, shard, family, column_name, counts) ON ponte.batch_count TO ponte_viewer;
+
+-- Estimates: sums of numbers, no content of rows.
+GRANT SELECT, INSERT ON ponte.estimate_sum, ponte.estimate TO ponte_scorer;
+GRANT SELECT ON ponte.estimate, ponte.estimated_quality TO ponte_viewer;
+GRANT SELECT ON ponte.estimated_quality TO ponte_analyst;
 
 -- ---------------------------------------------------------------- rows of batches, and what people read
 

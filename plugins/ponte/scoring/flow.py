@@ -21,6 +21,7 @@ from ponte.checks.quarantine import Unscored
 from ponte.counting.bins import Tallies
 from ponte.counting.shards import write_counts
 from ponte.errors import RowsLost
+from ponte.estimation.estimates import Estimation
 from ponte.scoring.ahead import Ahead
 from ponte.scoring.plan import Shard
 from ponte.scoring.scorer import Scorer
@@ -56,6 +57,8 @@ class Flow:
     #: Of what is read, and of what is predicted.
     features: Tallies
     answers: Tallies
+    #: Of what is predicted; None when the model does not estimate its quality.
+    estimation: Estimation | None
     read: int = 0
     predicted: int = 0
     unscored: list[Unscored] = field(default_factory=list)
@@ -80,6 +83,8 @@ class Flow:
                 raise RowsLost("rows were lost on the way", where=self.batch.place, got=got)
             self._set_aside(writing)
             write_counts(writing, self.batch.batch_id, self.shard.shard, (self.features, self.answers))
+            if self.estimation is not None:
+                self.estimation.write(writing, self.batch.batch_id, self.shard.shard)
             # Same transaction as the rows. A twin that committed first breaks the primary key, and all rolls back.
             writing.execute(
                 "INSERT INTO ponte.shard (batch_id, shard, first_page, end_page, row_count) VALUES "
@@ -110,6 +115,9 @@ class Flow:
                 scored = self.scorer.score(chunk, now=self.now, allowed=self.allowed - len(self.unscored))
                 self.unscored += scored.unscored
                 self.kinds += scored.kinds
+                if self.estimation is not None:
+                    for errors in scored.expected_errors:
+                        self.estimation.add_errors(errors)
                 for rows in scored.predictions:
                     self.predicted += rows.num_rows
                     yield rows
@@ -133,6 +141,8 @@ class Flow:
         try:
             for rows in predictions:
                 self.answers.add(rows)
+                if self.estimation is not None:
+                    self.estimation.add(rows)
                 yield rows
         except BaseException as error:
             self.error = error

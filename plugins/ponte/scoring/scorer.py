@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ponte.checks.quarantine import Unscored
+from ponte.estimation.errors import expected_errors
 from ponte.versions.isolation import isolate
 from ponte.versions.loading import LoadedVersion
 from ponte.versions.predicting import Predictions, as_labels, score_column
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+
+    Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +33,20 @@ class Scored:
     unscored: tuple[Unscored, ...]
     #: How many of these by the class of what the estimator raised.
     kinds: Counter[str] = field(default_factory=Counter)
+    #: Of the predictions, in parts, the absolute errors to be expected; () unless asked for.
+    expected_errors: tuple[Array, ...] = ()
 
 
 class Scorer:
     """A loaded version, asked about rows. Made in the thread that loaded it; asked in any, by one at a time."""
 
-    def __init__(self, loaded: LoadedVersion) -> None:
+    def __init__(self, loaded: LoadedVersion, *, expect_errors: bool = False) -> None:
+        """expect_errors : of a regression that has a model of its errors, say how large they probably are."""
         import sklearn
 
         self.version = loaded.version
         self._loaded = loaded
+        self._error_model = loaded.error_model if expect_errors else None
         # scikit-learn's settings hold for one thread; loading the version may have changed those of this one.
         self._settings: dict[str, Any] = sklearn.get_config()
 
@@ -53,12 +61,17 @@ class Scorer:
 
         with sklearn.config_context(**self._settings):
             found = isolate(self._loaded.predictions, rows, allowed=allowed)
+            errors = [] if self._error_model is None else [self._errors(*part) for part in found.scored]
         names = [c.name for c in self.version.signature.key]
         return Scored(
             tuple(self._prediction_rows(part, predictions, now) for part, predictions in found.scored),
             tuple(Unscored(key, why) for part, why in found.unscored for key in part.select(names).to_pylist()),
             found.kinds,
+            tuple(errors),
         )
+
+    def _errors(self, rows: pa.Table, predictions: Predictions) -> Array:
+        return expected_errors(self._error_model, rows, self._loaded.signature, predictions.prediction)
 
     def _prediction_rows(self, rows: pa.Table, predictions: Predictions, now: dt.datetime) -> pa.RecordBatch:
         import pyarrow as pa

@@ -17,6 +17,8 @@ from ponte.checks import quarantine
 from ponte.counting import reference
 from ponte.counting.bins import Tallies
 from ponte.errors import PonteError
+from ponte.estimation.calibration import Calibration
+from ponte.estimation.estimates import Estimation
 from ponte.model.folders import ModelFolder
 from ponte.scoring.flow import Flow
 from ponte.scoring.memory import keep_freed_memory
@@ -27,7 +29,7 @@ from ponte.storage.database import Database, or_of_a_twin
 from ponte.storage.receipts import Receipt, recorded
 from ponte.versions import registry
 from ponte.versions.isolation import TooManyUnscored
-from ponte.versions.loading import load_registered
+from ponte.versions.loading import LoadedVersion, load_registered
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +74,12 @@ def score_shard(
     keep_freed_memory()
     with recorded(db, Receipt(model=batch.model, step="score", batch_id=batch_id, version=batch.version)) as receipt:
         version = registry.get_version(db, batch.model, batch.version)
-        scorer = Scorer(load_registered(db, store, version))
+        loaded = load_registered(db, store, version)
+        estimation = _estimation(folder, loaded)
         with db.begin() as connection:
             bins = reference.read_bins(connection, batch.model, batch.version)
         stream = Flow(
-            scorer=scorer,
+            scorer=Scorer(loaded, expect_errors=estimation is not None),
             batch=batch,
             shard=shard,
             chunk_rows=folder.spec.scoring.chunk_rows,
@@ -85,6 +88,7 @@ def score_shard(
             allowed=_budget(db, folder, batch),
             features=Tallies("features", bins["features"], batch.as_of),
             answers=Tallies("answers", bins["answers"], batch.as_of),
+            estimation=estimation,
         )
         try:
             receipt.row_count = or_of_a_twin(lambda: stream.run(db), committed)
@@ -92,6 +96,12 @@ def score_shard(
             why = _too_many(error, batch, folder)
             raise batches.reject(db, batch, why, by="budget", at="checked") from error
     return receipt.row_count
+
+
+def _estimation(folder: ModelFolder, loaded: LoadedVersion) -> Estimation | None:
+    if not folder.spec.estimates or loaded.estimation is None:
+        return None
+    return Estimation(Calibration.from_json(dict(loaded.estimation)), loaded.version.output)
 
 
 def _budget(db: Database, folder: ModelFolder, batch: Batch) -> int:

@@ -26,6 +26,7 @@ from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.storage.receipts import Receipt, recorded
 from ponte.training.candidate import GOLDEN_ROWS, Candidate, libraries_of, make_candidate, report_facts
+from ponte.training.estimates import estimation_files
 from ponte.training.reference import count_windows
 from ponte.versions import registry
 from ponte.versions.loading import (
@@ -134,6 +135,7 @@ def files_of(made: Candidate, folder: ModelFolder, text: str | None = None) -> d
     fitted, rows = made.fitted, made.parts.holdout.rows.slice(0, GOLDEN_ROWS)
     named = text_of(folder.path)
     return {
+        **estimation_files(made, folder.spec),
         **({} if named is None else {REQUIREMENTS: named.encode()}),
         MODEL: dump(fitted.estimator),
         ESTIMATOR_FILE: (folder.text(ESTIMATOR_FILE) if text is None else text).encode(),

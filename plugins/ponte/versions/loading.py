@@ -23,7 +23,7 @@ import platform
 import types
 import warnings
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as library_version
@@ -49,6 +49,8 @@ SIGNATURE = "signature.json"
 GOLDEN = "golden.parquet"
 METRICS_FILE = "metrics.json"
 REPORT = "report.html"
+#: What estimates of quality are made with: what is known of them, and of a regression the model of its errors.
+ESTIMATION, ERRORS = "estimation.json", "errors.joblib"
 #: What decides, of every version, whether a pickled estimator predicts the same again; versions name, beside these,
 #: what their `estimator.py` imports and their folder's requirements.txt names.
 LIBRARIES = ("scikit-learn", "numpy", "scipy", "pandas", "joblib")
@@ -62,6 +64,10 @@ class LoadedVersion:
     estimator: Any
     #: That of the version, with the categories of its folder.
     signature: Signature
+    #: What `ponte.estimation.calibration.Calibration.from_json` reads; None when its quality is not estimated.
+    estimation: Mapping[str, Any] | None = None
+    #: Of a regression: predicts the absolute error of a row.
+    error_model: Any = None
 
     def predictions(self, rows: pa.Table | pa.RecordBatch) -> Predictions:
         """Return the predictions of `rows`, which hold at least the feature columns, in any order."""
@@ -134,6 +140,10 @@ def load_files(version: Version, files: dict[str, bytes], *, other_libraries_all
         categories = Signature.from_json(json.loads(files[SIGNATURE])).categories
         loaded = LoadedVersion(version, estimator, replace(version.signature, categories=categories))
         _require_golden(loaded, files[GOLDEN], exactly=bool(differ))
+        # Under other libraries nothing says that the model of errors still says what it said.
+        if ESTIMATION in files and not (differ and ERRORS in files):
+            errors = joblib.load(io.BytesIO(files[ERRORS])) if ERRORS in files else None
+            loaded = replace(loaded, estimation=json.loads(files[ESTIMATION]), error_model=errors)
     if differ:
         log.warning("%s is used with other libraries, as a person allowed: %s", version.place, "; ".join(differ))
         for warning in said or ():

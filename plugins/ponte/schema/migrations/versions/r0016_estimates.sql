@@ -1,15 +1,23 @@
 -- Ponte, revision 0016: quality as estimated from the scores alone, before labels come.
 
 CREATE TABLE ponte.estimate_sum (
-    batch_id bigint NOT NULL REFERENCES ponte.batch,
-    shard    integer NOT NULL,
-    sums     float8[] NOT NULL,
+    batch_id        bigint NOT NULL REFERENCES ponte.batch,
+    shard           integer NOT NULL,
+    sums            float8[] NOT NULL,
+    method          text NOT NULL CHECK (method IN ('isotonic', 'error_model')),
+    spread          jsonb NOT NULL,
+    calibrated_on   text NOT NULL CHECK (calibrated_on IN ('calibration', 'holdout')),
+    calibrated_rows bigint NOT NULL,
     PRIMARY KEY (batch_id, shard)
 );
 COMMENT ON TABLE ponte.estimate_sum IS 'Sums over the predictions of a shard, of which ponte.estimate is made. Committed with the shard: the sum over the shards is the batch. Append-only.';
 COMMENT ON COLUMN ponte.estimate_sum.batch_id IS 'The batch.';
 COMMENT ON COLUMN ponte.estimate_sum.shard IS 'Number of the shard, as in ponte.shard.';
-COMMENT ON COLUMN ponte.estimate_sum.sums IS 'Expected hits, losses and their variances, and expected labels by score; in the order that estimation/sums.py says.';
+COMMENT ON COLUMN ponte.estimate_sum.sums IS 'Rows, expected losses and their variances, and expected labels by class and score; in the order that estimation/sums.py says.';
+COMMENT ON COLUMN ponte.estimate_sum.method IS 'As in ponte.estimate.';
+COMMENT ON COLUMN ponte.estimate_sum.spread IS 'Metric → how far estimates of training windows were off, beyond the chance of their labels; a standard deviation.';
+COMMENT ON COLUMN ponte.estimate_sum.calibrated_on IS 'As in ponte.estimate.';
+COMMENT ON COLUMN ponte.estimate_sum.calibrated_rows IS 'As in ponte.estimate.';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ponte.estimate_sum
     FOR EACH STATEMENT EXECUTE FUNCTION ponte.refuse_change();
 
