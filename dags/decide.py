@@ -1,4 +1,4 @@
-"""DAGs by which a person decides: make a version champion, judge one again, roll back, mark one, publish a batch.
+"""DAGs by which a person decides: promote, judge again, roll back or mark a version, publish a batch, answer an alarm.
 
 Each serves every model and has a form. Airflow reads this file again for every task, so it imports nothing heavy.
 """
@@ -22,6 +22,7 @@ from ponte.operators.decisions import (
     SetChampionOperator,
     StageWindowOperator,
 )
+from ponte.operators.monitoring import DecideAlarmOperator, TellOperator
 from ponte.operators.scoring import CleanUpOperator
 from ponte.operators.training import GateOperator, PromoteOperator
 from ponte.runtime import models_root
@@ -45,6 +46,11 @@ def switch(title: str, description: str) -> Param:
     return Param(False, type="boolean", title=title, description=description)
 
 
+def tell() -> TellOperator:
+    """Return the last task, which sends what is unsent; it runs after a failure too, and its own fails no run."""
+    return TellOperator(task_id="tell", model=MODEL).as_teardown()
+
+
 ALLOW_BAD = switch("Although it is marked bad", "Without this a version that is marked bad is refused.")
 
 
@@ -55,7 +61,7 @@ def promote_dag(models: list[str]) -> DAG:
         params=form(models, allow_bad=ALLOW_BAD),
         **platform_settings(description="Make a version champion by hand; past windows stay as they are"),
     ) as dag:
-        SetChampionOperator(task_id="set_champion", model=MODEL, outlets=[DECISIONS])
+        chain(SetChampionOperator(task_id="set_champion", model=MODEL, outlets=[DECISIONS]), tell())
     return dag
 
 
@@ -83,7 +89,7 @@ def judge_dag(models: list[str]) -> DAG:
             reason="{{ ti.xcom_pull(task_ids='judge_again', key='reason') }}",
             outlets=[DECISIONS],
         )
-        chain(measure, gate, promote)
+        chain(measure, gate, promote, tell())
     return dag
 
 
@@ -125,7 +131,7 @@ def rollback_dag(models: list[str]) -> DAG:
         )
         # A teardown runs after a failure too: others wait for windows that a rollback has scored and does not show.
         clean_up = CleanUpOperator(task_id="clean_up", model=MODEL, retention=False).as_teardown()
-        chain(plan, stage, roll_back, clean_up)
+        chain(plan, stage, roll_back, clean_up, tell())
     return dag
 
 
@@ -137,7 +143,7 @@ def mark_dag(models: list[str]) -> DAG:
         params=form(models, mark=mark),
         **platform_settings(description="Mark a version: bad, or usable with other libraries"),
     ) as dag:
-        MarkVersionOperator(task_id="mark_version", model=MODEL)
+        chain(MarkVersionOperator(task_id="mark_version", model=MODEL), tell())
     return dag
 
 
@@ -154,11 +160,29 @@ def publish_dag(models: list[str]) -> DAG:
     ) as dag:
         prepare = PreparePublicationOperator(task_id="prepare", model=MODEL)
         publish = PublishBatchOperator(task_id="publish_batch", model=MODEL, outlets=[DECISIONS])
-        chain(prepare, publish, CleanUpOperator(task_id="clean_up", model=MODEL))
+        chain(prepare, publish, CleanUpOperator(task_id="clean_up", model=MODEL), tell())
+    return dag
+
+
+def alarm_dag(models: list[str]) -> DAG:
+    """Return the DAG that appends to an alarm what a person says of it."""
+    action = Param(
+        type="string",
+        enum=["acknowledge", "close"],
+        title="Action",
+        description="Acknowledge: it is known, and goes on; nothing follows from it any more. Close: it is over, and "
+        "the rules begin anew with what is scored from now on.",
+    )
+    with DAG(
+        "ponte__alarm",
+        params=form(models, about="alarm_id", action=action),
+        **platform_settings(description="Acknowledge or close an alarm; see ponte.alarm"),
+    ) as dag:
+        chain(DecideAlarmOperator(task_id="decide_alarm", model=MODEL), tell())
     return dag
 
 
 names = [folder.name for folder in find_folders(models_root()) if isinstance(folder, ModelFolder)]
 if names:  # a form needs something to choose from
-    made = [build(names) for build in (promote_dag, judge_dag, rollback_dag, mark_dag, publish_dag)]
+    made = [build(names) for build in (promote_dag, judge_dag, rollback_dag, mark_dag, publish_dag, alarm_dag)]
     globals().update({dag.dag_id: dag for dag in made})

@@ -1,4 +1,4 @@
-"""One monitoring DAG per model folder: read labels → measure, and judge drift.
+"""One monitoring DAG per model folder: read labels → measure, and judge drift; then alarms → [retrain].
 
 Airflow reads this file again for every task, so it imports nothing heavy and reads only the model folders.
 """
@@ -8,7 +8,15 @@ from airflow.sdk import DAG, chain
 from ponte.model.folders import ModelFolder, find_folders
 from ponte.operators.base import MONITOR
 from ponte.operators.dags import build_dags, dag_settings
-from ponte.operators.monitoring import AllDoneOperator, JudgeDriftOperator, MeasureOperator, ReadLabelsOperator
+from ponte.operators.monitoring import (
+    AllDoneOperator,
+    JudgeDriftOperator,
+    MeasureOperator,
+    ReadLabelsOperator,
+    RetrainOperator,
+    TellOperator,
+    WatchOperator,
+)
 from ponte.runtime import models_root
 
 
@@ -19,12 +27,18 @@ def monitor_dag(folder: ModelFolder) -> DAG:
         read = ReadLabelsOperator(task_id="read_labels", model=model)
         # What was read is measured, also when the labels of another batch could not be read.
         measure = MeasureOperator(task_id="measure", model=model, trigger_rule="all_done")
-        chain(read, measure)
         # Batches whose own run has not judged them; it reads no labels, so it waits for nothing.
-        JudgeDriftOperator(task_id="judge_drift", model=model, connection_id=MONITOR)
+        judge = JudgeDriftOperator(task_id="judge_drift", model=model, connection_id=MONITOR)
+        # Alarms rest on what was measured and judged, now or before.
+        watch = WatchOperator(task_id="alarms", model=model, trigger_rule="all_done")
+        chain(read, measure, watch)
+        chain(judge, watch)
+        if "retrain" in (folder.spec.monitoring.on_quality, folder.spec.monitoring.on_drift):
+            chain(watch, RetrainOperator(task_id="retrain", model=model))
         # Red when any task was: a task that goes on after a failure would leave the run green.
         before = list(dag.tasks)
-        chain(before, AllDoneOperator(task_id="all_done", model=model))
+        chain(before, AllDoneOperator(task_id="all_done", model=model, trigger_rule="none_failed"))
+        chain(before, TellOperator(task_id="tell", model=model).as_teardown())
     return dag
 
 

@@ -10,7 +10,7 @@ from airflow.sdk import DAG, Param, chain
 from ponte.model.folders import ModelFolder, find_folders
 from ponte.operators.base import predictions_asset
 from ponte.operators.dags import build_dags, dag_settings
-from ponte.operators.monitoring import JudgeDriftOperator
+from ponte.operators.monitoring import JudgeDriftOperator, TellOperator
 from ponte.operators.scoring import (
     CheckBatchOperator,
     CleanUpOperator,
@@ -68,7 +68,8 @@ def score_dag(folder: ModelFolder) -> DAG:
         # A teardown runs after a failure too. It has no setup: clearing a task would clear that as well, and so freeze
         # the rows anew.
         clean_up = CleanUpOperator(task_id="clean_up", model=model).as_teardown()
-        chain(freeze, check, plan, score, guard, publish, judge, clean_up)
+        tell = TellOperator(task_id="tell", model=model).as_teardown()
+        chain(freeze, check, plan, score, guard, publish, judge, clean_up, tell)
     return dag
 
 

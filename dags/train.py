@@ -9,6 +9,7 @@ from ponte.model.folders import ModelFolder, find_folders
 from ponte.operators.approval import ApproveOperator, why
 from ponte.operators.base import champion_asset, report_url
 from ponte.operators.dags import TRAIN_TIMEOUT, build_dags, dag_settings
+from ponte.operators.monitoring import TellOperator
 from ponte.operators.training import (
     CheckSnapshotOperator,
     EvaluateOperator,
@@ -76,6 +77,8 @@ def train_dag(folder: ModelFolder) -> DAG:
             outlets=[champion_asset(model)],
         )
         chain(freeze, check, snapshot, train, evaluate, gate, *approve, promote)
+        # The verdict is what there is to tell of, and nobody can answer a question that is told after the answer.
+        chain(gate, TellOperator(task_id="tell", model=model).as_teardown())
     return dag
 
 

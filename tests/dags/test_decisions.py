@@ -83,6 +83,7 @@ def test_a_rollback_that_cannot_be_done_moves_nothing(
         "score_window": "upstream_failed",
         "roll_back": "upstream_failed",
         "clean_up": "success",  # whatever has been staged goes
+        "tell": "success",
     }
     assert "expected: one of [1, 2]" in capsys.readouterr().out
     assert shown(two_versions) == [(WEEK, 2)]
@@ -90,10 +91,11 @@ def test_a_rollback_that_cannot_be_done_moves_nothing(
 
 def test_marks_and_promotions_by_hand(run_dag: Run, two_versions: World, capsys: pytest.CaptureFixture[str]) -> None:
     form = {"model": "visits", "version": 1, "reason": WHY}
-    assert run_dag("ponte__mark_version", run_conf={**form, "mark": "bad"})[1] == {"mark_version": "success"}
-    assert run_dag("ponte__promote", run_conf=form)[1] == {"set_champion": "failed"}
+    told = {"tell": "success"}
+    assert run_dag("ponte__mark_version", run_conf={**form, "mark": "bad"})[1] == {"mark_version": "success", **told}
+    assert run_dag("ponte__promote", run_conf=form)[1] == {"set_champion": "failed", **told}
     assert "the version is marked bad" in capsys.readouterr().out
-    assert run_dag("ponte__promote", run_conf={**form, "allow_bad": True})[1] == {"set_champion": "success"}
+    assert run_dag("ponte__promote", run_conf={**form, "allow_bad": True})[1] == {"set_champion": "success", **told}
     assert two_versions.ask("SELECT version FROM ponte.champion") == 1
 
 
@@ -111,10 +113,12 @@ def test_marks_and_promotions_by_hand(run_dag: Run, two_versions: World, capsys:
         ("ponte__publish_batch", {"reason": WHY}),
         ("ponte__publish_batch", {"batch_id": 0, "reason": WHY}),
         ("ponte__publish_batch", {"batch_id": "newest", "reason": WHY}),
+        ("ponte__alarm", {"alarm_id": 1, "action": "forget", "reason": WHY}),
     ],
     ids=[
         "no reason", "a short reason", "version 0", "unknown model", "no day", "no version", "no such mark",
         "batch without a reason", "no batch", "batch 0", "batch by name",
+        "no such action",
     ],
 )  # fmt: skip
 def test_a_form_refuses_what_it_cannot_mean(
@@ -125,8 +129,9 @@ def test_a_form_refuses_what_it_cannot_mean(
 
     write_model(models_root)
     params = dags(by_hand=True)[dag_id].params
-    about = "batch_id" if "batch_id" in params else "version"
+    about = next(name for name in ("batch_id", "alarm_id", "version") if name in params)
     good = {about: 1, "reason": WHY, **({"mark": "bad"} if "mark" in params else {})}
+    good |= {"action": "close"} if "action" in params else {}
     params.deep_merge(good) if hasattr(params, "deep_merge") else params.update(good)
     params.validate()
 
@@ -149,7 +154,7 @@ def test_a_batch_that_a_guard_rejected_is_published_through_the_form(
 
     form = {"model": "visits", "batch_id": 2, "reason": WHY}
     run, states = run_dag("ponte__publish_batch", run_conf=form)
-    assert states == dict.fromkeys(["prepare", "publish_batch", "clean_up"], "success")
+    assert states == dict.fromkeys(["prepare", "publish_batch", "clean_up", "tell"], "success")
     assert shown(scored) == [(WEEK, 1), (NEXT_WEEK, 1)]
     [(batch_id, run_id, actor, reason)] = scored.rows(
         "SELECT batch_id, run_id, actor, reason FROM ponte.guard_override"
@@ -344,7 +349,7 @@ def test_a_version_is_judged_again_by_the_gate_of_now(
     assert refusing.train(run_id="second").alias is None
     trained.with_model(training="seed = 7", gate=gate, promotion=mode)
     _, states = run_dag("ponte__judge", run_conf={"model": "visits"})
-    assert states == {"measure_again": "success", "judge_again": "success", "promote": state}
+    assert states == {"measure_again": "success", "judge_again": "success", "promote": state, "tell": "success"}
     assert said in capsys.readouterr().out
     verdicts = trained.rows("SELECT version, passed FROM ponte.gate_verdict ORDER BY verdict_id")
     assert verdicts == [(1, True), (2, False), (2, "promote" in gate)]

@@ -30,24 +30,30 @@ BY_HAND = [
     *("plan", "score_window", "roll_back", "clean_up", "set_champion", "mark_version"),
     *("prepare", "publish_batch", "clean_up"),
     *("measure_again", "judge_again", "promote"),
+    *("decide_alarm", "find_late"),
+    *["tell"] * 7,
 ]
-SCORE = ["freeze_batch", "check", "plan", "score", "guard", "publish", "judge_drift", "clean_up"]
+SCORE = ["freeze_batch", "check", "plan", "score", "guard", "publish", "judge_drift", "clean_up", "tell"]
+MONITOR = ["read_labels", "measure", "alarms", "all_done"]
+PIPELINES = ("train", "score", "monitor")
+#: Tasks that are no link of the chain.
+BESIDE = {"train": ["tell"], "score": [], "monitor": ["judge_drift", "tell"]}
 
 
-@pytest.mark.parametrize(("pipeline", "tasks"), [("train", TRAIN), ("score", SCORE)])
+@pytest.mark.parametrize(("pipeline", "tasks"), [("train", TRAIN), ("score", SCORE), ("monitor", MONITOR)])
 def test_the_stages_of_a_pipeline_follow_one_another(
     dags: Read, models_root: Path, pipeline: str, tasks: list[str]
 ) -> None:
     write_model(models_root)
     dag = dags()[f"visits__{pipeline}"]
-    assert sorted(dag.task_ids) == sorted(tasks)
+    assert sorted(dag.task_ids) == sorted([*tasks, *BESIDE[pipeline]])
     for before, after in pairwise(tasks):
         assert after in dag.get_task(before).downstream_task_ids
 
 
 def test_a_model_folder_shows_in_its_dags(dags: Read, models_root: Path) -> None:
     folder = write_model(models_root)
-    for dag in (dags()["visits__train"], dags()["visits__score"]):
+    for dag in dags().values():
         assert dag.description == folder.spec.description
         assert dag.doc_md == folder.card.rstrip() + "\n"
         assert {"ponte", "visits"} <= dag.tags
@@ -102,7 +108,7 @@ def test_a_broken_folder_tells_what_is_wrong_and_hides_no_other(dags: Read, mode
     (models_root / "other" / "model.toml").write_text('descripton = "typo"\n')
     (models_root / "other" / "labels.sql").unlink()
     read = dags()
-    assert set(read) == {"visits__train", "visits__score", "other__train", "other__score"}
+    assert set(read) == {f"{model}__{pipeline}" for model in ("visits", "other") for pipeline in PIPELINES}
     broken = read["other__train"]
     assert "broken" in broken.tags
     for part in (
@@ -180,8 +186,8 @@ def test_whatever_is_wrong_with_one_folder_the_dags_of_the_others_stay(
     after = dags()
 
     assert {dag_id: dag_as_shown(after[dag_id]) for dag_id in before} == before
-    assert set(before) == {"visits__train", "visits__score"}
-    for pipeline in ("train", "score"):
+    assert set(before) == {f"visits__{pipeline}" for pipeline in PIPELINES}
+    for pipeline in PIPELINES:
         broken = after[f"{shown_as}__{pipeline}"]
         assert "broken" in broken.tags
         assert said in str(broken.doc_md)
@@ -195,7 +201,7 @@ def test_a_card_whose_text_ends_like_a_file_name_is_shown_as_it_is(dags: Read, m
     write_model(models_root, "other", files={"README.md": "# Other\n\nMore is told in docs/other.md"})
     read = dags()
 
-    assert set(read) == {f"{model}__{pipeline}" for model in ("visits", "other") for pipeline in ("train", "score")}
+    assert set(read) == {f"{model}__{pipeline}" for model in ("visits", "other") for pipeline in PIPELINES}
     assert str(read["other__score"].doc_md).rstrip() == "# Other\n\nMore is told in docs/other.md"
 
 
@@ -205,7 +211,7 @@ def test_a_broken_folder_takes_no_name_of_a_good_one(dags: Read, models_root: Pa
     before = {dag_id: dag_as_shown(dag) for dag_id, dag in dags().items()}
     (models_root / bad).mkdir()
 
-    assert set(before) == {"a_b__train", "a_b__score"}
+    assert set(before) == {f"a_b__{pipeline}" for pipeline in PIPELINES}
     assert {dag_id: dag_as_shown(dag) for dag_id, dag in dags().items()} == before
 
 
@@ -243,7 +249,8 @@ def test_operators_only_store_their_arguments() -> None:
         checked += 1
     # The stages, the question to a person, what people do by hand (cleaning up twice, judging and promoting are
     # stages), the base, and the one of broken folders.
-    assert checked == len(TRAIN) + len(SCORE) + 1 + len(BY_HAND) - 4 + 2
+    # Judging drift and telling are stages of several; the one that asks for a training is in no DAG by default.
+    assert checked == len(TRAIN) + len(SCORE) + len(MONITOR) + 1 + len(BY_HAND) - 4 + 2 - 7 + 1
 
 
 def test_every_task_works_as_the_role_that_may_do_just_that(dags: Read, models_root: Path) -> None:
@@ -259,13 +266,16 @@ def test_every_task_works_as_the_role_that_may_do_just_that(dags: Read, models_r
             *(f"train.{task}" for task in ("freeze_windows", "check", "snapshot", "train", "evaluate")),
             "judge.measure_again",
         },
-        "ponte_scorer": {f"score.{task}" for task in SCORE}
+        "ponte_scorer": {f"score.{task}" for task in SCORE if task != "tell"}
         | {"rollback.score_window", "rollback.clean_up", "publish_batch.prepare", "publish_batch.clean_up"},
         "ponte_promoter": {
             *("judge.judge_again", "judge.promote"),
             *("train.gate", "train.approve", "train.promote", "promote.set_champion", "mark_version.mark_version"),
-            *("rollback.plan", "rollback.roll_back", "publish_batch.publish_batch"),
+            *("rollback.plan", "rollback.roll_back", "publish_batch.publish_batch", "alarm.decide_alarm"),
         },
+        "ponte_monitor": {f"monitor.{task}" for task in (*MONITOR, "judge_drift")}
+        | {"tell.find_late"}
+        | {f"{dag.partition('__')[2]}.tell" for dag in (*dags(), *dags(by_hand=True))},
     }
 
 
@@ -311,11 +321,13 @@ def test_what_a_person_decides_has_a_dag_of_its_own(dags: Read, models_root: Pat
     write_model(models_root)
     found = {dag_id: sorted(dag.task_ids) for dag_id, dag in dags(by_hand=True).items()}
     assert found == {
-        "ponte__judge": ["judge_again", "measure_again", "promote"],
-        "ponte__mark_version": ["mark_version"],
-        "ponte__promote": ["set_champion"],
-        "ponte__publish_batch": ["clean_up", "prepare", "publish_batch"],
-        "ponte__rollback": ["clean_up", "plan", "roll_back", "score_window"],
+        "ponte__alarm": ["decide_alarm", "tell"],
+        "ponte__judge": ["judge_again", "measure_again", "promote", "tell"],
+        "ponte__mark_version": ["mark_version", "tell"],
+        "ponte__promote": ["set_champion", "tell"],
+        "ponte__publish_batch": ["clean_up", "prepare", "publish_batch", "tell"],
+        "ponte__rollback": ["clean_up", "plan", "roll_back", "score_window", "tell"],
+        "ponte__tell": ["find_late", "tell"],
     }
     assert sorted(task for tasks in found.values() for task in tasks) == sorted(BY_HAND)
 
@@ -338,3 +350,14 @@ def test_no_task_is_a_setup(dags: Read, models_root: Path) -> None:
     write_model(models_root)
     for dag in dags().values():
         assert not [task.task_id for task in dag.tasks if task.is_setup]
+
+
+def test_telling_comes_last_after_a_failure_too_and_turns_no_run_red_but_its_own(dags: Read, models_root: Path) -> None:
+    write_model(models_root, promotion="approval")
+    for dag in (*dags().values(), *dags(by_hand=True).values()):
+        task = dag.get_task("tell")
+        assert task.is_teardown
+        assert not task.downstream_task_ids
+        assert task.on_failure_fail_dagrun is (dag.dag_id == "ponte__tell")
+    # A question is told while it waits for its answer.
+    assert dags()["visits__train"].get_task("tell").upstream_task_ids == {"gate"}

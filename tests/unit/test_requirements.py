@@ -65,3 +65,18 @@ def test_every_library_whose_version_is_recorded_is_listed(distribution: str) ->
 def test_the_lock_has_the_versions_that_are_listed() -> None:
     locked = re.findall(r"^([\w.-]+)==([^\s;]+)", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.MULTILINE)
     assert {(name, version) for name, versions in listed().items() for version in versions} <= set(locked)
+
+
+def test_what_other_notifiers_need_goes_beside_the_lock() -> None:
+    """They are installed into the same environment, without resolving anything again."""
+    pinned = re.compile(r"^([\w.-]+)==(\S+)", re.MULTILINE)
+    lock, own, wanted = (
+        dict(pinned.findall((ROOT / name).read_text(encoding="utf-8")))
+        for name in ("requirements.txt", "requirements-notifiers.txt", "requirements-notifiers.in")
+    )
+    assert wanted.items() <= own.items()
+    assert not own.keys() & lock.keys()
+    text = (ROOT / "requirements-notifiers.txt").read_text(encoding="utf-8")
+    assert text.count("==") == len(
+        re.findall(r"^[\w.-]+==\S+(?: ; [^\\]+)? \\\n    --hash=sha256:", text, re.MULTILINE)
+    )

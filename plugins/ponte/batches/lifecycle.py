@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from ponte.errors import BatchRejected, Fenced, PonteError
 from ponte.model.windows import Window
+from ponte.notices import writing as notices
 from ponte.storage.columns import Column
 from ponte.storage.database import DATA_SCHEMA, Database, insert_row, lock_decisions
 from ponte.storage.runs import Run
@@ -23,6 +24,13 @@ from ponte.storage.runs import Run
 Status = Literal["freezing", "frozen", "checked", "scored", "staged", "rejected", "failed"]
 #: What rejects a batch: a guard a complete one, a check, too many rows to set aside, a window without rows.
 RejectedBy = Literal["guard", "check", "budget", "empty"]
+#: What people are told of each; `why` of the batch says more.
+_REJECTIONS: dict[RejectedBy, str] = {
+    "guard": "a guard has tripped, nothing was published",
+    "check": "a check did not pass, nothing was published",
+    "budget": "more rows were set aside than [quarantine] budget allows, nothing was published",
+    "empty": "the window has no rows, nothing was published",
+}
 _ORDER: tuple[Status, ...] = ("freezing", "frozen", "checked", "scored", "staged")
 
 _TAKE_OVER = sa.text("""INSERT INTO ponte.claim AS c (model, window_start, epoch, run_id)
@@ -225,8 +233,24 @@ def advance(connection: sa.Connection, batch_id: int, status: Status) -> None:
 
 
 def mark_rejected(connection: sa.Connection, batch_id: int, why: str, *, by: RejectedBy, at: Status) -> None:
-    """Mark the batch rejected if it still has the status `at`, in the caller's transaction."""
-    connection.execute(_REJECT, {"by": by, "why": why, "id": batch_id, "at": at})
+    """Mark the batch rejected if it still has the status `at`, in the caller's transaction, and tell people."""
+    if not connection.execute(_REJECT, {"by": by, "why": why, "id": batch_id, "at": at}).rowcount:
+        return
+    batch = read_batch(connection, batch_id)
+    score = f"mend the source or the rule and trigger {batch.model}__score for window_start {batch.window_start}"
+    notices.add(
+        connection,
+        "guard_tripped" if by == "guard" else "batch_rejected",
+        subject=f"batch {batch_id}",
+        model=batch.model,
+        what=_REJECTIONS[by],
+        then=f"look at ponte.guard_result; publish it with ponte__publish_batch, or {score}"
+        if by == "guard"
+        else score,
+        window_start=batch.window_start,
+        batch_id=batch_id,
+        version=batch.version,
+    )
 
 
 def accept(connection: sa.Connection, batch_id: int) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from ponte.decisions.gate import Champion, Contract, decide
+from ponte.decisions.promotion import next_step
 from ponte.decisions.rules import RuleResult, Verdict
 from ponte.errors import AliasMoved, PonteError
 from ponte.model.folders import ModelFolder
+from ponte.notices import writing as notices
 from ponte.publishing.tables import WAY_OUT, changed_columns, columns_of_version, has_predictions
 from ponte.quality.figures import CANDIDATE, READABLE, Figure, Measured, champion_subject
 from ponte.snapshots.champion import why_not_comparable
@@ -67,10 +69,29 @@ def judge(db: Database, folder: ModelFolder, version: int, snapshot_id: int, *, 
         insert_row(connection, "ponte.gate_verdict", values, unless="model, version, run_key")
         # A retry gets the verdict of the first try, even if the champion has changed in between.
         verdict_id, rules = connection.execute(_VERDICT_OF_RUN, values).one()
-    verdict = Verdict(model=folder.name, version=version, rules=tuple(RuleResult.from_json(rule) for rule in rules))
+        verdict = Verdict(model=folder.name, version=version, rules=tuple(RuleResult.from_json(rule) for rule in rules))
+        _tell(connection, verdict_id, verdict, approval_required=folder.spec.promotion == "approval")
     level = logging.INFO if verdict.passed else logging.WARNING
     log.log(level, "%s (gate of %s version %d)\n%s", verdict.reason, folder.name, version, verdict.table())
     return verdict_id, verdict
+
+
+def _tell(connection: sa.Connection, verdict_id: int, verdict: Verdict, *, approval_required: bool) -> None:
+    """Write the notice of a verdict after which somebody has something to do, in the caller's transaction."""
+    then = next_step(verdict, approval_required=approval_required)
+    if not then:
+        return
+    refused = verdict.outcome == "refused"
+    notices.add(
+        connection,
+        "version_refused" if refused else "question_waiting",
+        subject=f"verdict {verdict_id}",
+        model=verdict.model,
+        what=f"the gate says of version {verdict.version}: {verdict.outcome}"
+        + ("" if refused else "; whether it becomes champion is for a person to decide"),
+        then=then,
+        version=verdict.version,
+    )
 
 
 def _contract(db: Database, version: Version) -> Contract | None:

@@ -12,10 +12,11 @@ from ponte.batches.lifecycle import Batch
 from ponte.counting import reference
 from ponte.counting.reference import Reference
 from ponte.guards import profiles, rules
+from ponte.guards.alarms import judge_alarms
 from ponte.guards.columns import Broken, broken, evidence, in_words
 from ponte.guards.profiles import EARLIER
 from ponte.guards.rules import GuardResult
-from ponte.model.spec import Guard
+from ponte.model.spec import Guard, ModelSpec
 from ponte.versions.registry import Version
 
 if TYPE_CHECKING:
@@ -46,15 +47,18 @@ _ALIKE = sa.text(f"""{EARLIER}, alike AS (
     ) AS summed GROUP BY column_name, batch_id""")
 
 
-def judge(connection: sa.Connection, batch: Batch, version: Version, limits: Guard) -> list[GuardResult]:
+def judge(connection: sa.Connection, batch: Batch, version: Version, spec: ModelSpec) -> list[GuardResult]:
     """Return what each guard says of a scored batch, whose profile is kept, in the caller's transaction."""
+    limits = spec.guard
     profile = profiles.take_profile(connection, batch, version, limits)
     earlier = profiles.earlier_profiles(connection, batch, limits)
     known = reference.read(connection, batch.model, batch.version)
     since = connection.execute(_SINCE, {"model": batch.model, "window": batch.window_start}).scalar_one()
     training_rows = _rows_of_windows(known, since) if known else []
     found = rules.judge(profile, earlier, limits, as_of=batch.as_of, training_rows=training_rows)
-    return [*found, _columns(connection, batch, limits, known, since)] if found else []
+    if found:
+        found.append(_columns(connection, batch, limits, known, since))
+    return [*found, *judge_alarms(connection, batch, spec.monitoring)]
 
 
 def _rows_of_windows(known: Reference, since: dt.date | None) -> list[int]:

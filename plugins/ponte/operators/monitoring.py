@@ -1,14 +1,25 @@
-"""The tasks of the monitoring DAG, in its order."""
+"""The tasks of the monitoring DAG, in its order; then those that answer an alarm, and tell people."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import MONITOR, PonteOperator
+from airflow.sdk.configuration import conf
+
+from ponte.errors import PonteError
+from ponte.operators.base import MONITOR, PROMOTER, PonteOperator, actor_of, run_of
 from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow.sdk import Context
+
+    from ponte.notices.messages import Message
+    from ponte.notices.sending import Channel
+
+#: How many days back `ponte__tell` looks for windows that are late.
+LOOK_BACK = 14
 
 
 class ReadLabelsOperator(PonteOperator):
@@ -85,5 +96,204 @@ class AllDoneOperator(PonteOperator):
     Give it all others as upstream; without it the run would be green when its last tasks are.
     """
 
+    default_connection_id = MONITOR
+
     def execute(self, context: Context) -> None:
         """Do nothing; Airflow runs it only when all before it have succeeded."""
+
+
+class WatchOperator(PonteOperator):
+    """Hold quality and drift against the rules of alarms: open, extend and close what is to be.
+
+    Returns `{opened, extended, closed}`: numbers of alarms.
+    """
+
+    default_connection_id = MONITOR
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, list[int]]:
+        from dataclasses import asdict
+
+        from ponte.alarms.watching import watch
+
+        return asdict(watch(runtime.db, runtime.folder, run=run_of(context)))
+
+
+class RetrainOperator(PonteOperator):
+    """Start `<model>__train` because of an alarm, once per alarm, if `[monitoring]` says so; else skipped.
+
+    The training goes its usual way: the gate decides whether its version becomes champion.
+
+    Raises DagRunTriggerException, by which Airflow starts the run `alarm_<number>`; AirflowSkipException when no alarm
+        asks for one, or its run is there already.
+    """
+
+    default_connection_id = MONITOR
+
+    def run(self, runtime: Runtime, context: Context) -> None:
+        from airflow.sdk.exceptions import AirflowSkipException, DagRunTriggerException
+
+        from ponte.alarms.events import ask_for_training
+
+        alarm_id = ask_for_training(runtime.db, runtime.folder, run=run_of(context))
+        if alarm_id is None:
+            raise AirflowSkipException("no alarm asks for a training")
+        self.log.warning("alarm %d asks for a training", alarm_id)
+        # As TriggerDagRunOperator does, without what that loads into every DAG file. The id makes it once for Airflow.
+        raise DagRunTriggerException(
+            trigger_dag_id=f"{self.model}__train",
+            dag_run_id=f"alarm_{alarm_id}",
+            conf=None,
+            logical_date=None,
+            reset_dag_run=False,
+            skip_when_already_exists=True,
+            wait_for_completion=False,
+            allowed_states=[],
+            failed_states=[],
+            poke_interval=60,
+            deferrable=False,
+            note=f"because of alarm {alarm_id}",
+        )
+
+
+class DecideAlarmOperator(PonteOperator):
+    """Append to the alarm of the form what a person says: it is known (acknowledge), or over (close).
+
+    Params: `alarm_id`, `action`, `reason`.
+    Returns `{alarm_id, state}`.
+    Raises PonteError when the model has no such alarm, or it is closed already.
+    """
+
+    default_connection_id = PROMOTER
+    template_fields = ("model",)
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
+        from ponte.alarms.events import decide
+
+        form = context["params"]
+        state = decide(
+            runtime.db,
+            self.model,
+            form["alarm_id"],
+            form["action"],
+            run=run_of(context),
+            actor=actor_of(context),
+            reason=form["reason"],
+        )
+        return {"alarm_id": form["alarm_id"], "state": state}
+
+
+class FindLateOperator(PonteOperator):
+    """Write a notice of each window that nobody sees `[monitoring] late_hours` after its scheduled run was due.
+
+    Of every model with a schedule, from its first publication on, as far as LOOK_BACK days back; a model folder that is
+    broken is passed over: its own DAGs tell.
+
+    Returns first days of late windows by model.
+    """
+
+    default_connection_id = MONITOR
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, list[str]]:
+        from datetime import UTC, datetime, timedelta
+
+        from ponte.model.folders import ModelFolder, find_folders
+        from ponte.model.spec import ON_DEMAND
+        from ponte.model.windows import window_of_tick
+        from ponte.notices.late import note_late
+        from ponte.operators.timetable import BoundedCronTimetable
+        from ponte.runtime import models_root
+
+        now, found = datetime.now(UTC), {}
+        for folder in find_folders(models_root()):
+            if not isinstance(folder, ModelFolder) or folder.spec.schedule.score == ON_DEMAND:
+                continue
+            schedule, rules = folder.spec.schedule, folder.spec.monitoring
+            timetable = BoundedCronTimetable(schedule.score, start=schedule.start, end=schedule.end)
+            due: dict[Any, datetime] = {}
+            for moment in timetable.due_between(now - timedelta(days=LOOK_BACK), now):
+                due.setdefault(window_of_tick(folder.spec.window, moment).start, moment)
+            late = note_late(runtime.db, folder.name, due, hours=rules.late_hours, now=now)
+            if late:
+                found[folder.name] = [str(window) for window in late]
+        return found
+
+
+class TellOperator(PonteOperator):
+    """Send every notice that is unsent, of all models, by each channel of PONTE_NOTIFIERS; without one, nothing.
+
+    Make it a teardown at the end of a DAG: it runs after a failure too, and its own fails no run. What it cannot send
+    the next one does.
+
+    Returns how many notices each channel has taken.
+    Raises PonteError when PONTE_NOTIFIERS cannot be read, or a channel did not take a notice.
+    """
+
+    default_connection_id = MONITOR
+    template_fields = ("model",)
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
+        import os
+
+        channels = channels_of(os.environ.get("PONTE_NOTIFIERS", ""), context)
+        if not channels:
+            return {}
+        from ponte.notices.sending import send_unsent
+
+        base_url = conf.get("api", "base_url", fallback="") or "http://localhost:8080"
+        return send_unsent(runtime.db, channels, base_url=base_url)
+
+
+def channels_of(text: str, context: Any) -> dict[str, Channel]:
+    """Return the channels that PONTE_NOTIFIERS names.
+
+    text : JSON, `{"smtp": {"to": "..."}, "slack": {...}, "http": {...}}`: what each of Airflow's notifiers is made
+    with, beside the message itself; empty for none. Raises PonteError when it is anything else.
+    """
+    import json
+
+    if not text.strip():
+        return {}
+    fix = """for example PONTE_NOTIFIERS='{"smtp": {"to": "team@example.org"}}'"""
+    expected = f"a JSON object by channel: {', '.join(_NOTIFIERS)}"
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise PonteError("no JSON", where="PONTE_NOTIFIERS", expected=expected, fix=fix) from None
+    if not isinstance(found, dict) or not all(isinstance(arguments, dict) for arguments in found.values()):
+        raise PonteError("no object of objects", where="PONTE_NOTIFIERS", expected=expected, fix=fix)
+    if unknown := sorted(set(found) - set(_NOTIFIERS)):
+        raise PonteError("no such channel", where="PONTE_NOTIFIERS", got=", ".join(unknown), expected=expected, fix=fix)
+    return {name: _channel(name, arguments, context) for name, arguments in found.items()}
+
+
+def _channel(name: str, arguments: dict[str, Any], context: Any) -> Channel:
+    make = _NOTIFIERS[name]
+
+    def take(message: Message) -> None:
+        # Not called, which would take what a message says for a template.
+        make(message, arguments).notify(context)
+
+    return take
+
+
+def _smtp(message: Message, arguments: dict[str, Any]) -> Any:
+    from airflow.providers.smtp.notifications.smtp import SmtpNotifier
+
+    headers = {"Message-ID": f"<{message.id}@ponte>", **arguments.get("custom_headers", {})}
+    given = {**arguments, "custom_headers": headers}
+    return SmtpNotifier(subject=message.title, html_content=message.html, **given)
+
+
+def _slack(message: Message, arguments: dict[str, Any]) -> Any:
+    from airflow.providers.slack.notifications.slack_webhook import SlackWebhookNotifier
+
+    return SlackWebhookNotifier(text=message.text, **arguments)
+
+
+def _http(message: Message, arguments: dict[str, Any]) -> Any:
+    from airflow.providers.http.notifications.http import HttpNotifier
+
+    return HttpNotifier(json=message.as_json(), **arguments)
+
+
+_NOTIFIERS: dict[str, Callable[[Message, dict[str, Any]], Any]] = {"smtp": _smtp, "slack": _slack, "http": _http}

@@ -11,6 +11,8 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from ponte.model.windows import midnight
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from airflow.timetables.base import DagRunInfo, DataInterval
     from pendulum import DateTime
 
@@ -73,6 +75,18 @@ class BoundedCronTimetable(Timetable):
             last_automated_data_interval=last_automated_data_interval,
             restriction=TimeRestriction(earliest, latest, restriction.catchup),
         )
+
+    def due_between(self, begin: dt.datetime, end: dt.datetime) -> Iterator[dt.datetime]:
+        """Yield when the runs are due whose intervals begin at or after `begin`, up to `end`; both aware."""
+        from airflow.sdk.timezone import coerce_datetime
+
+        restriction = TimeRestriction(coerce_datetime(begin), None, catchup=True)
+        last = None
+        while found := self.next_dagrun_info(last_automated_data_interval=last, restriction=restriction):
+            if found.run_after > end:
+                return
+            yield found.run_after
+            last = found.data_interval
 
     def infer_manual_data_interval(self, *, run_after: DateTime) -> DataInterval:
         """Return the last whole interval before `run_after`, which may lie outside the schedule."""

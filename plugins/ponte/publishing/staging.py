@@ -86,7 +86,7 @@ def _stage(db: Database, folder: ModelFolder, batch_id: int, *, enforce: bool) -
         version = registry.read_version(connection, batch.model, batch.version)
         finish_prediction_table(connection, batch, version.signature)
         estimates.finish(connection, batch_id, version.task)
-        results = judging.judge(connection, batch, version, folder.spec.guard)
+        results = judging.judge(connection, batch, version, folder.spec)
         rules.store_results(connection, batch_id, results)
         tripped = "; ".join(str(r) for r in results if r.outcome == "tripped")
         for result in results:

@@ -66,6 +66,15 @@ GRANT UPDATE (closed_at, closed_by, resolution) ON ponte.quarantine TO ponte_pro
 -- Content (labels, slices, comments, values of references) only to the role of the step that needs it.
 GRANT INSERT ON ponte.receipt TO ponte_monitor;
 
+-- Alarms and notices. They hold no content of rows. Who reports writes the notice in its own transaction.
+GRANT SELECT ON ponte.alarm_event, ponte.alarm TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer;
+GRANT SELECT ON ponte.alarm TO ponte_analyst;
+GRANT INSERT ON ponte.alarm_event TO ponte_promoter, ponte_monitor;
+GRANT SELECT ON ponte.notice, ponte.notice_overview TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer;
+GRANT INSERT ON ponte.notice TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor;
+GRANT SELECT ON ponte.notice_sent TO ponte_promoter, ponte_monitor, ponte_viewer;
+GRANT INSERT ON ponte.notice_sent TO ponte_monitor;
+GRANT SELECT ON ponte.drift, ponte.normal_event, ponte.quality, ponte.estimate TO ponte_monitor;
 -- Feedback and cost. The view shows keys, labels and words to the person who gave them. Corrections become labels of the
 -- monitor's; nobody needs the comments but people whom the owner lets read the table.
 GRANT SELECT ON ponte.feedback, ponte.cost, ponte.energy_setting

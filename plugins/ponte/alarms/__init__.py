@@ -1,0 +1,1 @@
+"""Alarms: what is worse than it used to be, told once, answered by people."""
