@@ -264,7 +264,7 @@ class PublishBatchOperator(PonteOperator):
             run_id=context["dag_run"].run_id,
             actor=actor_of(context),
             reason=form["reason"],
-            new_normal=bool(form.get("new_normal")),
+            new_normal=bool(context["params"].get("new_normal")),
         )
         if seen := changes(runtime.db, batch_id=done.batch_id):
             self.announce(context, predictions_asset(self.model), seen)

@@ -218,15 +218,11 @@ def _why_not(error: BaseException, content: bytes, *, where: str) -> PonteError:
         if not here.startswith(made_with):
             what = "the file was made with another scikit-learn, and this one cannot read it"
             got, expected = f"scikit-learn {made_with}", f"scikit-learn {here}"
-            return PonteError(
-                what, where=where, got=got, expected=expected, fix="fit it again with the one that is here"
-            )
+            fix = "fit it again with the one that is here"
+            return PonteError(what, where=where, got=got, expected=expected, fix=fix)
     if isinstance(error, PonteError):
         return error
-    fix = (
-        "load it where it was made; is it a file of joblib (compressed by zlib, gzip, bz2 or lzma, if at all), "
-        "pickle or skops, of this Python?"
-    )
+    fix = "load it where it was made; is it joblib (plain, zlib, gzip, bz2, lzma), pickle or skops, of this Python?"
     return PonteError("the file cannot be unpickled", where=where, got=f"{type(error).__name__}: {error}", fix=fix)
 
 
@@ -291,9 +287,7 @@ def _defined(module: types.ModuleType, of: str, name: str) -> Any:
         package = of.partition(".")[0]
         fix = f"put the source of {name} into {ESTIMATOR_FILE} of the model folder, or give its file with --source"
         if of != "__main__":
-            fix = (
-                f"if {package} is a package, name it in requirements.txt of the model folder and install it; else {fix}"
-            )
+            fix = f"if {package} is a package, name it in the folder's requirements.txt and install it; else {fix}"
         raise PonteError("the file names something that is not here", got=f"{of}.{name}", fix=fix)
     return found
 
