@@ -193,9 +193,9 @@ WHERE c.relnamespace = 'ponte_data'::regnamespace AND c.relkind = 'r' GROUP BY 1
 
 #: Columns that name a batch, alone or at the end of a relation's name.
 _BATCHES = {"batch_id", "previous_batch_id", "closed_by", "frozen_table", "prediction_table", "relation"}
-#: Tables of means, which PostgreSQL sums up in the order of the rows on disk: a server that crashed in a COPY has left
+#: Tables of sums and means, in the order of the rows on disk: a server that crashed in a COPY has left
 #: pages there, and the last digit may differ.
-COMPUTED = {"batch_profile", "guard_result"}
+COMPUTED = {"batch_profile", "estimate", "estimate_sum", "guard_result"}
 
 
 def tables(world: World, runs: set[str] | None = None) -> dict[str, list[str]]:

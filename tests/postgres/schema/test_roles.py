@@ -315,6 +315,8 @@ def _refusal(db: Database, statement: str) -> str:
 #: Beside SELECT.
 MAY_WRITE = {
     roles.TRAINER: {
+        "reference_column": "INSERT",
+        "reference_count": "INSERT",
         "check_result": "INSERT DELETE",
         "imported_file": "INSERT",
         "metric": "INSERT DELETE",
@@ -325,6 +327,9 @@ MAY_WRITE = {
         "version": "INSERT",
     },
     roles.SCORER: {
+        "batch_count": "INSERT",
+        "estimate": "INSERT",
+        "estimate_sum": "INSERT",
         "batch": "INSERT UPDATE",
         "batch_profile": "INSERT",
         "check_result": "INSERT DELETE",
@@ -401,6 +406,12 @@ MAY_READ: dict[str, tuple[set[str], set[str]]] = {
     "feedback": (TASKS | ANALYST, set()),
     "energy_setting": (TASKS | ANALYST, set()),
     "cost": (TASKS | ANALYST, set()),
+    "reference_column": ({roles.SCORER}, {roles.VIEWER}),
+    "reference_count": ({roles.SCORER}, {roles.VIEWER}),
+    "batch_count": ({roles.SCORER}, {roles.VIEWER}),
+    "estimate_sum": ({roles.SCORER}, set()),
+    "estimate": ({roles.SCORER, roles.VIEWER}, set()),
+    "estimated_quality": ({roles.VIEWER, roles.ANALYST}, set()),
 }
 
 
