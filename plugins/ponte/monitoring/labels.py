@@ -20,6 +20,7 @@ from ponte.errors import PonteError
 from ponte.model.folders import ModelFolder
 from ponte.model.queries import AuthorQuery, columns_of
 from ponte.model.spec import Monitoring
+from ponte.publishing.staging import lock_table
 from ponte.storage.columns import SQL_TYPES, Family, select_list
 from ponte.storage.database import Database, insert_row, is_transient, quote
 from ponte.storage.receipts import Receipt, recorded
@@ -217,6 +218,7 @@ class _Labels:
             connection.execute(_LOCK, {"model": batch.model})
             if batches.read_batch(connection, batch.batch_id).prediction_table is None:
                 return None
+            lock_table(connection, batch, quote(*batches.prediction_name(batch)))
             if connection.execute(_READ_ALREADY, {"id": batch.batch_id, "now": self.now}).scalar_one():
                 return None
             others = list(connection.execute(_OTHERS, {"id": batch.batch_id}).scalars())

@@ -24,10 +24,11 @@ from ponte.model.spec import METRICS, OF_LABELS, ModelSpec
 from ponte.model.windows import midnight
 from ponte.monitoring.labels import read_batch_labels
 from ponte.monitoring.outcomes import Outcomes, read_outcomes
+from ponte.publishing.staging import lock_table
 from ponte.quality.measurement import MINIMUM_UNITS, SLICES, shortened
 from ponte.quality.metrics import Figures, figures_of
 from ponte.quality.resampling import bootstrap, interval, resampled_weights
-from ponte.storage.database import Database, insert_rows
+from ponte.storage.database import DATA_SCHEMA, Database, insert_rows, quote
 from ponte.storage.receipts import Receipt, recorded
 from ponte.versions import registry
 from ponte.versions.predicting import Predictions
@@ -88,6 +89,9 @@ def measure_batch(db: Database, folder: ModelFolder, batch_id: int) -> int:
         if due is None:
             return 0
         batch = batches.read_batch(connection, batch_id)
+        beside = [(DATA_SCHEMA, batch.slice_table)] if batch.slice_table else []
+        for name in (batches.prediction_name(batch), *beside):
+            lock_table(connection, batch, quote(*name))
         newest = {row.maturity_days: row for row in connection.execute(_NEWEST, {"id": batch_id})}
         with recorded(
             db, Receipt(model=batch.model, step="measure", batch_id=batch_id, version=batch.version)

@@ -15,8 +15,9 @@ class ReadLabelsOperator(PonteOperator):
     """Read the labels of every batch of the model that was ever published, and keep what is new.
 
     With the labels.sql that the version of the batch was trained with, else with the folder's, as of now.
+    Corrections that people gave are kept beside them, if the model counts them.
 
-    Returns `{batches, new_labels, changed_labels, withdrawn_labels}`.
+    Returns `{batches, new_labels, changed_labels, withdrawn_labels, corrections}`.
     Raises PonteError, after all batches, when the labels of one could not be read.
     """
 
@@ -25,14 +26,18 @@ class ReadLabelsOperator(PonteOperator):
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
         from datetime import UTC, datetime
 
+        from ponte.monitoring.corrections import copy_corrections
         from ponte.monitoring.labels import read_labels, require_read
         from ponte.monitoring.outcomes import ensure_outcomes_view
 
-        readings = read_labels(runtime.db, runtime.folder, now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        readings = read_labels(runtime.db, runtime.folder, now=now)
+        corrections = copy_corrections(runtime.db, runtime.folder, now=now)
         ensure_outcomes_view(runtime.db, self.model)
         require_read(self.model, readings)
         counts = ("new_labels", "changed_labels", "withdrawn_labels")
-        return {"batches": len(readings), **{name: sum(getattr(r, name) for r in readings) for name in counts}}
+        sums = {name: sum(getattr(r, name) for r in readings) for name in counts}
+        return {"batches": len(readings), **sums, "corrections": corrections}
 
 
 class MeasureOperator(PonteOperator):

@@ -18,6 +18,8 @@ REVOKE ALL ON SCHEMA ponte, ponte_data, predictions
     FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
 REVOKE ALL ON ALL TABLES IN SCHEMA ponte
     FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA ponte
+    FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
 
 -- ---------------------------------------------------------------- registry and book-keeping
 
@@ -34,6 +36,10 @@ GRANT SELECT ON ponte.quarantine TO ponte_scorer;
 GRANT SELECT (quarantine_id, batch_id, snapshot_id, shard, key, closed_at, closed_by, resolution) ON ponte.quarantine
     TO ponte_trainer, ponte_promoter, ponte_monitor, ponte_viewer;
 GRANT SELECT ON ponte.batch_overview, ponte.champion, ponte.gate_rule, ponte.version_overview TO ponte_analyst;
+
+GRANT EXECUTE ON FUNCTION ponte.is_bad(text, integer), ponte.champion_at(text, timestamptz),
+    ponte.published_at(text, timestamptz)
+    TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
 
 -- Not the SQL: that of a version in use is run as the scorer.
 GRANT INSERT, UPDATE (status, why, windows, frozen_table, columns, row_count, feature_rows, no_label_rows, null_label_rows,
@@ -60,9 +66,19 @@ GRANT UPDATE (closed_at, closed_by, resolution) ON ponte.quarantine TO ponte_pro
 -- Content (labels, slices, comments, values of references) only to the role of the step that needs it.
 GRANT INSERT ON ponte.receipt TO ponte_monitor;
 
+-- Feedback and cost. The view shows keys, labels and words to the person who gave them. Corrections become labels of the
+-- monitor's; nobody needs the comments but people whom the owner lets read the table.
+GRANT SELECT ON ponte.feedback, ponte.cost, ponte.energy_setting
+    TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
+GRANT SELECT (feedback_id, model, window_start, batch_id, key, verdict, prediction, correct_label, given_by, at)
+    ON ponte.feedback_given TO ponte_monitor;
+GRANT EXECUTE ON FUNCTION ponte.give_feedback(text, date, jsonb, text, text, text) TO ponte_analyst;
+
 -- Labels and quality.
 GRANT SELECT, INSERT ON ponte.label_read, ponte.label_seen, ponte.realised TO ponte_monitor;
 GRANT SELECT ON ponte.label_read, ponte.realised TO ponte_promoter, ponte_viewer;
+GRANT EXECUTE ON FUNCTION ponte.labels_at(bigint, timestamptz, boolean) TO ponte_monitor;
+GRANT EXECUTE ON FUNCTION ponte.quality_at(text, timestamptz) TO ponte_promoter, ponte_monitor, ponte_viewer;
 GRANT SELECT ON ponte.quality TO ponte_promoter, ponte_monitor, ponte_viewer;
 GRANT SELECT (model, window_start, window_end, batch_id, version, published, maturity_days, metric, slice_column, value, low,
     high, labelled_rows, feedback_rows, other_rows, row_count, coverage, final, corrections, labels_from, as_of, computed_at)

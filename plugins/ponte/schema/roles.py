@@ -10,7 +10,8 @@ Nobody works as the owner. Each step of a pipeline connects as the role that has
 - `ponte_analyst` reads `predictions.*` and the views of `ponte`, nothing else;
 - `ponte_owner` owns the schemas and migrates them.
 
-`ponte_reader` cannot log in: what is granted to it can be read by trainer, scorer and monitor. Source schemas are granted to it.
+`ponte_reader` cannot log in: what is granted to it can be read by trainer, scorer and monitor. Source schemas are
+granted to it.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def ensure_memberships(admin: sa.Connection) -> None:
     if not _exists(admin, READER):
         admin.exec_driver_sql(f"CREATE ROLE {READER} NOLOGIN")
     admin.exec_driver_sql(f"GRANT {READER} TO {TRAINER}, {SCORER}, {MONITOR}")
-    admin.exec_driver_sql(f"GRANT {TRAINER}, {SCORER} TO {OWNER}")
+    admin.exec_driver_sql(f"GRANT {TRAINER}, {SCORER}, {MONITOR} TO {OWNER}")
     # A policy on a table of the scorer's would be evaluated as those who read rows there: an error instead.
     for role in (PROMOTER, MONITOR):
         admin.exec_driver_sql(f"ALTER ROLE {role} SET row_security = off")

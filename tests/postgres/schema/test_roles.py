@@ -370,39 +370,43 @@ def test_the_rights_are_these_and_no_others(db: Database, role: str) -> None:
     assert dict(_rows(db.url, query)) == MAY_WRITE[role]
 
 
-#: Tables and views that all roles of tasks read whole. What no list names is read by nobody but the owner.
+#: Tables and views that every role but the analyst's reads whole.
 BOOK_KEEPING = {
     "alias_event", "approval", "batch", "batch_overview", "batch_profile", "champion", "check_result", "claim",
     "gate_rule", "gate_verdict", "guard_override", "guard_result", "imported_file", "metric", "publication_event",
     "published", "receipt", "retention_event", "rollback", "schema_version", "shard", "snapshot", "version",
     "version_mark", "version_overview",
 }  # fmt: skip
-#: What predictions turned out to be worth, with the values of slices; the labels themselves are for the monitor alone.
-QUALITY = {"label_read", "quality", "realised"}
-MAY_READ = {
-    roles.TRAINER: BOOK_KEEPING,
-    roles.SCORER: BOOK_KEEPING | {"quarantine"},
-    roles.PROMOTER: BOOK_KEEPING | QUALITY,
-    roles.MONITOR: BOOK_KEEPING | QUALITY | {"label_seen"},
-    roles.VIEWER: BOOK_KEEPING | QUALITY,
-    roles.ANALYST: {"batch_overview", "champion", "gate_rule", "version_overview"},
-}
-#: Of these a role reads some columns only, none of them with content of rows.
-MAY_READ_SOME = {
-    **dict.fromkeys((roles.TRAINER, roles.PROMOTER, roles.MONITOR, roles.VIEWER), {"quarantine"}),
-    roles.ANALYST: {"quality"},
+TASKS = {roles.TRAINER, roles.SCORER, roles.PROMOTER, roles.MONITOR, roles.VIEWER}
+ANALYST = {roles.ANALYST}
+#: Who reads what: (whole, some columns). What stands here for nobody is read by nobody but the owner.
+MAY_READ: dict[str, tuple[set[str], set[str]]] = {
+    **{name: (TASKS, set()) for name in BOOK_KEEPING},
+    **dict.fromkeys(("batch_overview", "champion", "gate_rule", "version_overview"), (TASKS | ANALYST, set())),
+    "quarantine": ({roles.SCORER}, TASKS - {roles.SCORER}),
+    "label_read": ({roles.PROMOTER, roles.MONITOR, roles.VIEWER}, set()),
+    "label_seen": ({roles.MONITOR}, set()),
+    "realised": ({roles.PROMOTER, roles.MONITOR, roles.VIEWER}, set()),
+    "quality": ({roles.PROMOTER, roles.MONITOR, roles.VIEWER}, ANALYST),
+    "feedback_given": (set(), {roles.MONITOR}),
+    "feedback": (TASKS | ANALYST, set()),
+    "energy_setting": (TASKS | ANALYST, set()),
+    "cost": (TASKS | ANALYST, set()),
 }
 
 
-@pytest.mark.parametrize("role", MAY_READ)
-def test_each_role_reads_these_tables_and_no_others(db: Database, role: str) -> None:
+def test_each_table_is_read_by_these_roles_and_no_others(db: Database) -> None:
+    """A wider right is a decision: it changes this list."""
+    every = sorted(TASKS | ANALYST)
     query = f"""
-        SELECT relname::text, has_table_privilege('{role}', oid, 'SELECT') FROM pg_class
+        SELECT relname::text, role, has_table_privilege(role, oid, 'SELECT') FROM pg_class
+        CROSS JOIN unnest(ARRAY[{", ".join(f"'{role}'" for role in every)}]) AS role
         WHERE relnamespace = 'ponte'::regnamespace AND relkind IN ('r', 'v', 'm', 'p', 'f')
-          AND has_any_column_privilege('{role}', oid, 'SELECT')"""
-    found = _rows(db.url, query)
-    assert {name for name, whole in found if whole} == MAY_READ[role]
-    assert {name for name, whole in found if not whole} == MAY_READ_SOME.get(role, set())
+          AND has_any_column_privilege(role, oid, 'SELECT')"""
+    found: dict[str, tuple[set[str], set[str]]] = {}
+    for name, role, whole in _rows(db.url, query):
+        found.setdefault(name, (set(), set()))[0 if whole else 1].add(role)
+    assert found == MAY_READ
 
 
 def test_every_table_and_view_is_named_in_the_list_of_rights_and_no_right_is_for_all_of_them(db: Database) -> None:
@@ -413,10 +417,18 @@ def test_every_table_and_view_is_named_in_the_list_of_rights_and_no_right_is_for
     assert not re.search(r"DEFAULT PRIVILEGES[^;]*IN SCHEMA ponte\b", statements)
     granted = set(re.findall(r"\bponte\.(\w+)", " ".join(re.findall(r"GRANT[^;]*;", statements))))
     tables = "SELECT relname::text FROM pg_class WHERE relnamespace = 'ponte'::regnamespace AND relkind IN ('r', 'v')"
-    there = {name for (name,) in _rows(db.url, tables)}
+    functions = "SELECT proname::text FROM pg_proc WHERE pronamespace = 'ponte'::regnamespace "
+    functions += "AND prorettype <> 'trigger'::regtype"
+    there = {name for query in (tables, functions) for (name,) in _rows(db.url, query)}
     assert sorted(there - granted) == []
-    functions = "SELECT proname::text FROM pg_proc WHERE pronamespace = 'ponte'::regnamespace"
-    assert sorted(granted - there - {name for (name,) in _rows(db.url, functions)}) == [], "it is gone"
+    assert sorted(granted - there) == [], "it is gone"
+
+
+def test_no_function_can_be_called_by_a_role_that_it_was_not_granted_to(db: Database) -> None:
+    """Every new function is open to everybody: one with its owner's rights must not be."""
+    query = "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'ponte'::regnamespace "
+    query += "AND has_function_privilege('public', oid, 'EXECUTE')"
+    assert _rows(db.url, query) == []
 
 
 def test_a_right_that_somebody_gave_by_hand_ends_with_the_next_upgrade(worked: World) -> None:
@@ -425,16 +437,17 @@ def test_a_right_that_somebody_gave_by_hand_ends_with_the_next_upgrade(worked: W
     assert worked.ask("SELECT has_table_privilege('ponte_viewer', 'ponte.published', 'DELETE')") is False
 
 
-def test_the_promoter_runs_nothing_that_the_scorer_has_written(worked: World) -> None:
-    scorer, promoter = as_role(worked, roles.SCORER), as_role(worked, roles.PROMOTER)
+def test_who_reads_predictions_runs_nothing_that_the_scorer_has_written(worked: World) -> None:
+    scorer, promoter, monitor = (as_role(worked, r) for r in (roles.SCORER, roles.PROMOTER, roles.MONITOR))
     batch = batches.get_batch(promoter.db, promoter.ask("SELECT max(batch_id) FROM ponte.published"))
     table = ".".join(batches.prediction_name(batch))
     count = f"SELECT count(*) FROM {table}"
-    assert promoter.ask(count) > 0
+    assert promoter.ask(count) == monitor.ask(count) > 0
     scorer.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     scorer.execute(f"CREATE POLICY mine ON {table} USING (pg_backend_pid() > 0)")
-    with pytest.raises(sa.exc.DBAPIError, match="would be affected by row-level security"):
-        promoter.ask(count)
+    for reader in (promoter, monitor):
+        with pytest.raises(sa.exc.DBAPIError, match="would be affected by row-level security"):
+            reader.ask(count)
     scorer.execute(f"DROP POLICY mine ON {table}")
     scorer.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
     run_by = "set_config('search_path', 'predictions', false)"
@@ -531,6 +544,7 @@ def test_no_two_of_the_working_roles_can_act_for_one_another(server: Cluster, mi
         (roles.READER, roles.MONITOR),
         (roles.TRAINER, roles.OWNER),
         (roles.SCORER, roles.OWNER),
+        (roles.MONITOR, roles.OWNER),
     }
     attributes = "SELECT rolname FROM pg_roles WHERE rolname ~ '^ponte' "
     attributes += "AND (rolsuper OR rolcreatedb OR rolcreaterole OR rolbypassrls)"
@@ -625,6 +639,27 @@ def test_a_password_is_set_where_the_server_asks_nobody_who_is_near(monkeypatch:
         _rows(url, "SELECT pg_reload_conf()")
         analyst = sa.make_url(url).set(database="ponte", username=roles.ANALYST, password="another")  # noqa: S106
         assert _rows(analyst, "SELECT 1") == [(1,)]
+
+
+def test_a_server_of_before_there_was_a_monitor_gets_the_role_and_its_rights(
+    fresh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = environment(fresh)
+    assert provisioned(monkeypatch, environ) == 0
+    ponte_database = sa.make_url(fresh).set(database="ponte")
+    with sa.create_engine(Database(ponte_database).url, isolation_level="AUTOCOMMIT").connect() as admin:
+        admin.exec_driver_sql("DROP OWNED BY ponte_monitor CASCADE")
+        admin.exec_driver_sql("DROP ROLE ponte_monitor")
+    owner = ponte_database.set(username=roles.OWNER, password=environ["PONTE_OWNER_PASSWORD"])
+    with pytest.raises(PonteError, match="database roles are missing") as caught:
+        provision.upgrade(owner)
+    assert "ponte_monitor" in str(caught.value)
+    assert provisioned(monkeypatch, environ) == 0
+    monitor = ponte_database.set(username=roles.MONITOR, password=environ["PONTE_MONITOR_PASSWORD"])
+    assert _rows(monitor, "SELECT count(*) FROM ponte.batch") == [(0,)]
+    assert _rows(monitor, "SELECT pg_has_role('ponte_reader', 'USAGE'), current_setting('row_security')") == [
+        (True, "off")
+    ]
 
 
 def test_a_role_of_somebody_else_keeps_its_password(
@@ -737,7 +772,8 @@ def test_every_table_of_the_registry_is_granted_to_somebody(worked: World) -> No
     """A table that a migration adds without a grant would be found out by a run in production."""
     query = (
         "SELECT relname FROM pg_class WHERE relnamespace = 'ponte'::regnamespace AND relkind = 'r' "
-        "AND relname <> 'schema_version' AND NOT has_table_privilege('ponte_trainer', oid, 'INSERT') "
+        "AND relname NOT IN ('schema_version', 'energy_setting', 'feedback_given') "
+        "AND NOT has_table_privilege('ponte_trainer', oid, 'INSERT') "
         "AND NOT has_table_privilege('ponte_scorer', oid, 'INSERT') "
         "AND NOT has_table_privilege('ponte_promoter', oid, 'INSERT') "
         "AND NOT has_table_privilege('ponte_monitor', oid, 'INSERT')"
@@ -763,7 +799,7 @@ def of_revision_3(world: World) -> None:
     world.execute(f"REVOKE ALL ON SCHEMA ponte, ponte_data, predictions FROM {others}")
     world.execute(f"REVOKE ALL ON DATABASE {world.db.url.database} FROM {others}")
     defaults = "ALTER DEFAULT PRIVILEGES FOR ROLE ponte_scorer IN SCHEMA predictions"
-    world.execute(f"{defaults} REVOKE SELECT ON TABLES FROM ponte_analyst")
+    world.execute(f"{defaults} REVOKE SELECT ON TABLES FROM ponte_analyst, ponte_monitor")
 
 
 @pytest.mark.parametrize("under_way", ["freeze", "check", "score", "guard"])
