@@ -18,7 +18,7 @@ from typing import Literal
 #: alarm.
 BEYOND = 1.96
 TWO = 2
-#: The sum begins to grow, and is an alarm, at so many standard deviations; no window counts for more than MOST in it, so
+#: The sum begins to grow, and is an alarm, at so many standard deviations; no window counts for more than MOST, so
 #: one alone is never an alarm.
 SLACK, LIMIT, MOST = 0.5, 6.0, 3.5
 #: Fewer windows to compare with judge nothing; with fewer than ARMED an alarm is provisional and the sum rests.

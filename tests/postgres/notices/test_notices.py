@@ -21,12 +21,12 @@ def notices(world: World) -> list[Any]:
 
 
 def failing_check(world: World) -> World:
-    check = f'[[checks]]\nexpectation = "ExpectColumnValuesToBeInSet"\ncolumn = "shop"\nvalue_set = ["{SHOP}"]'
+    check = f'[[checks]]\nexpectation = "expect_column_values_to_be_in_set"\ncolumn = "shop"\nvalue_set = ["{SHOP}"]'
     return world.with_model(checks=check)
 
 
 def over_budget(world: World) -> World:
-    check = f'[[checks]]\nexpectation = "ExpectColumnValuesToBeInSet"\ncolumn = "shop"\nvalue_set = ["{SHOP}"]'
+    check = f'[[checks]]\nexpectation = "expect_column_values_to_be_in_set"\ncolumn = "shop"\nvalue_set = ["{SHOP}"]'
     return world.with_model(checks=check + '\non_failure = "quarantine"')
 
 
