@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from tests.sample_model import EMPTY_WEEK, NEXT_WEEK, NOW, WEEK, World
 
 from ponte.errors import BatchRejected
@@ -102,3 +103,13 @@ def test_a_message_leads_to_where_it_can_be_looked_at(event: str, page: str) -> 
         found.link,
         "(ponte-notice-7)",
     ]
+
+
+@pytest.mark.parametrize("table", ["alarm_event", "notice", "notice_sent"])
+@pytest.mark.parametrize(
+    "statement", ["UPDATE ponte.{} SET at = at", "DELETE FROM ponte.{}", "TRUNCATE ponte.{} CASCADE"]
+)
+def test_what_was_told_is_never_changed(world: World, table: str, statement: str) -> None:
+    statement = statement.replace("at = at", "created_at = created_at") if table == "notice" else statement
+    with pytest.raises(sa.exc.DBAPIError, match="is append-only"):
+        world.execute(statement.format(table))
