@@ -105,11 +105,11 @@ def test_a_message_leads_to_where_it_can_be_looked_at(event: str, page: str) -> 
     ]
 
 
-@pytest.mark.parametrize("table", ["alarm_event", "notice", "notice_sent"])
-@pytest.mark.parametrize(
-    "statement", ["UPDATE ponte.{} SET at = at", "DELETE FROM ponte.{}", "TRUNCATE ponte.{} CASCADE"]
-)
-def test_what_was_told_is_never_changed(world: World, table: str, statement: str) -> None:
-    statement = statement.replace("at = at", "created_at = created_at") if table == "notice" else statement
-    with pytest.raises(sa.exc.DBAPIError, match="is append-only"):
-        world.execute(statement.format(table))
+CHANGES = ("UPDATE ponte.{} SET {} = {}", "DELETE FROM ponte.{}", "TRUNCATE ponte.{} CASCADE")
+
+
+@pytest.mark.parametrize(("table", "column"), [("alarm_event", "at"), ("notice", "created_at"), ("notice_sent", "at")])
+def test_what_was_told_is_never_changed(world: World, table: str, column: str) -> None:
+    for change in CHANGES:
+        with pytest.raises(sa.exc.DBAPIError, match="is append-only"):
+            world.execute(change.format(table, column, column))
