@@ -15,6 +15,7 @@ from tests.sample_model import AS_OF, FEATURES_SQL, LATER, NEXT_WEEK, WEEK, Worl
 
 from ponte.decisions import rollback
 from ponte.errors import BatchRejected, PonteError
+from ponte.guards import rules
 from ponte.guards.rules import GuardResult
 from ponte.model.spec import Retention
 from ponte.publishing import janitor, retention
