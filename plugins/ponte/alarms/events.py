@@ -80,7 +80,7 @@ def lock(connection: sa.Connection) -> None:
     connection.execute(_LOCK)
 
 
-def open_alarm(connection: sa.Connection, model: str, kind: Kind) -> Mapping[str, Any] | None:
+def open_alarm(connection: sa.Connection, model: str, kind: Kind) -> sa.RowMapping | None:
     """Return the row of `ponte.alarm` that is not closed, acknowledged or not; None: there is none."""
     return connection.execute(_OPEN, {"model": model, "kind": kind}).mappings().one_or_none()
 
@@ -91,7 +91,7 @@ def closings(connection: sa.Connection, model: str, kind: Kind) -> list[tuple[dt
     return [(row.closed_at, row.last_window) for row in found]
 
 
-def causes(connection: sa.Connection, model: str, kind: Kind) -> list[Mapping[str, Any]]:
+def causes(connection: sa.Connection, model: str, kind: Kind) -> list[sa.RowMapping]:
     """Return {alarm_id, window_start, maturity_days, version, evidence} of all that opened or extended alarms."""
     return list(connection.execute(_LOOKS, {"model": model, "kind": kind}).mappings())
 

@@ -18,8 +18,9 @@ from typing import Literal
 #: alarm.
 BEYOND = 1.96
 TWO = 2
-#: The sum begins to grow, and is an alarm, at so many standard deviations.
-SLACK, LIMIT = 0.5, 6.0
+#: The sum begins to grow, and is an alarm, at so many standard deviations; no window counts for more than MOST, so
+#: one alone is never an alarm.
+SLACK, LIMIT, MOST = 0.5, 6.0, 3.5
 #: Fewer windows to compare with judge nothing; with fewer than ARMED an alarm is provisional and the sum rests.
 NEEDED, ARMED = 8, 20
 #: The latest windows to compare with, at most, and how many before the window are left out of them: a loss that begins
@@ -177,7 +178,7 @@ class _Follower:
         if armed:
             if not self.total:
                 self.rising = place
-            self.total = max(0.0, self.total + z - SLACK)
+            self.total = max(0.0, self.total + min(z, MOST) - SLACK)
         if z > BEYOND and sum(beyond for _, beyond in self.recent) >= TWO:
             return "recent"
         return "slow" if self.total > (LASTING if self.lasts else LIMIT) else None

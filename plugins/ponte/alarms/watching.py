@@ -7,7 +7,7 @@ without a look, and a backfill, so lead to the same alarms.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from statistics import NormalDist, median
@@ -101,7 +101,7 @@ class _Watch:
         self.alarm_id: int | None = self.alarm["alarm_id"] if self.alarm else None
         self.causes = events.causes(connection, folder.name, self.kind)
 
-    def of_open(self) -> list[Mapping[str, Any]]:
+    def of_open(self) -> list[sa.RowMapping]:
         """Return what has opened and extended the alarm that is open."""
         return [row for row in self.causes if row["alarm_id"] == self.alarm_id]
 
