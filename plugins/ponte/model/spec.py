@@ -46,7 +46,7 @@ class Table(BaseModel):
 
 
 class Schedule(Table):
-    """When the two DAGs run: cron expressions in UTC, or ON_DEMAND."""
+    """When the three DAGs run: cron expressions in UTC, or ON_DEMAND."""
 
     score: str = "0 6 * * 1"
     train: str = "0 5 1 * *"

@@ -50,7 +50,11 @@ def dag_settings(folder: ModelFolder, *, cron: str, ends: bool = True) -> dict[s
     One run at a time per DAG, so a late retry never meets the next week's run.
     """
     schedule = folder.spec.schedule
-    timetable = None if cron == ON_DEMAND else BoundedCronTimetable(cron, start=schedule.start, end=schedule.end if ends else None)
+    timetable = (
+        None
+        if cron == ON_DEMAND
+        else BoundedCronTimetable(cron, start=schedule.start, end=schedule.end if ends else None)
+    )
     return {
         "description": folder.spec.description,
         "doc_md": folder.card.rstrip() + "\n",  # Airflow takes a text that ends in ".md" for the name of a file

@@ -58,7 +58,11 @@ class AllDoneOperator(PonteOperator):
     """Fail when a task before it has failed: the last one of a DAG in which tasks go on after a failure.
 
     Give it all others as upstream; without it the run would be green when its last tasks are.
+
+    Returns nothing.
     """
+
+    default_connection_id = MONITOR
 
     def execute(self, context: Context) -> None:
         """Do nothing; Airflow runs it only when all before it have succeeded."""

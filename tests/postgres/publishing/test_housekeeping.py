@@ -10,12 +10,12 @@ from unittest.mock import patch
 
 import pytest
 import sqlalchemy as sa
-from ponte.rules.rules import GuardResult
 from tests.postgres.batches.test_fence import at_once
 from tests.sample_model import AS_OF, FEATURES_SQL, LATER, NEXT_WEEK, WEEK, World, midnight, run_named, write_model
 
 from ponte.decisions import rollback
 from ponte.errors import BatchRejected, PonteError
+from ponte.guards.rules import GuardResult
 from ponte.model.spec import Retention
 from ponte.publishing import janitor, retention
 from ponte.snapshots.checking import check_snapshot

@@ -799,7 +799,7 @@ def of_revision_3(world: World) -> None:
     world.execute(f"REVOKE ALL ON SCHEMA ponte, ponte_data, predictions FROM {others}")
     world.execute(f"REVOKE ALL ON DATABASE {world.db.url.database} FROM {others}")
     defaults = "ALTER DEFAULT PRIVILEGES FOR ROLE ponte_scorer IN SCHEMA predictions"
-    world.execute(f"{defaults} REVOKE SELECT ON TABLES FROM ponte_analyst")
+    world.execute(f"{defaults} REVOKE SELECT ON TABLES FROM ponte_analyst, ponte_monitor")
 
 
 @pytest.mark.parametrize("under_way", ["freeze", "check", "score", "guard"])
