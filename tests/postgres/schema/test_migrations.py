@@ -269,7 +269,7 @@ def of_revision_11(world: World) -> None:
     gone = [f"TABLE ponte.{name}" for name in re.findall(r"^CREATE TABLE ponte\.(\w+)", since, re.MULTILINE)]
     gone += [f"FUNCTION ponte.{name}" for name in re.findall(r"^CREATE FUNCTION ponte\.(\w+)", since, re.MULTILINE)]
     for kind in gone:
-        world.execute(f"DROP {kind} CASCADE")
+        world.execute(f"DROP {kind.replace(" ", " IF EXISTS ", 1)} CASCADE")  # some went with others
     for table, changes in re.findall(r"^ALTER TABLE ponte\.(\w+)(.*?);", since, re.MULTILINE | re.DOTALL):
         for column in re.findall(r"ADD COLUMN (\w+)", changes):
             world.execute(f"ALTER TABLE ponte.{table} DROP COLUMN IF EXISTS {column} CASCADE")
