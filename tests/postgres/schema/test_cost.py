@@ -38,6 +38,8 @@ def test_the_estimate_is_that_of_a_hand(scored: World, batch: int) -> None:
     spent(scored, "by hand", batch=batch, rows=350, bytes=7)
     wh = (200 + 7.6) * 1.2 / 3600
     [first] = scored.rows(COST, step="by hand", week=WEEK)
+    scored.execute("INSERT INTO ponte.energy_setting DEFAULT VALUES")
+    assert scored.rows(COST, step="by hand", week=WEEK) == [first], "the defaults of the view are those of the table"
     assert first[:7] == (1, 350, 10, 20, 2_000_000_000, 7, 350)
     assert first[7:] == (
         pytest.approx(0.0692), None, pytest.approx(20 / 0.35), pytest.approx(wh / 0.35), None,

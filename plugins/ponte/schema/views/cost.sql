@@ -7,15 +7,19 @@ CREATE OR REPLACE VIEW ponte.cost WITH (security_barrier) AS
     FROM (
         SELECT r.model, b.window_start, r.snapshot_id, r.step, count(*) AS receipts, sum(r.row_count) AS row_count,
                sum(r.seconds) AS seconds, sum(r.cpu_seconds) AS cpu_seconds, max(r.peak_bytes) AS peak_bytes,
-               sum(r.byte_count) AS byte_count, sum(e.wh) AS estimated_wh,
+               sum(r.byte_count) AS byte_count, sum(w.wh) AS estimated_wh,
                -- Of a part of the receipts it would be no sum.
-               CASE WHEN count(e.grid_g_per_kwh) = count(*) THEN sum(e.wh * e.grid_g_per_kwh / 1000) END
+               CASE WHEN count(e.grid_g_per_kwh) = count(*) THEN sum(w.wh * e.grid_g_per_kwh / 1000) END
                    AS estimated_g_co2e
-        FROM ponte.receipt r LEFT JOIN ponte.batch b USING (batch_id) CROSS JOIN LATERAL (
-            SELECT (r.cpu_seconds * watts_per_core + r.peak_bytes / 1e9 * r.seconds * watts_per_gb) * pue / 3600 AS wh,
-                   grid_g_per_kwh
-            FROM ponte.energy_setting WHERE valid_from <= r.at ORDER BY valid_from DESC, setting_id DESC LIMIT 1
-        ) e
+        FROM ponte.receipt r LEFT JOIN ponte.batch b USING (batch_id)
+        LEFT JOIN LATERAL (
+            SELECT * FROM ponte.energy_setting WHERE valid_from <= r.at ORDER BY valid_from DESC, setting_id DESC LIMIT 1
+        ) e ON true
+        -- Without a row: the defaults of its columns.
+        CROSS JOIN LATERAL (
+            SELECT (r.cpu_seconds * coalesce(e.watts_per_core, 10)
+                    + r.peak_bytes / 1e9 * r.seconds * coalesce(e.watts_per_gb, 0.38)) * coalesce(e.pue, 1.2) / 3600 AS wh
+        ) w
         GROUP BY r.model, b.window_start, r.snapshot_id, r.step
     ) s
     LEFT JOIN (

@@ -213,7 +213,7 @@ CREATE TABLE ponte.energy_setting (
     set_by         text NOT NULL DEFAULT session_user,
     at             timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE ponte.energy_setting IS 'By what ponte.cost estimates energy. Of a step the row with the latest valid_from before its end counts, of equal ones the newest. Append-only; the owner adds rows.';
+COMMENT ON TABLE ponte.energy_setting IS 'By what ponte.cost estimates energy. Of a step the row with the latest valid_from before its end counts, of equal ones the newest; without one the defaults of the columns. Append-only; the owner adds rows.';
 COMMENT ON COLUMN ponte.energy_setting.setting_id IS 'Number of the row.';
 COMMENT ON COLUMN ponte.energy_setting.valid_from IS 'For steps that ended then or later; by default for all.';
 COMMENT ON COLUMN ponte.energy_setting.watts_per_core IS 'Watts of a core that is busy; about 1.02 times the thermal design power of the processor, divided by its cores.';
@@ -224,4 +224,3 @@ COMMENT ON COLUMN ponte.energy_setting.set_by IS 'Database role that added the r
 COMMENT ON COLUMN ponte.energy_setting.at IS 'When it was added.';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ponte.energy_setting
     FOR EACH STATEMENT EXECUTE FUNCTION ponte.refuse_change();
-INSERT INTO ponte.energy_setting DEFAULT VALUES;
