@@ -125,6 +125,7 @@ class RetrainOperator(PonteOperator):
 
     The training goes its usual way: the gate decides whether its version becomes champion.
 
+    Returns nothing.
     Raises DagRunTriggerException, by which Airflow starts the run `alarm_<number>`; AirflowSkipException when no alarm
         asks for one, or its run is there already.
     """
