@@ -142,7 +142,7 @@ def errors() -> set[str]:
     """Return the names of Ponte's errors, and of Airflow's that the docstrings may name."""
     tree = ast.parse(ERRORS.read_text(encoding="utf-8"))
     ours = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
-    return ours | {"AirflowSkipException", "HITLTimeoutError", "DownstreamTasksSkipped"}
+    return ours | {"AirflowSkipException", "DagRunTriggerException", "DownstreamTasksSkipped", "HITLTimeoutError"}
 
 
 if __name__ == "__main__":
