@@ -15,6 +15,7 @@ from tests.sample_model import AS_OF, FEATURES_SQL, LATER, NEXT_WEEK, WEEK, Worl
 
 from ponte.decisions import rollback
 from ponte.errors import BatchRejected, PonteError
+from ponte.guards import rules as guard_rules
 from ponte.guards.rules import GuardResult
 from ponte.model.spec import Retention
 from ponte.publishing import janitor, retention
@@ -56,7 +57,7 @@ def _reject_by_check(world: World) -> None:
 
 def _reject_by_guard(world: World) -> None:
     tripped = GuardResult(guard="row_count", outcome="tripped", got="few rows", expected="more", evidence={})
-    with patch.object(rules, "judge", lambda *_, **__: [tripped]), pytest.raises(BatchRejected, match="a guard"):
+    with patch.object(guard_rules, "judge", lambda *_, **__: [tripped]), pytest.raises(BatchRejected, match="a guard"):
         world.run(run_id="r")
 
 
