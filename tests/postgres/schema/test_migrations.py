@@ -266,11 +266,7 @@ WITHOUT_IMPORTS = (
 def of_revision_11(world: World) -> None:
     """Take back what the revisions since have made: tables, functions, columns, and the views that read them."""
     since = "".join(file.read_text(encoding="utf-8") for file in VERSIONS.glob("r*.sql") if file.name > "r0012")
-<<<<<<< HEAD
     gone = [f"TABLE IF EXISTS ponte.{name}" for name in re.findall(r"^CREATE TABLE ponte\.(\w+)", since, re.MULTILINE)]
-=======
-    gone = [f"TABLE ponte.{name}" for name in re.findall(r"^CREATE TABLE ponte\.(\w+)", since, re.MULTILINE)]
->>>>>>> 9adf9e5bfcb336fe11728f3bd6c371146f897c32
     gone += [
         f"FUNCTION IF EXISTS ponte.{name}" for name in re.findall(r"^CREATE FUNCTION ponte\.(\w+)", since, re.MULTILINE)
     ]
