@@ -15,6 +15,7 @@ import pytest
 from tests.door import ponte
 from tests.sample_model import AS_OF, ESTIMATOR, World
 
+from ponte.counting import reference
 from ponte.errors import ArtifactRefused
 from ponte.exchange.arriving import accept
 from ponte.versions import registry
@@ -111,6 +112,11 @@ def test_a_file_becomes_a_version_that_the_gate_judges_and_that_predicts_the_sam
     assert door.rows("SELECT version, origin FROM ponte.version_overview ORDER BY 1") == [
         *((1, "trained"), (2, "imported"))
     ]
+    with door.db.begin() as connection:
+        counted = reference.read(connection, "visits", 2)
+    assert counted is not None
+    assert [c.bins.name for c in counted.features.columns] == list(rows(door)[0].columns)
+    assert (counted.features.parts, counted.answers.parts) == (("fitting",) * 4 + ("holdout",) * 2, ("holdout",) * 2)
     loaded = load_version(door.store, version)
     import pyarrow as pa
 
