@@ -313,7 +313,7 @@ def test_cleaning_up_comes_after_a_failure_too_and_does_not_hide_it(dags: Read, 
     task = dags()["visits__score"].get_task("clean_up")
     assert task.is_teardown
     assert not task.on_failure_fail_dagrun
-    assert task.upstream_task_ids == {"publish"}
+    assert task.upstream_task_ids == {"judge_drift"}
     assert dags(by_hand=True)["ponte__rollback"].get_task("clean_up").is_teardown
 
 
