@@ -183,7 +183,7 @@ def test_a_batch_that_no_guard_rejected_cannot_be_published_through_the_form(
 
 
 def test_without_a_model_there_is_nothing_to_decide(dags: Callable[..., dict[str, DAG]]) -> None:
-    assert dags(by_hand=True) == {}
+    assert set(dags(by_hand=True)) == {"ponte__tell"}
 
 
 # ---------------------------------------------------------------- approval

@@ -123,11 +123,10 @@ class WatchOperator(PonteOperator):
 class RetrainOperator(PonteOperator):
     """Start `<model>__train` because of an alarm, once per alarm, if `[monitoring]` says so; else skipped.
 
-    The training goes its usual way: the gate decides whether its version becomes champion.
+    Its run is called `alarm_<number>`. It goes its usual way: the gate decides whether the version becomes champion.
 
     Returns nothing.
-    Raises DagRunTriggerException, by which Airflow starts the run `alarm_<number>`; AirflowSkipException when no alarm
-        asks for one, or its run is there already.
+    Raises AirflowSkipException when no alarm asks for one.
     """
 
     default_connection_id = MONITOR
