@@ -1,20 +1,17 @@
 """Two more models beside the flights: loan_amount, a regression, and comment_sentiment, which reads text.
 
 Each is a folder below `demo/models/`. It is copied to the model folders, where it is the user's own from then on; then
-its data are loaded, and it is trained and scored like the flights.
+its data are loaded, and it is trained, scored and watched like the flights.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from tabulate import tabulate
 
 from ponte.demo import pipeline
 from ponte.demo.comments import COMMENTS
@@ -29,9 +26,6 @@ from ponte.runtime import models_root
 from ponte.schema import roles
 from ponte.storage.database import Database
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 FOLDERS = Path(__file__).parent / "models"
 
 LOANS_SHOWN = """
@@ -41,22 +35,11 @@ FROM predictions.loan_amount JOIN loans.loan USING (loan_id)
 WHERE window_start = (SELECT max(window_start) FROM predictions.loan_amount)
 ORDER BY prediction DESC, loan_id LIMIT 10
 """
-LOANS_REALISED = """
-SELECT window_start, prediction, loan_amount AS label
-FROM predictions.loan_amount JOIN loans.loan USING (loan_id)
-ORDER BY window_start, loan_id
-"""
 COMMENTS_SHOWN = """
 SELECT round(score::numeric, 3) AS score, round(rating::numeric, 1) AS rating, source, left(text, 80) AS text
 FROM predictions.comment_sentiment JOIN comments.comment USING (source, comment_id)
 WHERE window_start = (SELECT max(window_start) FROM predictions.comment_sentiment)
 ORDER BY predictions.comment_sentiment.score DESC, source, comment_id LIMIT 10
-"""
-COMMENTS_REALISED = """
-SELECT window_start, score, (rating > 0)::integer AS label
-FROM predictions.comment_sentiment JOIN comments.comment USING (source, comment_id)
-WHERE rating <> 0
-ORDER BY window_start, source, comment_id
 """
 
 
@@ -68,22 +51,6 @@ class Example:
     data: Dataset
     #: Heading and query of some predictions beside what came of them.
     shown: tuple[str, str]
-    #: Query of window_start, label, and what is measured; heads of the table; one week → its figures.
-    realised: str
-    heads: Sequence[str]
-    measure: Callable[[pd.DataFrame], tuple[Any, ...]]
-
-
-def _of_amounts(week: pd.DataFrame) -> tuple[Any, ...]:
-    wrong = (week["prediction"] - week["label"]).abs().mean()
-    constant = (week["label"] - week["label"].median()).abs().mean()
-    return week["label"].mean(), week["prediction"].mean(), wrong, constant
-
-
-def _of_comments(week: pd.DataFrame) -> tuple[Any, ...]:
-    from sklearn.metrics import roc_auc_score
-
-    return week["label"].mean(), week["score"].mean(), roc_auc_score(week["label"], week["score"])
 
 
 EXAMPLES: Mapping[str, Example] = {
@@ -91,6 +58,7 @@ EXAMPLES: Mapping[str, Example] = {
         plan=pipeline.Plan(
             model="loan_amount",
             metric="mae",
+            digits=0,
             order="prediction",
             train_as_of="2018-03-05",
             first_interval="2018-02-26T00:00:00Z",
@@ -100,9 +68,6 @@ EXAMPLES: Mapping[str, Example] = {
         ),
         data=LOANS,
         shown=("The ten largest amounts predicted for the last week, and what was borrowed", LOANS_SHOWN),
-        realised=LOANS_REALISED,
-        heads=("week", "loans", "mean borrowed", "mean predicted", "mean error", "of the best constant"),
-        measure=_of_amounts,
     ),
     "comments": Example(
         plan=pipeline.Plan(
@@ -117,9 +82,6 @@ EXAMPLES: Mapping[str, Example] = {
         ),
         data=COMMENTS,
         shown=("The ten most positive comments of the last week, and how people rated them", COMMENTS_SHOWN),
-        realised=COMMENTS_REALISED,
-        heads=("week", "comments", "positive", "mean score", "auc"),
-        measure=_of_comments,
     ),
 }
 
@@ -140,13 +102,11 @@ def run(name: str, environ: Mapping[str, str]) -> None:
     with connect(target.ui_url, user="admin", password=target.admin_password) as api:
         pipeline.train(api, plan)
         pipeline.score(api, plan)
+        pipeline.monitor(api, plan)
     pipeline.report(db, plan)
     pipeline.say(example.shown[0])
     pipeline.table(db, example.shown[1])
-    pipeline.say("How good were the predictions? By week, now that the outcomes are known")
-    found = pipeline.frame(db, example.realised)
-    weeks = [(week, len(rows), *example.measure(rows)) for week, rows in found.groupby("window_start")]
-    print(tabulate(weeks, headers=list(example.heads), floatfmt=",.0f" if plan.metric == "mae" else ".3f"))
+    pipeline.watched(db, plan)
     print(f"\nDone in {time.monotonic() - started:.0f} s. The stack is still running:\n{target.hints}")
 
 

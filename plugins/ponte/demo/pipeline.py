@@ -8,10 +8,9 @@ repeated: what is there already is left alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from tabulate import tabulate
@@ -24,12 +23,26 @@ from ponte.local.status import airflow_of
 from ponte.schema import roles
 from ponte.storage.database import Database
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 MINUTES_30 = 1800.0
 AGAIN = "correct that; the same command goes on from here"
 _HERE = Path(__file__).parent
+
+
+#: The youngest age of labels that is measured, and what was estimated before any label came.
+_QUALITY = """SELECT q.window_start AS week, q.row_count AS rows, q.labelled_rows AS labelled,
+    round(q.value::numeric, {digits}) AS value, round(q.low::numeric, {digits}) AS low,
+    round(q.high::numeric, {digits}) AS high, round(e.estimated_value::numeric, {digits}) AS estimated
+FROM ponte.quality q LEFT JOIN ponte.estimated_quality e USING (batch_id, metric)
+WHERE q.model = '{model}' AND q.published AND q.metric = '{metric}' AND q.slice_column = ''
+AND q.maturity_days = (SELECT min(maturity_days) FROM ponte.quality WHERE model = '{model}')
+ORDER BY q.window_start"""
+_DRIFT = """SELECT window_start AS week, family, windows, round(statistic::numeric, 2) AS statistic,
+    round("limit"::numeric, 2) AS "limit", state, coalesce(array_to_string(columns, ', '), why) AS columns
+FROM ponte.drift WHERE model = '{model}' ORDER BY window_start, family"""
+_COST = """SELECT window_start AS week, round(sum(seconds)::numeric, 1) AS seconds,
+    round(sum(cpu_seconds)::numeric, 1) AS cpu_seconds, round(max(peak_bytes) / 1e6) AS peak_mb,
+    round(sum(estimated_wh)::numeric, 3) AS estimated_wh, round(sum(cpu_seconds_per_1000)::numeric, 2) AS cpu_per_1000
+FROM ponte.cost WHERE model = '{model}' AND window_start IS NOT NULL GROUP BY window_start ORDER BY window_start"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +50,9 @@ class Plan:
     """When a model of the demo is trained, and which weeks it scores."""
 
     model: str
-    #: The metric of its gate.
+    #: The metric of its gate, and how many decimals of it are worth a look.
     metric: str
+    digits: int = 3
     #: The column of its predictions by which they are worth a look.
     order: str
     train_as_of: str
@@ -91,8 +105,10 @@ def run(environ: Mapping[str, str]) -> None:
     with connect(target.ui_url, user="admin", password=target.admin_password) as api:
         train(api, FLIGHTS)
         score(api, FLIGHTS)
+        monitor(api, FLIGHTS)
     report(db, FLIGHTS)
     _show_flights(db)
+    watched(db, FLIGHTS)
     print(f"\nDone in {time.monotonic() - started:.0f} s. The stack is still running:\n{target.hints}")
 
 
@@ -153,6 +169,15 @@ def score(api: AirflowApi, plan: Plan) -> None:
         api.follow(dag_id, run["dag_run_id"], seconds=MINUTES_30, fix=AGAIN)
 
 
+def monitor(api: AirflowApi, plan: Plan) -> None:
+    """Run the monitoring DAG of the model once; raises PonteError when it failed."""
+    dag_id, run_id = f"{plan.model}__monitor", f"demo__{plan.train_as_of}"
+    say(f"Reading the outcomes, and measuring: DAG {dag_id}")
+    api.wait_for_dag(dag_id)
+    api.run(dag_id, run_id, {})
+    api.follow(dag_id, run_id, seconds=MINUTES_30, fix=AGAIN)
+
+
 def report(db: Database, plan: Plan) -> None:
     """Print the versions of the model, what the gate said of the newest, and what was published."""
     say("Versions")
@@ -180,27 +205,16 @@ def report(db: Database, plan: Plan) -> None:
 def _show_flights(db: Database) -> None:
     say("The ten riskiest flights of the last week, and what happened to them")
     table(db, (_HERE / "riskiest.sql").read_text(encoding="utf-8"))
-    say("How good were the predictions? Realised ROC AUC, now that the outcomes are known")
-    print(tabulate(_realised(db), headers=["week", "flights", "late", "auc"], floatfmt=".3f"))
 
 
-def _realised(db: Database) -> Sequence[tuple[Any, ...]]:
-    """Return (week, flights that arrived, share late, AUC) per published week."""
-    from sklearn.metrics import roc_auc_score
-
-    found = frame(db, (_HERE / "realised.sql").read_text(encoding="utf-8"))
-    return [
-        (week, len(rows), rows["label"].mean(), roc_auc_score(rows["label"], rows["score"]))
-        for week, rows in found.groupby("window_start")
-    ]
-
-
-def frame(db: Database, query: str) -> pd.DataFrame:
-    """Return what a query finds."""
-    import pandas as pd
-
-    with db.begin() as connection:
-        return pd.read_sql(sa.text(query), connection)
+def watched(db: Database, plan: Plan) -> None:
+    """Print what monitoring says of the published weeks: quality beside its estimate, drift, cost."""
+    say(f"How good were the predictions? {plan.metric}, now that the outcomes are known")
+    table(db, _QUALITY.format(model=plan.model, metric=plan.metric, digits=plan.digits))
+    say("Do these weeks differ from those that the version was trained on?")
+    table(db, _DRIFT.format(model=plan.model))
+    say("What did they cost?")
+    table(db, _COST.format(model=plan.model))
 
 
 def table(db: Database, query: str) -> None:
