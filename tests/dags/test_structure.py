@@ -337,7 +337,8 @@ def test_the_form_of_publishing_asks_for_a_batch_and_a_reason(dags: Read, models
         write_model(models_root, name)
     dag = dags(by_hand=True)["ponte__publish_batch"]
     form = {name: dag.params.get_param(name).schema for name in dag.params}
-    assert set(form) == {"model", "batch_id", "reason"}
+    assert set(form) == {"model", "batch_id", "reason", "new_normal"}
+    assert dag.params["new_normal"] is False
     assert sorted(form["model"]["enum"]) == ["other", "visits"]
     assert (form["batch_id"]["type"], form["batch_id"]["minimum"], form["batch_id"]["title"]) == ("integer", 1, "Batch")
     assert form["reason"]["minLength"] == 3
