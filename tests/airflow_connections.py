@@ -20,6 +20,6 @@ def set_connections(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
         for schema in connection.exec_driver_sql("SELECT nspname FROM pg_namespace WHERE nspname = 'shop'").scalars():
             roles.open_source(connection, schema)
     place = {"conn_type": "postgres", "password": url.password, "host": url.query["host"], "schema": url.database}
-    for role in (roles.TRAINER, roles.SCORER, roles.PROMOTER, roles.VIEWER):
+    for role in (roles.TRAINER, roles.SCORER, roles.PROMOTER, roles.MONITOR, roles.VIEWER):
         connection = {**place, "login": role, "port": int(str(url.query.get("port", 5432)))}
         monkeypatch.setenv(f"AIRFLOW_CONN_{role.upper()}", json.dumps(connection))

@@ -24,6 +24,8 @@ from ponte.decisions.rollback import Rollback
 from ponte.decisions.rules import Verdict
 from ponte.model.folders import ModelFolder, get_folder
 from ponte.model.windows import Window, matured_windows, midnight, window_starting
+from ponte.monitoring.labels import Reading, read_labels
+from ponte.monitoring.realised import measure
 from ponte.publishing import janitor, pointer
 from ponte.publishing.pointer import Publication
 from ponte.publishing.staging import guard_batch
@@ -296,6 +298,14 @@ class World:
         for step in STEPS[1 : STEPS.index(until) + 1]:
             getattr(self, step)(batch.batch_id)
         return batches.get_batch(self.db, batch.batch_id)
+
+    # ------------------------------------------------------------ monitoring
+
+    def monitor(self, *, now: dt.datetime) -> list[Reading]:
+        """Read the labels at a moment and measure; return what was read."""
+        readings = read_labels(self.db, self.folder, now=now)
+        measure(self.db, self.folder)
+        return readings
 
     # ------------------------------------------------------------ deciding
 

@@ -174,7 +174,8 @@ def private_server() -> Iterator[Server]:
         folder.chmod(0o755)  # as root, PostgreSQL runs as another user
         try:
             server = Server(folder=folder, _server=postgres.start(folder / "data", superuser_password=_PASSWORD))
-            server.execute(f"CREATE ROLE {roles.PROMOTER}")  # whom the scorer lets count
+            for role in (roles.PROMOTER, roles.MONITOR):  # whom the scorer lets read predictions
+                server.execute(f"CREATE ROLE {role}")
             yield server
         finally:
             postgres.stop(folder / "data", mode="immediate")

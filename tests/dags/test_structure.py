@@ -32,9 +32,11 @@ BY_HAND = [
     *("measure_again", "judge_again", "promote"),
 ]
 SCORE = ["freeze_batch", "check", "plan", "score", "guard", "publish", "clean_up"]
+MONITOR = ["read_labels", "measure", "all_done"]
+PIPELINES = ("train", "score", "monitor")
 
 
-@pytest.mark.parametrize(("pipeline", "tasks"), [("train", TRAIN), ("score", SCORE)])
+@pytest.mark.parametrize(("pipeline", "tasks"), [("train", TRAIN), ("score", SCORE), ("monitor", MONITOR)])
 def test_the_stages_of_a_pipeline_follow_one_another(
     dags: Read, models_root: Path, pipeline: str, tasks: list[str]
 ) -> None:
@@ -47,7 +49,7 @@ def test_the_stages_of_a_pipeline_follow_one_another(
 
 def test_a_model_folder_shows_in_its_dags(dags: Read, models_root: Path) -> None:
     folder = write_model(models_root)
-    for dag in (dags()["visits__train"], dags()["visits__score"]):
+    for dag in dags().values():
         assert dag.description == folder.spec.description
         assert dag.doc_md == folder.card.rstrip() + "\n"
         assert {"ponte", "visits"} <= dag.tags
@@ -102,7 +104,7 @@ def test_a_broken_folder_tells_what_is_wrong_and_hides_no_other(dags: Read, mode
     (models_root / "other" / "model.toml").write_text('descripton = "typo"\n')
     (models_root / "other" / "labels.sql").unlink()
     read = dags()
-    assert set(read) == {"visits__train", "visits__score", "other__train", "other__score"}
+    assert set(read) == {f"{model}__{pipeline}" for model in ("visits", "other") for pipeline in PIPELINES}
     broken = read["other__train"]
     assert "broken" in broken.tags
     for part in (
@@ -180,8 +182,8 @@ def test_whatever_is_wrong_with_one_folder_the_dags_of_the_others_stay(
     after = dags()
 
     assert {dag_id: dag_as_shown(after[dag_id]) for dag_id in before} == before
-    assert set(before) == {"visits__train", "visits__score"}
-    for pipeline in ("train", "score"):
+    assert set(before) == {f"visits__{pipeline}" for pipeline in PIPELINES}
+    for pipeline in PIPELINES:
         broken = after[f"{shown_as}__{pipeline}"]
         assert "broken" in broken.tags
         assert said in str(broken.doc_md)
@@ -195,7 +197,7 @@ def test_a_card_whose_text_ends_like_a_file_name_is_shown_as_it_is(dags: Read, m
     write_model(models_root, "other", files={"README.md": "# Other\n\nMore is told in docs/other.md"})
     read = dags()
 
-    assert set(read) == {f"{model}__{pipeline}" for model in ("visits", "other") for pipeline in ("train", "score")}
+    assert set(read) == {f"{model}__{pipeline}" for model in ("visits", "other") for pipeline in PIPELINES}
     assert str(read["other__score"].doc_md).rstrip() == "# Other\n\nMore is told in docs/other.md"
 
 
@@ -205,7 +207,7 @@ def test_a_broken_folder_takes_no_name_of_a_good_one(dags: Read, models_root: Pa
     before = {dag_id: dag_as_shown(dag) for dag_id, dag in dags().items()}
     (models_root / bad).mkdir()
 
-    assert set(before) == {"a_b__train", "a_b__score"}
+    assert set(before) == {f"a_b__{pipeline}" for pipeline in PIPELINES}
     assert {dag_id: dag_as_shown(dag) for dag_id, dag in dags().items()} == before
 
 
@@ -243,7 +245,7 @@ def test_operators_only_store_their_arguments() -> None:
         checked += 1
     # The stages, the question to a person, what people do by hand (cleaning up twice, judging and promoting are
     # stages), the base, and the one of broken folders.
-    assert checked == len(TRAIN) + len(SCORE) + 1 + len(BY_HAND) - 4 + 2
+    assert checked == len(TRAIN) + len(SCORE) + len(MONITOR) + 1 + len(BY_HAND) - 4 + 2
 
 
 def test_every_task_works_as_the_role_that_may_do_just_that(dags: Read, models_root: Path) -> None:
@@ -266,6 +268,7 @@ def test_every_task_works_as_the_role_that_may_do_just_that(dags: Read, models_r
             *("train.gate", "train.approve", "train.promote", "promote.set_champion", "mark_version.mark_version"),
             *("rollback.plan", "rollback.roll_back", "publish_batch.publish_batch"),
         },
+        "ponte_monitor": {f"monitor.{task}" for task in MONITOR},
     }
 
 

@@ -16,8 +16,8 @@ EXPECTED = {
     **{
         f"{name}_PASSWORD": HEX + "{48}"
         for name in (
-            "POSTGRES", "AIRFLOW_DB", "PONTE_OWNER", "PONTE_TRAINER", "PONTE_SCORER", "PONTE_PROMOTER", "PONTE_VIEWER",
-            "PONTE_ANALYST", "REDIS",
+            "POSTGRES", "AIRFLOW_DB", "PONTE_OWNER", "PONTE_TRAINER", "PONTE_SCORER", "PONTE_PROMOTER", "PONTE_MONITOR",
+            "PONTE_VIEWER", "PONTE_ANALYST", "REDIS",
         )
     },
     "AIRFLOW_FERNET_KEY": URLSAFE + "{44}",

@@ -76,6 +76,7 @@ PASSWORDS = {
     "ponte_trainer": "PONTE_TRAINER_PASSWORD",
     "ponte_scorer": "PONTE_SCORER_PASSWORD",
     "ponte_promoter": "PONTE_PROMOTER_PASSWORD",
+    "ponte_monitor": "PONTE_MONITOR_PASSWORD",
     "ponte_viewer": "PONTE_VIEWER_PASSWORD",
 }
 

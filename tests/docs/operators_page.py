@@ -17,6 +17,7 @@ MODULES = {
     "scoring": "Scoring",
     "training": "Training",
     "approval": "Approval",
+    "monitoring": "Monitoring",
     "decisions": "Decisions",
     "dags": "Broken folders",
 }

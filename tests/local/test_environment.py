@@ -35,7 +35,7 @@ def test_both_databases_are_reached_over_the_socket(
     url = make_url(environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
     assert (url.username, url.password, url.database) == ("airflow", secrets.airflow_password, "airflow")
     assert url.query["host"] == str(tmp_path / "sock et")
-    for role in ("ponte_trainer", "ponte_scorer", "ponte_promoter", "ponte_viewer"):
+    for role in ("ponte_trainer", "ponte_scorer", "ponte_promoter", "ponte_monitor", "ponte_viewer"):
         connection = json.loads(environment[f"AIRFLOW_CONN_{role.upper()}"])
         assert (connection["login"], connection["password"]) == (role, secrets.database_passwords[role])
         assert (connection["schema"], connection["host"]) == ("ponte", str(tmp_path / "sock et"))

@@ -96,6 +96,8 @@ class Batch:
     columns: tuple[Column, ...] | None
     frozen_table: str | None
     prediction_table: str | None
+    #: Key and the columns of [evaluation] slices, for the monitor; None without such columns.
+    slice_table: str | None
     row_count: int | None
     page_count: int | None
 

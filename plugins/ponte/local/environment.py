@@ -74,7 +74,7 @@ def _connections(secrets: Secrets, server: Server) -> dict[str, str]:
         f"AIRFLOW_CONN_{role.upper()}": json.dumps(
             {**place, "login": role, "password": secrets.database_passwords[role]}
         )
-        for role in (roles.TRAINER, roles.SCORER, roles.PROMOTER, roles.VIEWER)
+        for role in (roles.TRAINER, roles.SCORER, roles.PROMOTER, roles.MONITOR, roles.VIEWER)
     }
 
 

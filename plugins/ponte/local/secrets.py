@@ -33,6 +33,7 @@ class Secrets:
     trainer_password: str = field(repr=False)
     scorer_password: str = field(repr=False)
     promoter_password: str = field(repr=False)
+    monitor_password: str = field(repr=False)
     viewer_password: str = field(repr=False)
     analyst_password: str = field(repr=False)
     #: Encrypts connections and variables in Airflow's database.
@@ -53,6 +54,7 @@ class Secrets:
             roles.TRAINER: self.trainer_password,
             roles.SCORER: self.scorer_password,
             roles.PROMOTER: self.promoter_password,
+            roles.MONITOR: self.monitor_password,
             roles.VIEWER: self.viewer_password,
             roles.ANALYST: self.analyst_password,
         }
@@ -70,6 +72,7 @@ def generate() -> Secrets:
         trainer_password=generator.token_hex(24),
         scorer_password=generator.token_hex(24),
         promoter_password=generator.token_hex(24),
+        monitor_password=generator.token_hex(24),
         viewer_password=generator.token_hex(24),
         analyst_password=generator.token_hex(24),
         fernet_key=base64.urlsafe_b64encode(generator.token_bytes(32)).decode(),
@@ -129,7 +132,8 @@ def _derived(owner_password: object) -> dict[str, str]:
     """Return the passwords that a file of an earlier release lacks; always the same, so nothing has to be written."""
     if not isinstance(owner_password, str):
         return {}
-    names = ("trainer_password", "scorer_password", "promoter_password", "viewer_password", "analyst_password")
+    roles_since = ("trainer", "scorer", "promoter", "monitor", "viewer", "analyst")
+    names = tuple(f"{role}_password" for role in roles_since)
     key = owner_password.encode()
     return {name: hmac.digest(key, name.encode(), "sha256").hex()[:48] for name in names}
 

@@ -96,9 +96,10 @@ def name_problems(name: str) -> list[Problem]:
     if not MODEL_NAME.fullmatch(name):
         fix = f"rename it to match {MODEL_NAME.pattern}"
         problems.append(Problem(file=".", what=f"{name!r} is no model name", fix=fix))
-    if name.endswith("_latest"):
-        what = f"{name!r} would take the name of the view predictions.{name} of another model"
-        problems.append(Problem(file=".", what=what, fix="choose a name that does not end in _latest"))
+    for end in ("_latest", "_outcomes"):
+        if name.endswith(end):
+            what = f"{name!r} would take the name of the view predictions.{name} of another model"
+            problems.append(Problem(file=".", what=what, fix=f"choose a name that does not end in {end}"))
     return problems
 
 

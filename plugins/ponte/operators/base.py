@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TRAINER = "ponte_trainer"
 SCORER = "ponte_scorer"
 PROMOTER = "ponte_promoter"
+MONITOR = "ponte_monitor"
 
 #: Outlet of tasks that serve every model: which model's asset they have something to say of is known when they run.
 DECISIONS = AssetAlias("ponte_decisions")

@@ -40,15 +40,21 @@ RETRY: dict[str, Any] = {
 }
 
 
-def dag_settings(folder: ModelFolder, *, cron: str) -> dict[str, Any]:
+def dag_settings(folder: ModelFolder, *, cron: str, ends: bool = True) -> dict[str, Any]:
     """Return the keyword arguments of `DAG` that follow from a model folder.
+
+    ends : False lets the schedule go on after `[schedule] end`: labels come later than the last window.
 
     A cron expression becomes a timetable with true data intervals: the plain string would give intervals of no length.
     The timetable bounds the schedule, and no date of the DAG does: a run by hand outside would do nothing, in green.
     One run at a time per DAG, so a late retry never meets the next week's run.
     """
     schedule = folder.spec.schedule
-    timetable = None if cron == ON_DEMAND else BoundedCronTimetable(cron, start=schedule.start, end=schedule.end)
+    timetable = (
+        None
+        if cron == ON_DEMAND
+        else BoundedCronTimetable(cron, start=schedule.start, end=schedule.end if ends else None)
+    )
     return {
         "description": folder.spec.description,
         "doc_md": folder.card.rstrip() + "\n",  # Airflow takes a text that ends in ".md" for the name of a file

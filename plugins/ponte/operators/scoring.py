@@ -6,10 +6,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import PonteError
-from ponte.operators.base import PonteOperator, predictions_asset, run_of
+from ponte.operators.base import MONITOR, PonteOperator, predictions_asset, run_of, runtime_of
 from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from airflow.sdk import Context
 
 #: How often `guard` looks whether the batches it waits for are finished.
@@ -235,17 +237,37 @@ class CleanUpOperator(PonteOperator):
     checks name the SQL that finds the rows, until a newer run takes its window. Make it a teardown, so that it runs
     after a failure too, but without a setup.
 
+    Before predictions go, their labels are read once more and measured, see `MeasureOperator`.
+
     retention : False leaves predictions alone: right after a rollback the way back shall be there.
+    monitor_connection_id : Airflow connection by which labels are read and measured; by default that of the role that
+        monitors.
     Returns `{dropped_tables, retired_batches}`.
     """
 
     template_fields = ("model",)
 
-    def __init__(self, *, retention: bool = True, **kwargs: Any) -> None:
+    def __init__(self, *, retention: bool = True, monitor_connection_id: str = MONITOR, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.retention = retention
+        self.monitor_connection_id = monitor_connection_id
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
         from ponte.publishing.janitor import tidy
 
-        return tidy(runtime.db, runtime.folder, run=run_of(context), retention=self.retention)
+        return tidy(
+            runtime.db,
+            runtime.folder,
+            run=run_of(context),
+            retention=self.retention,
+            last_figures=lambda batch_ids: self._last_figures(runtime, batch_ids),
+        )
+
+    def _last_figures(self, runtime: Runtime, batch_ids: Sequence[int]) -> None:
+        from datetime import UTC, datetime
+
+        from ponte.monitoring.realised import last_figures
+
+        # As the role that may read labels, which this task needs only when predictions are about to go.
+        db = runtime_of(self.monitor_connection_id, runtime.model).db
+        last_figures(db, runtime.folder, batch_ids, now=datetime.now(UTC))

@@ -12,7 +12,8 @@ import sqlalchemy as sa
 
 from ponte.batches import lifecycle as batches
 from ponte.model.folders import ModelFolder
-from ponte.publishing.retention import retire
+from ponte.publishing.retention import LastFigures, retire
+from ponte.publishing.slices import drop_slice_tables
 from ponte.publishing.tables import drop_prediction_table
 from ponte.storage.database import (
     DATA_SCHEMA,
@@ -63,15 +64,24 @@ _END_SNAPSHOT = sa.text("""UPDATE ponte.snapshot SET frozen_table = NULL, champi
     WHERE snapshot_id = :id""")
 
 
-def tidy(db: Database, folder: ModelFolder, *, run: Run | None = None, retention: bool = True) -> dict[str, int]:
+def tidy(
+    db: Database,
+    folder: ModelFolder,
+    *,
+    run: Run | None = None,
+    retention: bool = True,
+    last_figures: LastFigures | None = None,
+) -> dict[str, int]:
     """Sweep, and apply the retention of the model if asked to; return `{dropped_tables, retired_batches}`.
 
     run : the run that ends with this. The batch that it leaves unfinished fails first: others wait for it.
+    last_figures : see `retire`.
     """
     if run is not None and batches.end_run(db, folder.name, run=run):
         log.warning("the run ends without publishing its batch; clearing the failed task goes on with it")
     dropped = sweep(db, folder.name)
-    retired = retire(db, folder.name, folder.spec.retention) if retention else 0
+    retired = retire(db, folder.name, folder.spec.retention, last_figures=last_figures) if retention else 0
+    dropped += drop_slice_tables(db, folder.name)
     return {"dropped_tables": dropped, "retired_batches": retired}
 
 

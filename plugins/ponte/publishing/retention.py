@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -41,6 +42,9 @@ _SHOW_NOTHING = sa.text("DELETE FROM ponte.published WHERE batch_id = :batch_id"
 _CLOSE_QUARANTINE = sa.text("""UPDATE ponte.quarantine SET closed_at = clock_timestamp(), resolution = 'retired'
     WHERE batch_id = :batch_id AND closed_at IS NULL""")
 
+#: Writes the last figures of batches, by id.
+LastFigures = Callable[[Sequence[int]], None]
+
 _STILL_THERE = sa.text("""SELECT relation FROM ponte.retention_event
     WHERE model = :model AND to_regclass(format('ponte_data.%I', relation)) IS NOT NULL
     ORDER BY event_id""")
@@ -56,16 +60,23 @@ class _Victim:
     why: str
 
 
-def retire(db: Database, model: str, rules: Retention) -> int:
+def retire(db: Database, model: str, rules: Retention, *, last_figures: LastFigures | None = None) -> int:
     """Drop the predictions that the retention of the model gives up; return how many batches.
+
+    last_figures : called with the ids of the batches before any of them is given up, to write what can be said of them
+    only while they are there. What becomes due meanwhile is left to the next call.
 
     First it is decided and recorded, in one transaction under the lock of decisions, so that no rollback picks a batch
     that is about to go; then the partitions are detached, which blocks no reader, and dropped. What people see for the
     newest window is never among them.
     """
     with db.begin() as connection:
+        due = {victim.batch_id for victim in _victims(connection, model, rules)}
+    if due and last_figures is not None:
+        last_figures(sorted(due))
+    with db.begin() as connection:
         lock_decisions(connection, model)
-        victims = _replaced(connection, model, rules) + _past(connection, model, rules)
+        victims = [victim for victim in _victims(connection, model, rules) if victim.batch_id in due]
         retired = sum(_record(connection, model, victim) for victim in victims)
     with db.begin() as connection:
         pending = list(connection.execute(_STILL_THERE, {"model": model}).scalars())
@@ -78,6 +89,10 @@ def retire(db: Database, model: str, rules: Retention) -> int:
             if there:  # else a twin was faster
                 leave_for_later(error, relation)
     return retired
+
+
+def _victims(connection: sa.Connection, model: str, rules: Retention) -> list[_Victim]:
+    return _replaced(connection, model, rules) + _past(connection, model, rules)
 
 
 def _replaced(connection: sa.Connection, model: str, rules: Retention) -> list[_Victim]:

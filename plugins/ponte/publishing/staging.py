@@ -14,6 +14,7 @@ from ponte.estimation import estimates
 from ponte.guards import profiles, rules
 from ponte.guards.waiting import require_earlier_finished
 from ponte.model.folders import ModelFolder
+from ponte.publishing.slices import fill_slice_table
 from ponte.publishing.tables import attach_prediction_table, finish_prediction_table
 from ponte.storage.database import Database, limit_lock_waits, quote
 from ponte.storage.receipts import Receipt, recorded
@@ -54,6 +55,7 @@ def guard_batch(db: Database, folder: ModelFolder, batch_id: int, *, enforce: bo
             receipt.row_count = require_conservation(connection, batch)
             over_budget = _over_budget(connection, folder, batch)
             if not over_budget and not batch.reached("scored"):
+                fill_slice_table(connection, batch)
                 batches.advance(connection, batch_id, "scored")
         if over_budget:
             raise batches.reject(db, batch, over_budget, by="budget", at="checked")
@@ -102,16 +104,23 @@ def _stage(db: Database, folder: ModelFolder, batch_id: int, *, enforce: bool) -
     return ""
 
 
+def lock_table(connection: sa.Connection, batch: Batch, name: str) -> None:
+    """Keep a table, by its quoted name, as it is until the transaction ends; raises PonteError when it is no table.
+
+    It is the scorer's, and often another role reads it: a view of that name would run with the rights of that role.
+    """
+    connection.exec_driver_sql(f"LOCK TABLE ONLY {name} IN ACCESS SHARE MODE")
+    if not connection.execute(_IS_TABLE, {"name": name}).scalar_one():
+        raise PonteError("the predictions are no table", where=batch.place, got=name, fix="score the window again")
+
+
 def require_conservation(connection: sa.Connection, batch: Batch) -> int:
     """Return the number of predictions; raises RowsLost unless frozen = predicted + quarantined, and no shard lacks.
 
     Raises PonteError when the predictions were dropped.
     """
     own = quote(*batches.prediction_name(batch))
-    # The scorer's, and often it is the promoter who counts: a view of that name would run with the promoter's rights.
-    connection.exec_driver_sql(f"LOCK TABLE ONLY {own} IN ACCESS SHARE MODE")
-    if not connection.execute(_IS_TABLE, {"name": own}).scalar_one():
-        raise PonteError("the predictions are no table", where=batch.place, got=own, fix="score the window again")
+    lock_table(connection, batch, own)
     present = connection.exec_driver_sql(f"SELECT count(*) FROM {own}").scalar_one()
     committed, quarantined = connection.execute(_COMMITTED_AND_QUARANTINED, {"id": batch.batch_id}).one()
     if not (present == committed and present + quarantined == batch.row_count):

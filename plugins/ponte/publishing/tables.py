@@ -7,13 +7,14 @@ reader names the window.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
 from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Batch
 from ponte.errors import PonteError
+from ponte.publishing.slices import create_slice_table, require_ours
 from ponte.storage.database import DATA_SCHEMA, Database, limit_lock_waits, quote, table_exists
 from ponte.storage.prediction_columns import COMMENTS, table_columns, view_columns
 from ponte.versions.registry import Version
@@ -23,9 +24,6 @@ _LOCK_OF_MODEL = sa.text("SELECT pg_advisory_xact_lock(hashtext('ponte.predictio
 _ROOM_FOR_KEYS = sa.text("SET LOCAL maintenance_work_mem = '256MB'")  # those of ten million rows
 _IS_PARTITION = sa.text("SELECT relispartition FROM pg_class WHERE oid = CAST(:name AS regclass)")
 _DETACH_PENDING = sa.text("SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass(:name)")
-
-_OWNER = sa.text("""SELECT relowner::regrole::text, pg_has_role(relowner, 'USAGE') FROM pg_class
-    WHERE oid = CAST(:name AS regclass)""")
 
 _COLUMN_TYPES = sa.text("""SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
     WHERE attrelid = CAST(:name AS regclass) AND attnum > 0 AND NOT attisdropped""")
@@ -47,8 +45,10 @@ def parent_name(model: str) -> str:
     return f"prediction_{model}"
 
 
-def create_prediction_table(db: Database, batch: Batch, version: Version) -> None:
-    """Create the batch's own empty table, and once per model the partitioned table and its views.
+def create_prediction_table(db: Database, batch: Batch, version: Version, slices: Sequence[str] = ()) -> None:
+    """Create the batch's own empty tables, and once per model the partitioned table and its views.
+
+    slices : columns of [evaluation] slices, kept beside the predictions for the monitor.
 
     Raises PonteError when the model's key or label type is no longer that of its earlier predictions.
     """
@@ -67,18 +67,21 @@ def create_prediction_table(db: Database, batch: Batch, version: Version) -> Non
                 connection, "TABLE", parent, columns, f"All predictions of {batch.model}, published or not any more."
             )
         else:
-            _require_ours(connection, batch, parent)
+            require_ours(connection, batch, parent)
             _require_columns(connection, batch, columns)
         _create_views(connection, batch.model, view_columns(signature.key, version.task))
     with db.begin() as connection:
         limit_lock_waits(connection, "10s")
-        batches.require(batches.lock(connection, batch.batch_id), "checked")
+        locked = batches.lock(connection, batch.batch_id)
+        batches.require(locked, "checked")
         # What is the same in every row need not be sent with every row.
         columns["batch_id"] += f" DEFAULT {batch.batch_id:d}"
         columns["window_start"] += f" DEFAULT DATE '{batch.window_start.isoformat()}'"
         connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {own} ({_body(columns)})")
-        _require_ours(connection, batch, own)
-        connection.exec_driver_sql(f"GRANT SELECT ON {own} TO ponte_promoter")  # who shows them counts them first
+        require_ours(connection, batch, own)
+        # Who shows them counts them first, and who monitors compares them with what came true.
+        connection.exec_driver_sql(f"GRANT SELECT ON {own} TO ponte_promoter, ponte_monitor")
+        create_slice_table(connection, locked, version.signature.key, slices)
 
 
 def _body(columns: dict[str, str]) -> str:
@@ -148,14 +151,6 @@ def _comment(connection: sa.Connection, kind: str, relation: str, columns: Itera
     for name in columns:
         about = COMMENTS.get(name, "Key of the entity; see the model card.")
         connection.exec_driver_sql(f"COMMENT ON COLUMN {relation}.{quote(name)} IS '{about}'")
-
-
-def _require_ours(connection: sa.Connection, batch: Batch, relation: str) -> None:
-    """Raise PonteError unless we own it: other roles may make tables here, with triggers that would run as us."""
-    owner, ours = connection.execute(_OWNER, {"name": relation}).one()
-    if not ours:
-        fix = "find out who made it and why, then drop it"
-        raise PonteError(f"{relation} is somebody else's", where=batch.place, got=f"owner {owner}", fix=fix)
 
 
 def _require_columns(connection: sa.Connection, batch: Batch, columns: dict[str, str]) -> None:

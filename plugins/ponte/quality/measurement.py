@@ -166,12 +166,15 @@ def _slices(spec: ModelSpec, output: Output, part: Part, predictions: Prediction
                 figure = Figure(point)
                 if name in draws:
                     figure = _with_interval(spec, point, draws[name], units)
-                place = f"{column}={value if len(value) <= LONGEST_VALUE else _shortened(value)}"
+                place = f"{column}={shortened(value)}"
                 measured.append(Measured(subject=CANDIDATE, slice=place, name=name, figure=figure, row_count=len(rows)))
     return measured
 
 
-def _shortened(value: str) -> str:
+def shortened(value: str) -> str:
+    """Return the value of a slice, or its beginning with a digest that keeps it apart from others."""
+    if len(value) <= LONGEST_VALUE:
+        return value
     return f"{value[:LONGEST_VALUE]}… ({hashlib.sha256(value.encode()).hexdigest()[:8]})"
 
 

@@ -7,27 +7,39 @@
 DO $$
 BEGIN
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
-    EXECUTE format('REVOKE ALL ON DATABASE %I FROM ponte_trainer, ponte_scorer, ponte_promoter, ponte_viewer, ponte_analyst',
-                   current_database());
-    EXECUTE format('GRANT CONNECT ON DATABASE %I TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_viewer, ponte_analyst',
-                   current_database());
+    EXECUTE format('REVOKE ALL ON DATABASE %I FROM ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, '
+                   'ponte_viewer, ponte_analyst', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, '
+                   'ponte_viewer, ponte_analyst', current_database());
     -- The rows that a check sets aside are found in a temporary table.
     EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO ponte_trainer, ponte_scorer', current_database());
 END $$;
 REVOKE ALL ON SCHEMA ponte, ponte_data, predictions
-    FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_viewer, ponte_analyst;
+    FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
 REVOKE ALL ON ALL TABLES IN SCHEMA ponte
-    FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_viewer, ponte_analyst;
+    FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
+REVOKE ALL ON ALL ROUTINES IN SCHEMA ponte
+    FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
 
 -- ---------------------------------------------------------------- registry and book-keeping
 
-GRANT USAGE ON SCHEMA ponte TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_viewer, ponte_analyst;
-GRANT SELECT ON ALL TABLES IN SCHEMA ponte TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_viewer;
+GRANT USAGE ON SCHEMA ponte TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
+-- A table that is not named in this file can be read by nobody but its owner; a test finds one that was forgotten.
+GRANT SELECT ON ponte.alias_event, ponte.approval, ponte.batch, ponte.batch_profile, ponte.check_result, ponte.claim,
+    ponte.gate_verdict, ponte.guard_override, ponte.guard_result, ponte.imported_file, ponte.metric,
+    ponte.publication_event, ponte.published, ponte.receipt, ponte.retention_event, ponte.rollback, ponte.schema_version,
+    ponte.shard, ponte.snapshot, ponte.version, ponte.version_mark,
+    ponte.batch_overview, ponte.champion, ponte.gate_rule, ponte.version_overview
+    TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer;
 -- The rows that were set aside are rows of a source. The scorer needs them, to find out what became of each.
-REVOKE SELECT ON ponte.quarantine FROM ponte_trainer, ponte_promoter, ponte_viewer;
+GRANT SELECT ON ponte.quarantine TO ponte_scorer;
 GRANT SELECT (quarantine_id, batch_id, snapshot_id, shard, key, closed_at, closed_by, resolution) ON ponte.quarantine
-    TO ponte_trainer, ponte_promoter, ponte_viewer;
+    TO ponte_trainer, ponte_promoter, ponte_monitor, ponte_viewer;
 GRANT SELECT ON ponte.batch_overview, ponte.champion, ponte.gate_rule, ponte.version_overview TO ponte_analyst;
+
+GRANT EXECUTE ON FUNCTION ponte.is_bad(text, integer), ponte.champion_at(text, timestamptz),
+    ponte.published_at(text, timestamptz)
+    TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
 
 -- Not the SQL: that of a version in use is run as the scorer.
 GRANT INSERT, UPDATE (status, why, windows, frozen_table, columns, row_count, feature_rows, no_label_rows, null_label_rows,
@@ -64,12 +76,33 @@ GRANT SELECT (batch_id, shard, family, column_name, counts) ON ponte.batch_count
 GRANT SELECT, INSERT ON ponte.estimate_sum, ponte.estimate TO ponte_scorer;
 GRANT SELECT ON ponte.estimate, ponte.estimated_quality TO ponte_viewer;
 GRANT SELECT ON ponte.estimated_quality TO ponte_analyst;
+-- Content (labels, slices, comments, values of references) only to the role of the step that needs it.
+GRANT INSERT ON ponte.receipt TO ponte_monitor;
+
+-- Feedback and cost. The view shows keys, labels and words to the person who gave them. Corrections become labels of the
+-- monitor's; nobody needs the comments but people whom the owner lets read the table.
+GRANT SELECT ON ponte.feedback, ponte.cost, ponte.energy_setting
+    TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
+GRANT SELECT (feedback_id, model, window_start, batch_id, key, verdict, prediction, correct_label, given_by, at)
+    ON ponte.feedback_given TO ponte_monitor;
+GRANT EXECUTE ON FUNCTION ponte.give_feedback(text, date, jsonb, text, text, text) TO ponte_analyst;
+
+-- Labels and quality.
+GRANT SELECT, INSERT ON ponte.label_read, ponte.label_seen, ponte.realised TO ponte_monitor;
+GRANT SELECT ON ponte.label_read, ponte.realised TO ponte_promoter, ponte_viewer;
+GRANT EXECUTE ON FUNCTION ponte.labels_at(bigint, timestamptz, boolean) TO ponte_monitor;
+GRANT EXECUTE ON FUNCTION ponte.quality_at(text, timestamptz) TO ponte_promoter, ponte_monitor, ponte_viewer;
+GRANT SELECT ON ponte.quality TO ponte_promoter, ponte_monitor, ponte_viewer;
+GRANT SELECT (model, window_start, window_end, batch_id, version, published, maturity_days, metric, slice_column, value, low,
+    high, labelled_rows, feedback_rows, other_rows, row_count, coverage, final, corrections, labels_from, as_of, computed_at)
+    ON ponte.quality TO ponte_analyst;
 
 -- ---------------------------------------------------------------- rows of batches, and what people read
 
 GRANT USAGE, CREATE ON SCHEMA ponte_data TO ponte_trainer, ponte_scorer;
-GRANT USAGE ON SCHEMA ponte_data TO ponte_promoter;
-GRANT USAGE, CREATE ON SCHEMA predictions TO ponte_scorer;
+GRANT USAGE ON SCHEMA ponte_data TO ponte_promoter, ponte_monitor;
+-- The monitor makes predictions.<model>_outcomes, which is its own: nobody reads it whom an operator does not let.
+GRANT USAGE, CREATE ON SCHEMA predictions TO ponte_scorer, ponte_monitor;
 GRANT USAGE ON SCHEMA predictions TO ponte_analyst;
 
 -- Tables and views of before there were roles: all were the owner's.
@@ -91,19 +124,20 @@ BEGIN
     END LOOP;
 END $$;
 
-ALTER DEFAULT PRIVILEGES FOR ROLE ponte_scorer IN SCHEMA predictions GRANT SELECT ON TABLES TO ponte_analyst;
+ALTER DEFAULT PRIVILEGES FOR ROLE ponte_scorer IN SCHEMA predictions GRANT SELECT ON TABLES TO ponte_analyst, ponte_monitor;
 DO $$
 DECLARE
     found record;
 BEGIN
     FOR found IN
-        SELECT c.oid::regclass AS name, 'ponte_analyst' AS role
-        FROM pg_class c
+        SELECT c.oid::regclass AS name, reader AS role
+        FROM pg_class c CROSS JOIN unnest(ARRAY['ponte_analyst', 'ponte_monitor']) AS reader
         WHERE c.relnamespace = 'predictions'::regnamespace AND c.relkind = 'v' AND c.relowner = 'ponte_scorer'::regrole
         UNION ALL
-        -- As in create_prediction_table: the promoter counts the predictions that it shows, and reads no frozen row.
-        SELECT c.oid::regclass, 'ponte_promoter'
-        FROM pg_class c
+        -- As in create_prediction_table: the promoter counts the predictions that it shows, the monitor compares them
+        -- with what came true, and neither reads a frozen row.
+        SELECT c.oid::regclass, reader
+        FROM pg_class c CROSS JOIN unnest(ARRAY['ponte_promoter', 'ponte_monitor']) AS reader
         WHERE c.relnamespace = 'ponte_data'::regnamespace AND c.relkind = 'r' AND c.relowner = 'ponte_scorer'::regrole
           AND c.relname IN (SELECT prediction_table FROM ponte.batch)
     LOOP

@@ -5,11 +5,13 @@ Nobody works as the owner. Each step of a pipeline connects as the role that has
 - `ponte_trainer` freezes snapshots, registers and measures versions;
 - `ponte_scorer` freezes, checks, scores and publishes batches, and drops what nobody needs any more;
 - `ponte_promoter` judges versions and does what people decide: the champion, rollbacks, marks;
+- `ponte_monitor` compares predictions with what came true, and writes what it finds;
 - `ponte_viewer` reads the schema `ponte`: the reports in the web server;
 - `ponte_analyst` reads `predictions.*` and the views of `ponte`, nothing else;
 - `ponte_owner` owns the schemas and migrates them.
 
-`ponte_reader` cannot log in: what is granted to it can be read by trainer and scorer. Source schemas are granted to it.
+`ponte_reader` cannot log in: what is granted to it can be read by trainer, scorer and monitor. Source schemas are
+granted to it.
 """
 
 from __future__ import annotations
@@ -28,12 +30,13 @@ OWNER = "ponte_owner"
 TRAINER = "ponte_trainer"
 SCORER = "ponte_scorer"
 PROMOTER = "ponte_promoter"
+MONITOR = "ponte_monitor"
 VIEWER = "ponte_viewer"
 ANALYST = "ponte_analyst"
 READER = "ponte_reader"
 
 #: Every role that logs in to the database `ponte`.
-LOGINS = (OWNER, TRAINER, SCORER, PROMOTER, VIEWER, ANALYST)
+LOGINS = (OWNER, TRAINER, SCORER, PROMOTER, MONITOR, VIEWER, ANALYST)
 #: How long a statement of an analyst may run.
 ANALYST_TIMEOUT = "5min"
 #: Name of the owner, and of everything's only role, before there were others; its database is called the same.
@@ -85,10 +88,11 @@ def ensure_memberships(admin: sa.Connection) -> None:
     """Make the group that may read the sources, and let the owner act for those whose tables it migrates."""
     if not _exists(admin, READER):
         admin.exec_driver_sql(f"CREATE ROLE {READER} NOLOGIN")
-    admin.exec_driver_sql(f"GRANT {READER} TO {TRAINER}, {SCORER}")
-    admin.exec_driver_sql(f"GRANT {TRAINER}, {SCORER} TO {OWNER}")
-    # A policy on a table of the scorer's would be evaluated as the promoter, who counts rows there: an error instead.
-    admin.exec_driver_sql(f"ALTER ROLE {PROMOTER} SET row_security = off")
+    admin.exec_driver_sql(f"GRANT {READER} TO {TRAINER}, {SCORER}, {MONITOR}")
+    admin.exec_driver_sql(f"GRANT {TRAINER}, {SCORER}, {MONITOR} TO {OWNER}")
+    # A policy on a table of the scorer's would be evaluated as those who read rows there: an error instead.
+    for role in (PROMOTER, MONITOR):
+        admin.exec_driver_sql(f"ALTER ROLE {role} SET row_security = off")
     # What an analyst left running would keep the tables of replaced batches from being dropped. Another value stays.
     if not admin.execute(_HAS_TIMEOUT, {"role": ANALYST}).scalar_one():
         admin.exec_driver_sql(f"ALTER ROLE {ANALYST} SET statement_timeout = '{ANALYST_TIMEOUT}'")
@@ -137,7 +141,7 @@ def grant(db: Database) -> None:
 
 
 def open_source(admin: sa.Connection, schema: str) -> None:
-    """Let trainer and scorer read a source schema, and the tables that whoever runs this adds to it later."""
+    """Let trainer, scorer and monitor read a source schema, and the tables that whoever runs this adds to it later."""
     name = quote(schema)
     admin.exec_driver_sql(f"GRANT USAGE ON SCHEMA {name} TO {READER}")
     admin.exec_driver_sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA {name} TO {READER}")

@@ -73,7 +73,7 @@ def plan_shards(db: Database, folder: ModelFolder, batch_id: int) -> list[Shard]
     require_same(
         (*version.signature.key, *version.signature.features), batch.columns, model=batch.model, version=batch.version
     )
-    create_prediction_table(db, batch, version)
+    create_prediction_table(db, batch, version, folder.spec.evaluation.slices)
     shards = split_pages(
         row_count=batch.row_count, page_count=batch.page_count, shard_rows=folder.spec.scoring.shard_rows
     )

@@ -215,6 +215,20 @@ REFUSED: dict[str, list[str]] = {
         "CREATE TABLE ponte_data.mine (n int)",
         "CREATE TEMPORARY TABLE mine (n int)",
     ],
+    roles.MONITOR: [
+        "INSERT INTO ponte.version OVERRIDING SYSTEM VALUE TABLE ponte.version",
+        "INSERT INTO ponte.metric OVERRIDING SYSTEM VALUE TABLE ponte.metric",
+        "INSERT INTO ponte.gate_verdict OVERRIDING SYSTEM VALUE TABLE ponte.gate_verdict",
+        "INSERT INTO ponte.alias_event OVERRIDING SYSTEM VALUE TABLE ponte.alias_event",
+        "INSERT INTO ponte.batch OVERRIDING SYSTEM VALUE TABLE ponte.batch",
+        "UPDATE ponte.batch SET status = 'staged'",
+        "UPDATE ponte.published SET batch_id = 1",
+        "DELETE FROM ponte.published",
+        "UPDATE ponte.claim SET epoch = 9",
+        "SELECT content FROM ponte.quarantine",
+        "UPDATE ponte_data.prediction_visits SET score = 1",
+        "DELETE FROM ponte_data.prediction_visits",
+    ],
     roles.VIEWER: [
         "SELECT * FROM shop.visit",
         "SELECT * FROM predictions.visits",
@@ -282,7 +296,7 @@ def test_no_role_can_do_what_is_not_its_work(worked: World, server: Cluster) -> 
             if not re.search(r"permission denied|must be owner", why):
                 allowed.append((role, statement, why))
     assert not allowed, "\n".join(map(str, allowed))
-    for role in (roles.TRAINER, roles.SCORER):
+    for role in (roles.TRAINER, roles.SCORER, roles.MONITOR):
         assert as_role(worked, role).ask("SELECT count(*) FROM shop.visit") > 0
 
 
@@ -298,7 +312,7 @@ def _refusal(db: Database, statement: str) -> str:
         return "done"
 
 
-#: Beside SELECT, which each of them has on the whole schema but for the content of ponte.quarantine.
+#: Beside SELECT.
 MAY_WRITE = {
     roles.TRAINER: {
         "check_result": "INSERT DELETE",
@@ -336,6 +350,7 @@ MAY_WRITE = {
         "rollback": "INSERT",
         "version_mark": "INSERT",
     },
+    roles.MONITOR: dict.fromkeys(("label_read", "label_seen", "realised", "receipt"), "INSERT"),
     roles.VIEWER: {},
     roles.ANALYST: {},
 }
@@ -353,12 +368,67 @@ def test_the_rights_are_these_and_no_others(db: Database, role: str) -> None:
                OR p IN ('INSERT', 'UPDATE', 'REFERENCES') AND has_any_column_privilege('{role}', c.oid, p))
         GROUP BY 1"""
     assert dict(_rows(db.url, query)) == MAY_WRITE[role]
-    readable = f"""
-        SELECT count(*) FILTER (WHERE has_any_column_privilege('{role}', oid, 'SELECT')),
-               count(*) FILTER (WHERE has_any_column_privilege('ponte_owner', oid, 'SELECT'))
-        FROM pg_class WHERE relnamespace = 'ponte'::regnamespace AND relkind IN ('r', 'v')"""
-    [(own, all_)] = _rows(db.url, readable)
-    assert own == (4 if role == roles.ANALYST else all_)
+
+
+#: Tables and views that every role but the analyst's reads whole.
+BOOK_KEEPING = {
+    "alias_event", "approval", "batch", "batch_overview", "batch_profile", "champion", "check_result", "claim",
+    "gate_rule", "gate_verdict", "guard_override", "guard_result", "imported_file", "metric", "publication_event",
+    "published", "receipt", "retention_event", "rollback", "schema_version", "shard", "snapshot", "version",
+    "version_mark", "version_overview",
+}  # fmt: skip
+TASKS = {roles.TRAINER, roles.SCORER, roles.PROMOTER, roles.MONITOR, roles.VIEWER}
+ANALYST = {roles.ANALYST}
+#: Who reads what: (whole, some columns). What stands here for nobody is read by nobody but the owner.
+MAY_READ: dict[str, tuple[set[str], set[str]]] = {
+    **{name: (TASKS, set()) for name in BOOK_KEEPING},
+    **dict.fromkeys(("batch_overview", "champion", "gate_rule", "version_overview"), (TASKS | ANALYST, set())),
+    "quarantine": ({roles.SCORER}, TASKS - {roles.SCORER}),
+    "label_read": ({roles.PROMOTER, roles.MONITOR, roles.VIEWER}, set()),
+    "label_seen": ({roles.MONITOR}, set()),
+    "realised": ({roles.PROMOTER, roles.MONITOR, roles.VIEWER}, set()),
+    "quality": ({roles.PROMOTER, roles.MONITOR, roles.VIEWER}, ANALYST),
+    "feedback_given": (set(), {roles.MONITOR}),
+    "feedback": (TASKS | ANALYST, set()),
+    "energy_setting": (TASKS | ANALYST, set()),
+    "cost": (TASKS | ANALYST, set()),
+}
+
+
+def test_each_table_is_read_by_these_roles_and_no_others(db: Database) -> None:
+    """A wider right is a decision: it changes this list."""
+    every = sorted(TASKS | ANALYST)
+    query = f"""
+        SELECT relname::text, role, has_table_privilege(role, oid, 'SELECT') FROM pg_class
+        CROSS JOIN unnest(ARRAY[{", ".join(f"'{role}'" for role in every)}]) AS role
+        WHERE relnamespace = 'ponte'::regnamespace AND relkind IN ('r', 'v', 'm', 'p', 'f')
+          AND has_any_column_privilege(role, oid, 'SELECT')"""
+    found: dict[str, tuple[set[str], set[str]]] = {}
+    for name, role, whole in _rows(db.url, query):
+        found.setdefault(name, (set(), set()))[0 if whole else 1].add(role)
+    assert found == MAY_READ
+
+
+def test_every_table_and_view_is_named_in_the_list_of_rights_and_no_right_is_for_all_of_them(db: Database) -> None:
+    """Whoever adds one decides who reads it: nothing is granted, or forgotten, by being there."""
+    text = (Path(roles.__file__).with_name("grants.sql")).read_text(encoding="utf-8")
+    statements = re.sub(r"--.*", "", text)
+    assert not re.search(r"GRANT[^;]*ON ALL (TABLES|FUNCTIONS|ROUTINES|SEQUENCES)", statements)
+    assert not re.search(r"DEFAULT PRIVILEGES[^;]*IN SCHEMA ponte\b", statements)
+    granted = set(re.findall(r"\bponte\.(\w+)", " ".join(re.findall(r"GRANT[^;]*;", statements))))
+    tables = "SELECT relname::text FROM pg_class WHERE relnamespace = 'ponte'::regnamespace AND relkind IN ('r', 'v')"
+    functions = "SELECT proname::text FROM pg_proc WHERE pronamespace = 'ponte'::regnamespace "
+    functions += "AND prorettype <> 'trigger'::regtype"
+    there = {name for query in (tables, functions) for (name,) in _rows(db.url, query)}
+    assert sorted(there - granted) == []
+    assert sorted(granted - there) == [], "it is gone"
+
+
+def test_no_function_can_be_called_by_a_role_that_it_was_not_granted_to(db: Database) -> None:
+    """Every new function is open to everybody: one with its owner's rights must not be."""
+    query = "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'ponte'::regnamespace "
+    query += "AND has_function_privilege('public', oid, 'EXECUTE')"
+    assert _rows(db.url, query) == []
 
 
 def test_a_right_that_somebody_gave_by_hand_ends_with_the_next_upgrade(worked: World) -> None:
@@ -367,16 +437,17 @@ def test_a_right_that_somebody_gave_by_hand_ends_with_the_next_upgrade(worked: W
     assert worked.ask("SELECT has_table_privilege('ponte_viewer', 'ponte.published', 'DELETE')") is False
 
 
-def test_the_promoter_runs_nothing_that_the_scorer_has_written(worked: World) -> None:
-    scorer, promoter = as_role(worked, roles.SCORER), as_role(worked, roles.PROMOTER)
+def test_who_reads_predictions_runs_nothing_that_the_scorer_has_written(worked: World) -> None:
+    scorer, promoter, monitor = (as_role(worked, r) for r in (roles.SCORER, roles.PROMOTER, roles.MONITOR))
     batch = batches.get_batch(promoter.db, promoter.ask("SELECT max(batch_id) FROM ponte.published"))
     table = ".".join(batches.prediction_name(batch))
     count = f"SELECT count(*) FROM {table}"
-    assert promoter.ask(count) > 0
+    assert promoter.ask(count) == monitor.ask(count) > 0
     scorer.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
     scorer.execute(f"CREATE POLICY mine ON {table} USING (pg_backend_pid() > 0)")
-    with pytest.raises(sa.exc.DBAPIError, match="would be affected by row-level security"):
-        promoter.ask(count)
+    for reader in (promoter, monitor):
+        with pytest.raises(sa.exc.DBAPIError, match="would be affected by row-level security"):
+            reader.ask(count)
     scorer.execute(f"DROP POLICY mine ON {table}")
     scorer.execute(f"ALTER TABLE {table} RENAME TO elsewhere")
     run_by = "set_config('search_path', 'predictions', false)"
@@ -395,7 +466,7 @@ def test_nobody_who_decides_reads_what_was_frozen(sources: World) -> None:
     for when in ("before an upgrade", "after it"):
         if when == "after it":
             provision.upgrade(sources.db.url)
-        for role in (roles.TRAINER, roles.PROMOTER, roles.VIEWER, roles.ANALYST):
+        for role in (roles.TRAINER, roles.PROMOTER, roles.MONITOR, roles.VIEWER, roles.ANALYST):
             with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
                 as_role(sources, role).rows(f"SELECT * FROM {table} LIMIT 1")
 
@@ -470,8 +541,10 @@ def test_no_two_of_the_working_roles_can_act_for_one_another(server: Cluster, mi
     assert {tuple(row) for row in found} == {
         (roles.READER, roles.TRAINER),
         (roles.READER, roles.SCORER),
+        (roles.READER, roles.MONITOR),
         (roles.TRAINER, roles.OWNER),
         (roles.SCORER, roles.OWNER),
+        (roles.MONITOR, roles.OWNER),
     }
     attributes = "SELECT rolname FROM pg_roles WHERE rolname ~ '^ponte' "
     attributes += "AND (rolsuper OR rolcreatedb OR rolcreaterole OR rolbypassrls)"
@@ -566,6 +639,27 @@ def test_a_password_is_set_where_the_server_asks_nobody_who_is_near(monkeypatch:
         _rows(url, "SELECT pg_reload_conf()")
         analyst = sa.make_url(url).set(database="ponte", username=roles.ANALYST, password="another")  # noqa: S106
         assert _rows(analyst, "SELECT 1") == [(1,)]
+
+
+def test_a_server_of_before_there_was_a_monitor_gets_the_role_and_its_rights(
+    fresh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = environment(fresh)
+    assert provisioned(monkeypatch, environ) == 0
+    ponte_database = sa.make_url(fresh).set(database="ponte")
+    with sa.create_engine(Database(ponte_database).url, isolation_level="AUTOCOMMIT").connect() as admin:
+        admin.exec_driver_sql("DROP OWNED BY ponte_monitor CASCADE")
+        admin.exec_driver_sql("DROP ROLE ponte_monitor")
+    owner = ponte_database.set(username=roles.OWNER, password=environ["PONTE_OWNER_PASSWORD"])
+    with pytest.raises(PonteError, match="database roles are missing") as caught:
+        provision.upgrade(owner)
+    assert "ponte_monitor" in str(caught.value)
+    assert provisioned(monkeypatch, environ) == 0
+    monitor = ponte_database.set(username=roles.MONITOR, password=environ["PONTE_MONITOR_PASSWORD"])
+    assert _rows(monitor, "SELECT count(*) FROM ponte.batch") == [(0,)]
+    assert _rows(monitor, "SELECT pg_has_role('ponte_reader', 'USAGE'), current_setting('row_security')") == [
+        (True, "off")
+    ]
 
 
 def test_a_role_of_somebody_else_keeps_its_password(
@@ -678,9 +772,11 @@ def test_every_table_of_the_registry_is_granted_to_somebody(worked: World) -> No
     """A table that a migration adds without a grant would be found out by a run in production."""
     query = (
         "SELECT relname FROM pg_class WHERE relnamespace = 'ponte'::regnamespace AND relkind = 'r' "
-        "AND relname <> 'schema_version' AND NOT has_table_privilege('ponte_trainer', oid, 'INSERT') "
+        "AND relname NOT IN ('schema_version', 'energy_setting', 'feedback_given') "
+        "AND NOT has_table_privilege('ponte_trainer', oid, 'INSERT') "
         "AND NOT has_table_privilege('ponte_scorer', oid, 'INSERT') "
-        "AND NOT has_table_privilege('ponte_promoter', oid, 'INSERT')"
+        "AND NOT has_table_privilege('ponte_promoter', oid, 'INSERT') "
+        "AND NOT has_table_privilege('ponte_monitor', oid, 'INSERT')"
     )
     assert worked.rows(query) == []
 
@@ -703,7 +799,7 @@ def of_revision_3(world: World) -> None:
     world.execute(f"REVOKE ALL ON SCHEMA ponte, ponte_data, predictions FROM {others}")
     world.execute(f"REVOKE ALL ON DATABASE {world.db.url.database} FROM {others}")
     defaults = "ALTER DEFAULT PRIVILEGES FOR ROLE ponte_scorer IN SCHEMA predictions"
-    world.execute(f"{defaults} REVOKE SELECT ON TABLES FROM ponte_analyst")
+    world.execute(f"{defaults} REVOKE SELECT ON TABLES FROM ponte_analyst, ponte_monitor")
 
 
 @pytest.mark.parametrize("under_way", ["freeze", "check", "score", "guard"])

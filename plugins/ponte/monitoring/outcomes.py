@@ -1,0 +1,224 @@
+"""Predictions of a batch beside the labels that were known at a moment: as arrays, and as a view for people."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from ponte.batches import lifecycle as batches
+from ponte.batches.lifecycle import Batch
+from ponte.model.spec import ModelSpec
+from ponte.storage.columns import SQL_TYPES, Column
+from ponte.storage.database import DATA_SCHEMA, Database, quote, table_exists
+from ponte.storage.prediction_columns import COMMENTS, view_columns
+from ponte.versions import registry
+from ponte.versions.predicting import Output, Predictions
+from ponte.versions.registry import Version
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+    Array = np.ndarray[Any, Any]
+
+_COLUMN_NAMES = sa.text("""SELECT attname FROM pg_attribute
+    WHERE attrelid = CAST(:name AS regclass) AND attnum > 0 AND NOT attisdropped""")
+
+_ABOUT = {
+    "outcome": "The newest label of the source; NULL when there is none, or it was taken back.",
+    "outcome_known_at": "When the label became known, as labels.sql says; else when it was first seen.",
+    "outcome_seen_at": "When this label was seen.",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcomes:
+    """Predictions and labels of n rows, in the order of their key. All arrays of shape (n,) but the scores."""
+
+    #: Classes are numbers from 0, in the order of the version's; in a regression, values.
+    predictions: Predictions
+    #: Likewise; -1 is a class that the version does not know. Says nothing where there is no label.
+    labels: Array
+    #: 0: no label.
+    label_ids: Array
+    #: How many of the moments that were asked for had passed when the label became known.
+    passed: Array
+    #: True where the label is a correction that a person gave.
+    feedback: Array
+    #: Column of [evaluation] slices → (number of the value of each row, the values).
+    slices: Mapping[str, tuple[Array, Sequence[str]]]
+    #: Number of what is resampled as a whole; None: row by row.
+    units: Array | None
+    #: As many classes as the version knows, numbered; () in a regression.
+    output: Output
+
+
+def read_outcomes(
+    db: Database, spec: ModelSpec, batch: Batch, version: Version, *, as_of: dt.datetime, moments: Sequence[dt.datetime]
+) -> Outcomes:
+    """Return the predictions of a batch with the labels that were seen until `as_of`.
+
+    moments : ascending; a label tells which of them came before it. `[evaluation] resample_by` counts when it is a
+    column of the key or one of the slices; nothing else of the features is there any more, so all rows are one unit.
+    """
+    key = [column.name for column in version.signature.key]
+    families = {c.name: c for c in (*(batch.columns or ()), *version.signature.key)}
+    kept = _kept(db, batch)
+    slices = [name for name in spec.evaluation.slices if name in kept or name in key]
+    by = spec.evaluation.resample_by
+    wanted = dict.fromkeys([*slices, *([by] if by in kept or by in key else [])])
+    names = {name: f"group_{place}" for place, name in enumerate(wanted) if name is not None}
+    label, scores = SQL_TYPES["number" if version.task == "regression" else version.signature.label], _score(version)
+    passed = " + ".join(f"(l.known_at >= {_moment(m)})::int" for m in moments)
+    columns = [
+        "p.prediction",
+        *([f"p.{scores}"] if scores else []),
+        f"CAST(l.label AS {label}) AS label",
+        "coalesce(l.label_id, 0) AS label_id",
+        f"coalesce({passed}, 0) AS passed",
+        "coalesce(l.origin = 'feedback', false) AS feedback",
+        *(_group(families[name], kept, as_name) for name, as_name in names.items()),
+    ]
+    counted = "true" if spec.monitoring.corrections == "count" else "false"
+    beside = f" LEFT JOIN {quote(DATA_SCHEMA, batch.slice_table or '')} AS s USING ({_list(key)})" if kept else ""
+    query = (
+        f"SELECT {', '.join(columns)} FROM {quote(*batches.prediction_name(batch))} AS p{beside} "
+        f"LEFT JOIN ponte.labels_at({batch.batch_id:d}, {_moment(as_of)}, {counted}) AS l "
+        f"ON l.key = jsonb_build_object({key_pairs(version.signature.key, 'p')}) "
+        f"ORDER BY {', '.join(f'p.{quote(name)}' for name in key)}"
+    )
+    with db.adbc() as connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        table = cursor.fetch_arrow_table()
+    groups = {name: _numbered(table.column(as_name)) for name, as_name in names.items()}
+    return _outcomes(table, version.output, scores, {name: groups[name] for name in slices}, _units(by, groups, table))
+
+
+def key_pairs(key: Sequence[Column], relation: str) -> str:
+    """Return the arguments of jsonb_build_object that make a key as `ponte.label_seen` has it."""
+    return ", ".join(f"'{c.name}', {relation}.{quote(c.name)}" for c in key)
+
+
+def _kept(db: Database, batch: Batch) -> set[str]:
+    if batch.slice_table is None:
+        return set()
+    with db.begin() as connection:
+        return set(connection.execute(_COLUMN_NAMES, {"name": quote(DATA_SCHEMA, batch.slice_table)}).scalars())
+
+
+def _score(version: Version) -> str | None:
+    return {"binary": "score", "multiclass": "scores"}.get(version.task)
+
+
+def _group(column: Column, kept: set[str], as_name: str) -> str:
+    relation = "s" if column.name in kept else "p"
+    return f"CAST({relation}.{quote(column.name)} AS {SQL_TYPES[column.family]}) AS {as_name}"
+
+
+def _moment(moment: dt.datetime) -> str:
+    return f"TIMESTAMPTZ '{moment.isoformat()}'"
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(quote(name) for name in names)
+
+
+def _numbered(values: pa.ChunkedArray[Any]) -> tuple[Array, list[str]]:
+    import pyarrow as pa
+
+    # As `value_names` of quality.groups calls them, without an object for every row.
+    found: Any = values.cast(pa.string()).combine_chunks()
+    found = found.fill_null("NULL").dictionary_encode()
+    return found.indices.to_numpy(zero_copy_only=False), found.dictionary.to_pylist()
+
+
+def _units(by: str | None, groups: Mapping[str, tuple[Array, Sequence[str]]], table: pa.Table) -> Array | None:
+    import numpy as np
+
+    if by is None:
+        return None
+    return groups[by][0] if by in groups else np.zeros(table.num_rows, dtype=int)
+
+
+def _outcomes(
+    table: pa.Table,
+    output: Output,
+    scores: str | None,
+    slices: Mapping[str, tuple[Array, Sequence[str]]],
+    units: Array | None,
+) -> Outcomes:
+    classes: tuple[Any, ...] = ()
+    prediction, label = table.column("prediction"), table.column("label")
+    if output.task != "regression":
+        classes = output.classes or _two(prediction, label)
+        prediction, label = _places(prediction, classes), _places(label, classes)
+    score = None
+    if scores is not None and not table.column(scores).null_count:
+        values = table.column(scores).combine_chunks()
+        score = values.to_numpy(zero_copy_only=False) if scores == "score" else _matrix(values, len(classes))
+    return Outcomes(
+        predictions=Predictions(prediction.to_numpy(), score),
+        labels=label.to_numpy(),
+        label_ids=table.column("label_id").to_numpy(),
+        passed=table.column("passed").to_numpy(),
+        feedback=table.column("feedback").to_numpy(),
+        slices=slices,
+        units=units,
+        output=Output(task=output.task, classes=tuple(range(len(classes))), threshold=output.threshold),
+    )
+
+
+def _matrix(values: Any, classes: int) -> Array:
+    found: Array = values.flatten().to_numpy().reshape(-1, classes)
+    return found
+
+
+def _places(values: Any, classes: Sequence[Any]) -> Any:
+    """Return the place of each value among the classes; -1 for one that is none of them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    places: Any = pc.index_in(values, value_set=pa.array(classes, type=values.type))
+    return places.fill_null(-1)
+
+
+def _two(*columns: pa.ChunkedArray[Any]) -> tuple[Any, ...]:
+    """Return the labels of a version that was registered before classes were kept: the positive one is the greater."""
+    found: list[Any] = sorted({value for column in columns for value in column.unique().to_pylist()} - {None})
+    if {*found} <= {0, 1}:
+        return (False, True) if any(isinstance(value, bool) for value in found) else (0, 1)
+    return tuple(found)
+
+
+# ---------------------------------------------------------------- for people
+
+
+def ensure_outcomes_view(db: Database, model: str) -> None:
+    """Make the view `predictions.<model>_outcomes` unless it is there, once people see predictions of the model.
+
+    It belongs to whoever calls this, so it is granted to nobody: labels are content of a source.
+    """
+    version = registry.get_version(db, model, registry.newest(db, model))  # a model keeps key and label for life
+    name, shown = f"{model}_outcomes", quote("predictions", model)
+    with db.begin() as connection:
+        if table_exists(connection, "predictions", name) or not table_exists(connection, "predictions", model):
+            return
+        view, label = quote("predictions", name), SQL_TYPES[version.signature.label]
+        columns = list(view_columns(version.signature.key, version.task))
+        connection.exec_driver_sql(
+            f"CREATE OR REPLACE VIEW {view} WITH (security_barrier) AS "
+            f"SELECT {', '.join(f'p.{quote(column)}' for column in columns)}, CAST(l.label AS {label}) AS outcome, "
+            f"l.known_at AS outcome_known_at, l.seen_at AS outcome_seen_at FROM {shown} AS p LEFT JOIN ("
+            "SELECT DISTINCT ON (batch_id, key) batch_id, key, label, known_at, seen_at FROM ponte.label_seen "
+            f"WHERE model = '{model}' AND origin = 'source' ORDER BY batch_id, key, label_id DESC) AS l "
+            f"ON l.batch_id = p.batch_id AND l.key = jsonb_build_object({key_pairs(version.signature.key, 'p')})"
+        )
+        about = f"Predictions of {model} beside what came true; an operator grants it to whom it is meant for."
+        connection.exec_driver_sql(f"COMMENT ON VIEW {view} IS '{about}'")
+        for column in (*columns, *_ABOUT):
+            text = _ABOUT.get(column) or COMMENTS.get(column, "Key of the entity; see the model card.")
+            connection.exec_driver_sql(f"COMMENT ON COLUMN {view}.{quote(column)} IS '{text}'")
