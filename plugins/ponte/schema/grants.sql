@@ -97,6 +97,14 @@ GRANT SELECT (model, window_start, window_end, batch_id, version, published, mat
     high, labelled_rows, feedback_rows, other_rows, row_count, coverage, final, corrections, labels_from, as_of, computed_at)
     ON ponte.quality TO ponte_analyst;
 
+-- Duels: figures and names of tables. What a challenger predicts lies in ponte_data, where only the monitor is let in.
+GRANT SELECT ON ponte.duel_batch TO ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer;
+GRANT INSERT, UPDATE ON ponte.duel_batch TO ponte_scorer;
+GRANT SELECT ON ponte.duel_figure, ponte.duel_look TO ponte_promoter, ponte_monitor, ponte_viewer;
+GRANT INSERT ON ponte.duel_figure, ponte.duel_look TO ponte_monitor;
+GRANT SELECT ON ponte.challenger TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
+GRANT SELECT ON ponte.duel TO ponte_promoter, ponte_monitor, ponte_viewer;
+
 -- ---------------------------------------------------------------- rows of batches, and what people read
 
 GRANT USAGE, CREATE ON SCHEMA ponte_data TO ponte_trainer, ponte_scorer;
