@@ -1,4 +1,4 @@
-"""DAGs by which a person decides: make a version champion, judge one again, roll back, mark one, publish a batch.
+"""DAGs by which a person decides: which version is champion or challenger, and what people see.
 
 Each serves every model and has a form. Airflow reads this file again for every task, so it imports nothing heavy.
 """
@@ -13,6 +13,7 @@ from ponte.model.folders import ModelFolder, find_folders
 from ponte.operators.base import DECISIONS
 from ponte.operators.dags import platform_settings
 from ponte.operators.decisions import (
+    ChallengeOperator,
     MarkVersionOperator,
     MeasureAgainOperator,
     PlanRollbackOperator,
@@ -56,6 +57,18 @@ def promote_dag(models: list[str]) -> DAG:
         **platform_settings(description="Make a version champion by hand; past windows stay as they are"),
     ) as dag:
         SetChampionOperator(task_id="set_champion", model=MODEL, outlets=[DECISIONS])
+    return dag
+
+
+def challenge_dag(models: list[str]) -> DAG:
+    """Return the DAG by which a person holds a version against the champion in the weeks to come, or ends that."""
+    withdraw = switch("Withdraw it", "End its duel: nothing holds it against the champion any more.")
+    with DAG(
+        "ponte__challenge",
+        params=form(models, withdraw=withdraw),
+        **platform_settings(description="Make a version challenger: it predicts each week beside the champion, unseen"),
+    ) as dag:
+        ChallengeOperator(task_id="challenge", model=MODEL)
     return dag
 
 
@@ -156,5 +169,5 @@ def publish_dag(models: list[str]) -> DAG:
 
 names = [folder.name for folder in find_folders(models_root()) if isinstance(folder, ModelFolder)]
 if names:  # a form needs something to choose from
-    made = [build(names) for build in (promote_dag, judge_dag, rollback_dag, mark_dag, publish_dag)]
+    made = [build(names) for build in (promote_dag, challenge_dag, judge_dag, rollback_dag, mark_dag, publish_dag)]
     globals().update({dag.dag_id: dag for dag in made})

@@ -1,4 +1,4 @@
-"""One monitoring DAG per model folder: read labels → measure.
+"""One monitoring DAG per model folder: read labels → measure → measure duels → decide duel.
 
 Airflow reads this file again for every task, so it imports nothing heavy and reads only the model folders.
 """
@@ -6,8 +6,15 @@ Airflow reads this file again for every task, so it imports nothing heavy and re
 from airflow.sdk import DAG, chain
 
 from ponte.model.folders import ModelFolder, find_folders
+from ponte.operators.base import champion_asset
 from ponte.operators.dags import build_dags, dag_settings
-from ponte.operators.monitoring import AllDoneOperator, MeasureOperator, ReadLabelsOperator
+from ponte.operators.monitoring import (
+    AllDoneOperator,
+    DecideDuelOperator,
+    MeasureDuelsOperator,
+    MeasureOperator,
+    ReadLabelsOperator,
+)
 from ponte.runtime import models_root
 
 
@@ -18,7 +25,9 @@ def monitor_dag(folder: ModelFolder) -> DAG:
         read = ReadLabelsOperator(task_id="read_labels", model=model)
         # What was read is measured, also when the labels of another batch could not be read.
         measure = MeasureOperator(task_id="measure", model=model, trigger_rule="all_done")
-        chain(read, measure)
+        duels = MeasureDuelsOperator(task_id="measure_duels", model=model, trigger_rule="all_done")
+        decide = DecideDuelOperator(task_id="decide_duel", model=model, outlets=[champion_asset(model)])
+        chain(read, measure, duels, decide)
         # Red when any task was: a task that goes on after a failure would leave the run green.
         before = list(dag.tasks)
         chain(before, AllDoneOperator(task_id="all_done", model=model))

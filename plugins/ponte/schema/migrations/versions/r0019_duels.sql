@@ -64,6 +64,7 @@ CREATE TABLE ponte.duel_figure (
     low              double precision,
     high             double precision,
     labelled_rows    bigint NOT NULL CHECK (labelled_rows > 0),
+    label_digest     bigint NOT NULL,
     as_of            timestamptz NOT NULL,
     computed_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (duel_id, maturity_days, metric, as_of),
@@ -79,6 +80,7 @@ COMMENT ON COLUMN ponte.duel_figure.difference IS 'Challenger minus champion.';
 COMMENT ON COLUMN ponte.duel_figure.low IS 'Lower end of its interval, from paired resamples, of confidence [evaluation] confidence; NULL for too few rows.';
 COMMENT ON COLUMN ponte.duel_figure.high IS 'Upper end of its interval; NULL for too few rows.';
 COMMENT ON COLUMN ponte.duel_figure.labelled_rows IS 'Rows with a label that both have predicted.';
+COMMENT ON COLUMN ponte.duel_figure.label_digest IS 'Digest of the label_id that counted: the same digest, the same labels.';
 COMMENT ON COLUMN ponte.duel_figure.as_of IS 'Moment of the reading of labels that it rests on.';
 COMMENT ON COLUMN ponte.duel_figure.computed_at IS 'When it was computed.';
 
