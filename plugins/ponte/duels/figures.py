@@ -17,7 +17,6 @@ import sqlalchemy as sa
 from ponte.batches import lifecycle as batches
 from ponte.duels.beside import Duel, read_duel
 from ponte.duels.comparing import Compared, Pairs, compare, pairs_of, together
-from ponte.errors import PonteError
 from ponte.model.folders import ModelFolder
 from ponte.model.spec import ModelSpec
 from ponte.model.windows import midnight
@@ -26,6 +25,7 @@ from ponte.publishing.staging import lock_table
 from ponte.storage.database import Database, insert_rows, quote
 from ponte.storage.receipts import Receipt, recorded
 from ponte.versions import aliases, registry
+from ponte.versions.predicting import Output
 
 #: A duel may be decided after so many times `duel_windows` windows; at the last it ends.
 LOOKS = (1, 2)
@@ -49,7 +49,8 @@ _DUE = f"""SELECT d.duel_id, known.moment FROM ponte.duel_batch d JOIN ponte.bat
         OR EXISTS (SELECT FROM ponte.label_seen l WHERE l.batch_id = b.batch_id AND l.origin = 'feedback'
                    AND l.seen_at > done.moment))
     ORDER BY d.duel_id"""
-_DUE_OF_MODEL = sa.text(_DUE.format(which="d.model = :model AND (:batches IS NULL OR b.batch_id = ANY(:batches))"))
+_DUE_OF_MODEL = sa.text(_DUE.format(which="d.model = :model"))
+_DUE_OF_BATCHES = sa.text(_DUE.format(which="d.model = :model AND b.batch_id = ANY(:batches)"))
 _DUE_OF_DUEL = sa.text(_DUE.format(which="d.duel_id = :id"))
 
 _LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtext('ponte.duel_figure'), hashtext(:model))")
@@ -73,9 +74,10 @@ def measure_duels(db: Database, folder: ModelFolder, batch_ids: Sequence[int] | 
 
     batch_ids : only those of these batches, of the champion's.
     """
-    values = {"model": folder.name, "days": list(folder.spec.monitoring.maturities), "batches": batch_ids}
+    values = {"model": folder.name, "days": list(folder.spec.monitoring.maturities)}
+    query = _DUE_OF_MODEL if batch_ids is None else _DUE_OF_BATCHES.bindparams(batches=list(batch_ids))
     with db.begin() as connection:
-        due = [row.duel_id for row in connection.execute(_DUE_OF_MODEL, values)]
+        due = [row.duel_id for row in connection.execute(query, values)]
     counts = [_measure(db, folder, duel_id) for duel_id in due]
     looks = _look(db, folder)
     return {"windows": sum(count > 0 for count in counts), "figures": sum(counts), "looks": looks}
@@ -92,17 +94,20 @@ def _measure(db: Database, folder: ModelFolder, duel_id: int) -> int:
         known = {row.maturity_days: row.label_digest for row in connection.execute(_NEWEST, {"id": duel_id})}
         receipt = Receipt(model=duel.model, step="measure_duels", batch_id=duel.batch_id, version=duel.version)
         with recorded(db, receipt) as receipt:
-            passed, of_maturity = _pairs(db, connection, folder.spec, duel, moment=due.moment, maturities=maturities)
+            passed, of_maturity, output = _pairs(
+                db, connection, folder.spec, duel, moment=due.moment, maturities=maturities
+            )
             receipt.row_count = max(map(len, of_maturity), default=0)
             rows: list[dict[str, Any]] = []
             for days, pairs in zip(passed, of_maturity, strict=True):
-                if known.get(days) == pairs.digest:
+                # When nothing has changed at any of them, the last is marked as looked at.
+                if known.get(days) == pairs.digest and (rows or days != passed[-1]):
                     continue
                 of_window = {"duel_id": duel_id, "maturity_days": days, "label_digest": pairs.digest}
                 confidence = folder.spec.evaluation.confidence
                 rows += [
                     {**of_window, "as_of": due.moment, **_row(figure, pairs)}
-                    for figure in compare(folder.spec, _output(db, duel), pairs, confidence=confidence)
+                    for figure in compare(folder.spec, output, pairs, confidence=confidence)
                 ]
             insert_rows(connection, "ponte.duel_figure", rows)
         return len(rows)
@@ -127,8 +132,8 @@ def _look(db: Database, folder: ModelFolder) -> int:
         parts: list[Pairs] = []
         for row in judged[: max(due)]:
             duel = read_duel(connection, row.duel_id)
-            parts.append(_pairs(db, connection, spec, duel, moment=row.moment, maturities=[days])[1][0])
-        output = _output(db, read_duel(connection, judged[0].duel_id))
+            _, [pairs], output = _pairs(db, connection, spec, duel, moment=row.moment, maturities=[days])
+            parts.append(pairs)
         # Each look may err half as often, so that both together err no more often than one of that confidence.
         confidence = 1 - (1 - spec.evaluation.confidence) / len(LOOKS)
         for count in due:
@@ -154,8 +159,8 @@ def _pairs(
     *,
     moment: dt.datetime,
     maturities: Sequence[int],
-) -> tuple[list[int], list[Pairs]]:
-    """Return the maturities that had passed at the moment, and the rows that count at each."""
+) -> tuple[list[int], list[Pairs], Output]:
+    """Return the maturities that had passed at the moment, the rows that count at each, and how the labels are."""
     batch = batches.read_batch(connection, duel.batch_id)
     beside = replace(batch, prediction_table=duel.prediction_table)
     for one in (batch, beside):
@@ -173,17 +178,7 @@ def _pairs(
         )
         for one, number in ((batch, batch.version), (beside, duel.version))
     ]
-    return passed, [pairs_of(*both, place=place) for place in range(len(passed))]
-
-
-def _output(db: Database, duel: Duel) -> Any:
-    from ponte.versions.predicting import Output
-
-    version = registry.get_version(db, duel.model, duel.version)
-    count = len(version.classes) or (2 if version.task == "binary" else 0)
-    if version.task == "multiclass" and not version.classes:
-        raise PonteError("the classes of the version were not kept", where=version.place)
-    return Output(task=version.task, classes=tuple(range(count)), threshold=version.threshold)
+    return passed, [pairs_of(*both, place=place) for place in range(len(passed))], both[0].output
 
 
 def _row(figure: Compared, pairs: Pairs) -> dict[str, Any]:
