@@ -308,7 +308,12 @@ def test_killed_before_any_transaction_commits_it_goes_on(
         break
     assert limit > 3
     assert duelling.rows(STATE) == [("scored", own, 350, 0, 350, None)]
-    assert duelling.ask("SELECT count(*) FROM ponte_data.visits__duel_1") == 350
+    assert [name for name in duelling.data_tables() if "__duel_" in name] == [
+        *duelling.rows("SELECT prediction_table FROM ponte.duel_batch")[0],
+        *([duelling.ask("SELECT frozen_table FROM ponte.duel_batch")] if own else []),
+    ]
+    table = duelling.ask("SELECT prediction_table FROM ponte.duel_batch")
+    assert duelling.ask(f"SELECT count(*) FROM ponte_data.{table}") == 350
 
 
 def test_what_fails_is_recorded_and_tried_again(duelling: World, monkeypatch: pytest.MonkeyPatch) -> None:

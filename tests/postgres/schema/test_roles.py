@@ -328,6 +328,7 @@ MAY_WRITE = {
         "batch_profile": "INSERT",
         "check_result": "INSERT DELETE",
         "claim": "INSERT UPDATE",
+        "duel_batch": "INSERT UPDATE",
         "guard_result": "INSERT",
         "publication_event": "INSERT",
         "published": "INSERT UPDATE DELETE",
@@ -350,7 +351,9 @@ MAY_WRITE = {
         "rollback": "INSERT",
         "version_mark": "INSERT",
     },
-    roles.MONITOR: dict.fromkeys(("label_read", "label_seen", "realised", "receipt"), "INSERT"),
+    roles.MONITOR: dict.fromkeys(
+        ("duel_figure", "duel_look", "label_read", "label_seen", "realised", "receipt"), "INSERT"
+    ),
     roles.VIEWER: {},
     roles.ANALYST: {},
 }
@@ -388,6 +391,9 @@ MAY_READ: dict[str, tuple[set[str], set[str]]] = {
     "label_seen": ({roles.MONITOR}, set()),
     "realised": ({roles.PROMOTER, roles.MONITOR, roles.VIEWER}, set()),
     "quality": ({roles.PROMOTER, roles.MONITOR, roles.VIEWER}, ANALYST),
+    "challenger": (TASKS | ANALYST, set()),
+    "duel_batch": (TASKS - {roles.TRAINER}, set()),
+    **dict.fromkeys(("duel", "duel_figure", "duel_look"), ({roles.PROMOTER, roles.MONITOR, roles.VIEWER}, set())),
     "feedback_given": (set(), {roles.MONITOR}),
     "feedback": (TASKS | ANALYST, set()),
     "energy_setting": (TASKS | ANALYST, set()),
