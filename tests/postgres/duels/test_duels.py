@@ -394,12 +394,28 @@ def test_labels_compare_both_on_the_same_rows(duelling: World) -> None:
     assert duelling.rows("SELECT * FROM ponte.duel_figure ORDER BY 1, 2, 3") == before
 
 
-def test_a_corrected_label_is_a_newer_figure(duelling: World) -> None:
-    judged(duelling, WEEK)
-    duelling.execute("UPDATE shop.visit SET returned = NOT returned WHERE visit_id IN (2100, 2101)")
-    duelling.monitor(now=LATER + dt.timedelta(seconds=1))
-    # After the last reading that counts nothing is read any more.
-    assert measure_duels(duelling.db, duelling.folder)["figures"] == 0
+def test_a_corrected_label_is_a_newer_figure_and_one_that_came_too_late_is_none(duelling: World) -> None:
+    batch_id = publish(duelling)
+    duel(duelling, batch_id)
+    end = dt.datetime.combine(WEEK, dt.time(), dt.UTC) + dt.timedelta(days=7)
+    told: list[tuple[int, float]] = []
+
+    def read(days: int) -> None:
+        duelling.monitor(now=end + dt.timedelta(days=days))
+        measure_duels(duelling.db, duelling.folder)
+        [(count, value)] = duelling.rows(
+            "SELECT labelled_rows, champion_value FROM ponte.duel WHERE metric = 'accuracy'"
+        )
+        told.append((count, value))
+
+    duelling.execute("UPDATE shop.visit SET known_at = :late WHERE visit_id = 2102", late=end + dt.timedelta(days=10))
+    read(8)
+    duelling.execute("UPDATE shop.visit SET returned = NOT returned WHERE visit_id IN (2100, 2101, 2103)")
+    read(9)
+    read(11)
+    assert [count for count, _ in told] == [349, 349, 349]
+    assert told[0] != told[1] == told[2]
+    assert measure_duels(duelling.db, duelling.folder)["windows"] == 0
 
 
 def test_no_figure_before_the_maturity(duelling: World) -> None:
@@ -423,6 +439,30 @@ def test_a_challenger_that_was_shown_to_be_no_worse_becomes_champion_once(duelli
     assert decide(world, "later").outcome == "none"
     events = world.rows("SELECT alias, version, actor FROM ponte.alias_event WHERE event_id > 2 ORDER BY event_id")
     assert events == [("champion", 2, "monitor"), ("challenger", None, "monitor")]
+
+
+def test_two_monitors_at_once_are_one(duelling: World) -> None:
+    world = duelling.with_model(
+        files={"estimator.py": WEAKER}, **{**AFTER_DUEL, "gate": "champion_margin = 0.2\nduel_windows = 1"}
+    )
+    batch_id = publish(world)
+    duel(world, batch_id)
+    world.monitor(now=LATER)
+    said: list[str] = []
+
+    def run() -> None:
+        measure_duels(world.db, world.folder)
+        said.append(decide(world).outcome)
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert said == ["promoted", "promoted"]
+    assert world.ask("SELECT count(*) FROM ponte.duel_figure WHERE metric = 'roc_auc'") == 1
+    assert world.ask("SELECT count(*) FROM ponte.duel_look WHERE metric = 'roc_auc'") == 1
+    assert world.ask("SELECT count(*) FROM ponte.alias_event WHERE alias = 'champion'") == 2
 
 
 @pytest.mark.parametrize("weeks", [1, 2])
