@@ -1,4 +1,4 @@
-"""DAGs by which a person decides: promote, judge again, roll back or mark a version, publish a batch, answer an alarm.
+"""DAGs by which a person decides: who is champion or challenger, what people see, what becomes of an alarm.
 
 Each serves every model and has a form. Airflow reads this file again for every task, so it imports nothing heavy.
 """
@@ -13,6 +13,7 @@ from ponte.model.folders import ModelFolder, find_folders
 from ponte.operators.base import DECISIONS
 from ponte.operators.dags import platform_settings
 from ponte.operators.decisions import (
+    ChallengeOperator,
     MarkVersionOperator,
     MeasureAgainOperator,
     PlanRollbackOperator,
@@ -62,6 +63,18 @@ def promote_dag(models: list[str]) -> DAG:
         **platform_settings(description="Make a version champion by hand; past windows stay as they are"),
     ) as dag:
         chain(SetChampionOperator(task_id="set_champion", model=MODEL, outlets=[DECISIONS]), tell())
+    return dag
+
+
+def challenge_dag(models: list[str]) -> DAG:
+    """Return the DAG by which a person holds a version against the champion in the weeks to come, or ends that."""
+    withdraw = switch("Withdraw it", "End its duel: nothing holds it against the champion any more.")
+    with DAG(
+        "ponte__challenge",
+        params=form(models, withdraw=withdraw),
+        **platform_settings(description="Make a version challenger: it predicts each week beside the champion, unseen"),
+    ) as dag:
+        chain(ChallengeOperator(task_id="challenge", model=MODEL), tell())
     return dag
 
 
@@ -184,5 +197,8 @@ def alarm_dag(models: list[str]) -> DAG:
 
 names = [folder.name for folder in find_folders(models_root()) if isinstance(folder, ModelFolder)]
 if names:  # a form needs something to choose from
-    made = [build(names) for build in (promote_dag, judge_dag, rollback_dag, mark_dag, publish_dag, alarm_dag)]
+    made = [
+        build(names)
+        for build in (promote_dag, challenge_dag, judge_dag, rollback_dag, mark_dag, publish_dag, alarm_dag)
+    ]
     globals().update({dag.dag_id: dag for dag in made})

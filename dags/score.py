@@ -1,4 +1,4 @@
-"""One scoring DAG per model folder: freeze batch → check → plan → score (mapped) → guard → publish → judge → clean up.
+"""One scoring DAG per model: freeze batch → check → plan → score (mapped) → guard → publish → judge, duel, clean up.
 
 Airflow reads this file again for every task, so it imports nothing heavy and reads only the model folders.
 """
@@ -14,6 +14,7 @@ from ponte.operators.monitoring import JudgeDriftOperator, TellOperator
 from ponte.operators.scoring import (
     CheckBatchOperator,
     CleanUpOperator,
+    DuelOperator,
     FreezeBatchOperator,
     GuardOperator,
     PlanOperator,
@@ -65,11 +66,14 @@ def score_dag(folder: ModelFolder) -> DAG:
         guard = GuardOperator(task_id="guard", model=model, batch_id=batch_id)
         publish = PublishOperator(task_id="publish", model=model, batch_id=batch_id, outlets=[predictions_asset(model)])
         judge = JudgeDriftOperator(task_id="judge_drift", model=model, batch_id=batch_id)
+        # The run is what its last task is that is no teardown. So a challenger that fails is red, and the run is green;
+        # and the rows that it reads are cleaned up after it.
+        duel = DuelOperator(task_id="duel", model=model, batch_id=batch_id).as_teardown()
         # A teardown runs after a failure too. It has no setup: clearing a task would clear that as well, and so freeze
         # the rows anew.
         clean_up = CleanUpOperator(task_id="clean_up", model=model).as_teardown()
         tell = TellOperator(task_id="tell", model=model).as_teardown()
-        chain(freeze, check, plan, score, guard, publish, judge, clean_up, tell)
+        chain(freeze, check, plan, score, guard, publish, judge, duel, clean_up, tell)
     return dag
 
 

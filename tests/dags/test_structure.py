@@ -29,12 +29,12 @@ TRAIN = ["freeze_windows", "check", "snapshot", "train", "evaluate", "gate", "pr
 BY_HAND = [
     *("plan", "score_window", "roll_back", "clean_up", "set_champion", "mark_version"),
     *("prepare", "publish_batch", "clean_up"),
-    *("measure_again", "judge_again", "promote"),
+    *("measure_again", "judge_again", "promote", "challenge"),
     *("decide_alarm", "find_late"),
-    *["tell"] * 7,
+    *["tell"] * 8,
 ]
-SCORE = ["freeze_batch", "check", "plan", "score", "guard", "publish", "judge_drift", "clean_up", "tell"]
-MONITOR = ["read_labels", "measure", "alarms", "all_done"]
+SCORE = ["freeze_batch", "check", "plan", "score", "guard", "publish", "judge_drift", "duel", "clean_up", "tell"]
+MONITOR = ["read_labels", "measure", "measure_duels", "decide_duel", "alarms", "all_done"]
 PIPELINES = ("train", "score", "monitor")
 #: Tasks that are no link of the chain.
 BESIDE = {"train": ["tell"], "score": [], "monitor": ["judge_drift", "tell"]}
@@ -269,11 +269,11 @@ def test_every_task_works_as_the_role_that_may_do_just_that(dags: Read, models_r
         "ponte_scorer": {f"score.{task}" for task in SCORE if task != "tell"}
         | {"rollback.score_window", "rollback.clean_up", "publish_batch.prepare", "publish_batch.clean_up"},
         "ponte_promoter": {
-            *("judge.judge_again", "judge.promote"),
+            *("judge.judge_again", "judge.promote", "challenge.challenge", "monitor.decide_duel"),
             *("train.gate", "train.approve", "train.promote", "promote.set_champion", "mark_version.mark_version"),
             *("rollback.plan", "rollback.roll_back", "publish_batch.publish_batch", "alarm.decide_alarm"),
         },
-        "ponte_monitor": {f"monitor.{task}" for task in (*MONITOR, "judge_drift")}
+        "ponte_monitor": {f"monitor.{task}" for task in (*MONITOR, "judge_drift") if task != "decide_duel"}
         | {"tell.find_late"}
         | {f"{dag.partition('__')[2]}.tell" for dag in (*dags(), *dags(by_hand=True))},
     }
@@ -308,12 +308,23 @@ def test_mapped_tasks_are_told_apart_by_what_they_do(dags: Read, models_root: Pa
     }
 
 
+def test_a_duel_holds_nothing_up(dags: Read, models_root: Path) -> None:
+    """Of a run Airflow looks at the last tasks that are no teardowns: whether it is green is up to `publish`."""
+    write_model(models_root)
+    dag = dags()["visits__score"]
+    task = dag.get_task("duel")
+    assert task.is_teardown
+    assert not task.on_failure_fail_dagrun
+    assert task.upstream_task_ids == {"publish"}
+    assert dag.get_task("publish").downstream_task_ids == {"duel"}
+
+
 def test_cleaning_up_comes_after_a_failure_too_and_does_not_hide_it(dags: Read, models_root: Path) -> None:
     write_model(models_root)
     task = dags()["visits__score"].get_task("clean_up")
     assert task.is_teardown
     assert not task.on_failure_fail_dagrun
-    assert task.upstream_task_ids == {"judge_drift"}
+    assert task.upstream_task_ids == {"duel"}
     assert dags(by_hand=True)["ponte__rollback"].get_task("clean_up").is_teardown
 
 
@@ -322,6 +333,7 @@ def test_what_a_person_decides_has_a_dag_of_its_own(dags: Read, models_root: Pat
     found = {dag_id: sorted(dag.task_ids) for dag_id, dag in dags(by_hand=True).items()}
     assert found == {
         "ponte__alarm": ["decide_alarm", "tell"],
+        "ponte__challenge": ["challenge", "tell"],
         "ponte__judge": ["judge_again", "measure_again", "promote", "tell"],
         "ponte__mark_version": ["mark_version", "tell"],
         "ponte__promote": ["set_champion", "tell"],

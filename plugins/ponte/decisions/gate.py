@@ -28,6 +28,8 @@ from ponte.quality.figures import (
 Outcome = Literal["better", "indistinguishable", "worse"]
 #: What is known of the champion at the moment of the verdict.
 ChampionState = Literal["none", "measured", "unreadable", "bad"]
+#: How the rule about the champion is called.
+AGAINST = " against champion "
 #: Margin where the model names none, as a share of the champion's own figure.
 MARGIN_SHARE = 0.002
 
@@ -65,6 +67,11 @@ def outcome_of(difference: Figure, *, higher_is_better: bool, margin: float) -> 
     return "worse" if high < -margin else "indistinguishable"
 
 
+def is_against_champion(rule: RuleResult) -> bool:
+    """Tell whether the rule is the comparison with the champion."""
+    return AGAINST in rule.rule
+
+
 def decide(
     spec: ModelSpec,
     *,
@@ -73,16 +80,35 @@ def decide(
     figures: Mapping[tuple[str, str, str], Measured],
     champion: Champion,
     contract: Contract | None = None,
+    tried: int = 1,
 ) -> Verdict:
     """Return the verdict on a version.
 
-    figures : every stored figure by (subject, slice, name). contract : None before the first predictions. A champion
-    that is marked bad keeps no successor out. One that cannot be measured leaves the verdict to a person.
+    figures : every stored figure by (subject, slice, name). contract : None before the first predictions. tried : how
+    many versions, this one among them, were judged on windows of its holdout. A champion that is marked bad keeps no
+    successor out. One that cannot be measured leaves the verdict to a person.
     """
     found = GateFigures(spec, figures)
     rules = [*_contract(contract), _bound(found, champion), *_baselines(found), *_champion(found, champion)]
-    rules += [*_slices(found), *_calibration(found), *_speed(found), *leakage_rules(found)]
+    rules += [*_slices(found), *_calibration(found), *_speed(found), *leakage_rules(found), *_tried(spec, tried)]
     return Verdict(model=model, version=version, rules=tuple(rules))
+
+
+def _tried(spec: ModelSpec, tried: int) -> list[RuleResult]:
+    """Say that the best of many is often the luckiest: each is called better by chance half of 1 - confidence."""
+    beyond = 1 - spec.evaluation.confidence
+    if tried * beyond / 2 <= beyond:
+        return []
+    chance = 1 - (1 - beyond / 2) ** tried
+    return [
+        RuleResult(
+            rule="versions judged on windows of this holdout",
+            got=f"{tried}: one of so many equals is better than the champion by chance with {chance:.0%}",
+            expected="at most 2; newer windows, or a duel, tell whether this one is",
+            outcome="warning",
+            evidence={"versions": tried, "chance": chance},
+        )
+    ]
 
 
 def _contract(contract: Contract | None) -> list[RuleResult]:
@@ -158,7 +184,7 @@ def _against(found: GateFigures, champion: Champion) -> tuple[Outcome, float]:
 def _champion(found: GateFigures, champion: Champion) -> list[RuleResult]:
     if champion.state == "none":
         return []
-    rule = f"{found.metric} against champion {champion.version}"
+    rule = f"{found.metric}{AGAINST}{champion.version}"
     evidence: dict[str, Any] = {"outcome": champion.state}
     if champion.state == "bad":
         expected = "nothing: it is marked bad"

@@ -20,6 +20,7 @@ _DECISIONS = sa.text("""SELECT a.at, a.decision AS what, a.actor AS who, a.reaso
     SELECT at, 'marked: ' || mark, actor, reason FROM ponte.version_mark WHERE model = :model AND version = :version
     UNION ALL
     SELECT at, CASE WHEN version = :version THEN 'became ' || alias
+                    WHEN version IS NULL THEN 'was withdrawn as ' || alias
                     ELSE 'gave way as ' || alias || ' to version ' || version END, actor, reason
     FROM ponte.alias_event WHERE model = :model AND :version IN (version, previous_version)
     ORDER BY at""")

@@ -34,6 +34,17 @@ _CLASSES_SEEN = sa.text("""SELECT v.classes FROM ponte.published p JOIN ponte.ba
 _VERDICT_OF_RUN = sa.text("""SELECT verdict_id, rules FROM ponte.gate_verdict
     WHERE model = :model AND version = :version AND run_key = :run_key""")
 
+# Versions that were judged on a window that is in this version's holdout too, itself among them.
+_TRIED = sa.text("""WITH holdout AS (
+    SELECT v.version, (w->>'window_start')::date AS first, (w->>'window_end')::date AS end
+    FROM ponte.version v JOIN ponte.snapshot s USING (snapshot_id)
+    CROSS JOIN LATERAL jsonb_array_elements(s.windows) AS w
+    WHERE v.model = :model AND (w->>'window_start')::date >= s.holdout_from
+)
+SELECT count(DISTINCT h.version) FROM holdout h JOIN holdout o ON h.first < o.end AND o.first < h.end
+WHERE o.version = :version AND (h.version = :version
+    OR EXISTS (SELECT FROM ponte.gate_verdict g WHERE g.model = :model AND g.version = h.version))""")
+
 _FIGURES = sa.text("""SELECT subject, slice, name, value, low, high, row_count FROM ponte.metric
     WHERE model = :model AND version = :version AND snapshot_id = :snapshot_id""")
 
@@ -51,9 +62,16 @@ def judge(db: Database, folder: ModelFolder, version: int, snapshot_id: int, *, 
     champion = Champion()
     if alias is not None and alias.version != version:
         champion = _champion_state(db, judged, snapshot_id, alias.version, figures)
-    contract = _contract(db, judged)
+    with db.begin() as connection:
+        tried = connection.execute(_TRIED, {"model": folder.name, "version": version}).scalar_one()
     verdict = decide(
-        folder.spec, model=folder.name, version=version, figures=figures, champion=champion, contract=contract
+        folder.spec,
+        model=folder.name,
+        version=version,
+        figures=figures,
+        champion=champion,
+        contract=_contract(db, judged),
+        tried=tried,
     )
     values = {
         "model": folder.name,

@@ -155,6 +155,8 @@ class Gate(Table):
     champion_below_bound: Literal["keep", "replace"] = "keep"
     #: What every slice must meet, like minimum and maximum for the whole.
     slice_bound: Bound | None = None
+    #: Windows after which a duel may be decided; after twice as many it ends.
+    duel_windows: Annotated[int, Field(ge=1, le=520)] = 4
     calibration_maximum: Annotated[float, Field(gt=0, le=1)] | None = None
     rows_per_second_minimum: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     #: A feature that alone reaches this ROC AUC (R2 in a regression) probably knows the outcome.
@@ -291,7 +293,8 @@ class ModelSpec(Table):
     #: Airflow refuses a longer one, and with it the whole DAG file.
     tags: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = ()
     #: "approval": a version that passed the gate becomes champion when a person agrees; silence is no consent.
-    promotion: Literal["auto", "approval"] = "auto"
+    #: "after_duel": it becomes challenger, and champion when weeks after that have shown that it is not worse.
+    promotion: Literal["auto", "approval", "after_duel"] = "auto"
     schedule: Schedule = Schedule()
     window: WindowRule = WindowRule()
     training: Training = Training()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ponte.decisions import promotion, verdicts
 from ponte.decisions.rules import Verdict
+from ponte.duels import challengers
 from ponte.notebook.surroundings import require_name, runtime_of
 from ponte.quality import comparison
 from ponte.schema import roles
@@ -54,6 +55,8 @@ def judge(model: str, version: int | None = None) -> Judged:
     run = Run(name := f"judge__{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%S}", f"{name}#{uuid.uuid4().hex}")
     verdict_id, verdict = verdicts.judge(promoter.db, folder, number, snapshot_id, run=run)
     asked = folder.spec.promotion == "approval"
-    alias = promotion.promote(promoter.db, verdict_id, actor=getpass.getuser(), approval_required=asked)
-    then = promotion.next_step(verdict, approval_required=asked) if alias is None else ""
+    promoted = challengers.promote(promoter.db, folder.spec, verdict_id, actor=getpass.getuser())
+    alias, then = promoted.champion, promoted.duel
+    if alias is None and not then:
+        then = promotion.next_step(verdict, approval_required=asked)
     return Judged(verdict_id=verdict_id, verdict=verdict, alias=alias, next_step=then)

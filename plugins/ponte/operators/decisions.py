@@ -54,6 +54,34 @@ class SetChampionOperator(PonteOperator):
         return champion
 
 
+class ChallengeOperator(PonteOperator):
+    """Make the form's version challenger, in the place of another one, or withdraw it.
+
+    Params: `version`, `reason`, `withdraw`.
+    Returns `{version, alias_event_id}`; version is None when it was withdrawn.
+    Raises NoChampion; VersionMarkedBad; PonteError for an unknown version, the champion, one whose answers cannot be
+        compared with the champion's, or, to be withdrawn, one that is not challenger.
+    """
+
+    default_connection_id = PROMOTER
+    template_fields = ("model",)
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
+        from ponte.duels.challengers import set_challenger, withdraw_challenger
+
+        form = context["params"]
+        act = withdraw_challenger if form["withdraw"] else set_challenger
+        event_id = act(
+            runtime.db,
+            self.model,
+            form["version"],
+            run=run_of(context),
+            actor=actor_of(context),
+            reason=form["reason"],
+        )
+        return {"version": None if form["withdraw"] else form["version"], "alias_event_id": event_id}
+
+
 class MeasureAgainOperator(PonteOperator):
     """Measure the form's version, the newest without one, beside the champion of now, on the rows of its training.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.configuration import conf
 
 from ponte.errors import PonteError
-from ponte.operators.base import MONITOR, PROMOTER, PonteOperator, actor_of, run_of
+from ponte.operators.base import MONITOR, PROMOTER, PonteOperator, actor_of, champion_asset, run_of
 from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -88,6 +88,43 @@ class JudgeDriftOperator(PonteOperator):
         if self.batch_id == "":
             return {"batches": len(judge_published(runtime.db, self.model))}
         return judge_batch(runtime.db, int(self.batch_id))
+
+
+class MeasureDuelsOperator(PonteOperator):
+    """Hold champion and challenger against each other on the labels that have come, window by window and together.
+
+    Returns `{windows, figures, looks}`.
+    """
+
+    default_connection_id = MONITOR
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
+        from ponte.duels.figures import measure_duels
+
+        return measure_duels(runtime.db, runtime.folder)
+
+
+class DecideDuelOperator(PonteOperator):
+    """Make the challenger champion or withdraw it, when the model is promoted after a duel and its weeks have told.
+
+    Returns `{outcome, why}`, and `{version, alias_event_id}` when it was promoted.
+    Emits `<model>_champion`.
+    Raises PonteError when its predictions do not fit those that the model has made before.
+    """
+
+    default_connection_id = PROMOTER
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
+        from ponte.duels.deciding import decide_duel
+
+        run = run_of(context)
+        decision = decide_duel(runtime.db, runtime.folder, run=run, actor=run.id)
+        told: dict[str, Any] = {"outcome": decision.outcome, "why": decision.why}
+        if decision.champion is not None:
+            moved = {"version": decision.champion.version, "alias_event_id": decision.champion.event_id}
+            self.announce(context, champion_asset(self.model), moved)
+            told |= moved
+        return told
 
 
 class AllDoneOperator(PonteOperator):

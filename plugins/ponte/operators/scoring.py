@@ -229,6 +229,46 @@ class PublishOperator(PonteOperator):
         return {"batch_id": done.batch_id, "previous_batch_id": done.previous_batch_id, "rows": done.row_count}
 
 
+class DuelOperator(PonteOperator):
+    """Let the challenger predict the batch that the run has published, on the same rows; nobody sees it.
+
+    Make it a teardown after `PublishOperator`: then its failure is red and holds nothing up, and the state of the run
+    is that of what was published.
+
+    batch_id : what `FreezeBatchOperator` has returned; empty when there is none.
+    Returns `{duel_id, version, compared_rows, differing_rows}`, or `{why}` when there is nothing to do.
+    Raises PonteError, UnpredictableRows, ArtifactRefused, SignatureMismatch: the challenger could not predict it.
+    """
+
+    template_fields = ("batch_id",)
+
+    def __init__(self, *, batch_id: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.batch_id = batch_id
+
+    def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
+        from datetime import UTC, datetime
+
+        import joblib
+
+        from ponte.duels.beside import score_beside
+
+        if not self.batch_id:
+            return {"why": "there is no batch"}
+        done = score_beside(
+            runtime.db,
+            runtime.store,
+            runtime.folder,
+            int(self.batch_id),
+            now=datetime.now(UTC),
+            threads=joblib.cpu_count(),
+        )
+        if isinstance(done, str):
+            self.log.info("no duel: %s", done)
+            return {"why": done}
+        return {name: getattr(done, name) for name in ("duel_id", "version", "compared_rows", "differing_rows")}
+
+
 class CleanUpOperator(PonteOperator):
     """Drop what dead and finished runs of the model left, this one among them, and what its retention gives up.
 
@@ -253,21 +293,25 @@ class CleanUpOperator(PonteOperator):
         self.monitor_connection_id = monitor_connection_id
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
+        from ponte.duels.sweeping import sweep_duels
         from ponte.publishing.janitor import tidy
 
-        return tidy(
+        done = tidy(
             runtime.db,
             runtime.folder,
             run=run_of(context),
             retention=self.retention,
             last_figures=lambda batch_ids: self._last_figures(runtime, batch_ids),
         )
+        return {**done, "dropped_tables": done["dropped_tables"] + sweep_duels(runtime.db, self.model)}
 
     def _last_figures(self, runtime: Runtime, batch_ids: Sequence[int]) -> None:
         from datetime import UTC, datetime
 
+        from ponte.duels.figures import measure_duels
         from ponte.monitoring.realised import last_figures
 
         # As the role that may read labels, which this task needs only when predictions are about to go.
         db = runtime_of(self.monitor_connection_id, runtime.model).db
         last_figures(db, runtime.folder, batch_ids, now=datetime.now(UTC))
+        measure_duels(db, runtime.folder, batch_ids)

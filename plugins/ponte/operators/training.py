@@ -183,6 +183,8 @@ class GateOperator(PonteOperator):
 class PromoteOperator(PonteOperator):
     """Make the version champion if the gate passed it, and a person where one is asked; else skipped, with the reason.
 
+    With `promotion = "after_duel"` it becomes challenger instead, unless there is no champion to hold it against.
+
     verdict_id : what `GateOperator` has returned.
     reason : what `GateOperator` has returned; for the log.
     approval_id : number of the person's answer, as `ApproveOperator` has returned it; empty when nobody is asked.
@@ -205,15 +207,18 @@ class PromoteOperator(PonteOperator):
     def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
         from airflow.sdk.exceptions import AirflowSkipException
 
-        from ponte.decisions.promotion import promote
+        from ponte.duels.challengers import promote
 
-        alias = promote(
+        promoted = promote(
             runtime.db,
+            runtime.folder.spec,
             int(self.verdict_id),
             actor=context["dag_run"].run_id,
             approval_id=int(self.approval_id) if self.approval_id else None,
-            approval_required=runtime.folder.spec.promotion == "approval",
         )
+        if promoted.duel:
+            raise AirflowSkipException(f"Not promoted yet: {promoted.duel}")
+        alias = promoted.champion
         if alias is None:
             open_question = not self.reason.startswith("REFUSED") and not self.approval_id
             decide = f"{self.reason.partition(':')[0]}: decide with ponte__promote. " if open_question else ""

@@ -45,6 +45,12 @@ _LEFT_SNAPSHOTS = sa.text("""SELECT snapshot_id FROM ponte.snapshot
     AND snapshot_id < (SELECT max(snapshot_id) FROM ponte.snapshot WHERE model = :model AND status = 'written')
     ORDER BY 1""")
 
+#: How long an open duel keeps the frozen rows that it reads.
+DUEL_HOURS = 24
+_IS_READ = sa.text(f"""SELECT EXISTS (SELECT FROM ponte.duel_batch d JOIN ponte.batch b USING (batch_id)
+    WHERE batch_id = :id AND d.status = 'open' AND d.frozen_table = b.frozen_table
+    AND d.opened_at > clock_timestamp() - interval '{DUEL_HOURS} hours')""")
+
 _IS_SEEN = sa.text("SELECT EXISTS (SELECT FROM ponte.publication_event WHERE batch_id = :id)")
 
 # The claim passes over a batch whose row a step held at that moment; it is over all the same.
@@ -109,6 +115,9 @@ def _drop_of_batch(db: Database, batch_id: int) -> int:
         with db.begin() as connection:
             limit_lock_waits(connection, LOCK_TIMEOUT)
             batch = batches.lock(connection, batch_id)
+            if connection.execute(_IS_READ, {"id": batch_id}).scalar_one():
+                log.info("a duel reads the frozen rows of batch %d: a later run drops them", batch_id)
+                return 0
             seen = connection.execute(_IS_SEEN, {"id": batch_id}).scalar_one()
             frozen = batch.frozen_table
             connection.execute(_END_BATCH, {"seen": seen, "id": batch_id})

@@ -74,7 +74,8 @@ GRANT SELECT ON ponte.notice, ponte.notice_overview TO ponte_trainer, ponte_scor
 GRANT INSERT ON ponte.notice TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor;
 GRANT SELECT ON ponte.notice_sent TO ponte_promoter, ponte_monitor, ponte_viewer;
 GRANT INSERT ON ponte.notice_sent TO ponte_monitor;
-GRANT SELECT ON ponte.drift, ponte.normal_event, ponte.quality, ponte.estimate TO ponte_monitor;
+GRANT SELECT ON ponte.estimate TO ponte_monitor;
+
 -- Feedback and cost. The view shows keys, labels and words to the person who gave them. Corrections become labels of the
 -- monitor's; nobody needs the comments but people whom the owner lets read the table.
 GRANT SELECT ON ponte.feedback, ponte.cost, ponte.energy_setting
@@ -115,6 +116,14 @@ GRANT SELECT (batch_id, shard, family, column_name, counts) ON ponte.batch_count
 GRANT SELECT, INSERT ON ponte.estimate_sum, ponte.estimate TO ponte_scorer;
 GRANT SELECT ON ponte.estimate, ponte.estimated_quality TO ponte_viewer;
 GRANT SELECT ON ponte.estimated_quality TO ponte_analyst;
+
+-- Duels: figures and names of tables. What a challenger predicts lies in ponte_data, where only the monitor is let in.
+GRANT SELECT ON ponte.duel_batch TO ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer;
+GRANT INSERT, UPDATE ON ponte.duel_batch TO ponte_scorer;
+GRANT SELECT ON ponte.duel_figure, ponte.duel_look TO ponte_promoter, ponte_monitor, ponte_viewer;
+GRANT INSERT ON ponte.duel_figure, ponte.duel_look TO ponte_monitor;
+GRANT SELECT ON ponte.challenger TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
+GRANT SELECT ON ponte.duel TO ponte_promoter, ponte_monitor, ponte_viewer;
 
 -- ---------------------------------------------------------------- rows of batches, and what people read
 

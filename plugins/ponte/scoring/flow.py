@@ -1,4 +1,4 @@
-"""The way of a shard's rows: read, predicted, written.
+"""The way of rows: read, predicted, written.
 
 All three overlap, each a few chunks ahead of the next, so memory holds these few chunks whatever the size of the batch.
 """
@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Batch
 from ponte.checks import quarantine
 from ponte.checks.quarantine import Unscored
@@ -24,9 +23,9 @@ from ponte.errors import RowsLost
 from ponte.estimation.estimates import Estimation
 from ponte.scoring.ahead import Ahead
 from ponte.scoring.plan import Shard
-from ponte.scoring.scorer import Scorer
+from ponte.scoring.scorer import Scored, Scorer
 from ponte.storage.columns import select_list
-from ponte.storage.database import Database, quote
+from ponte.storage.database import Database
 from ponte.versions.isolation import in_words
 
 if TYPE_CHECKING:
@@ -42,23 +41,23 @@ CHUNK_BYTES = 32 * 2**20
 AHEAD = 2
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Flow:
-    """The way of a shard's rows: read ahead, predicted ahead, written; and what was seen on the way."""
+    """The way of rows: read ahead, predicted ahead, written; and what was seen on the way."""
 
     scorer: Scorer
-    batch: Batch
-    shard: Shard
+    #: Quoted name of the table that is read, and which of its rows.
+    source: str
+    condition: str
+    #: Schema and table that predictions are written to.
+    target: tuple[str, str]
+    #: Where an error happened, for its message.
+    place: str
     chunk_rows: int
     threads: int
     now: dt.datetime
     #: How many rows may be set aside.
     allowed: int
-    #: Of what is read, and of what is predicted.
-    features: Tallies
-    answers: Tallies
-    #: Of what is predicted; None when the model does not estimate its quality.
-    estimation: Estimation | None
     read: int = 0
     predicted: int = 0
     unscored: list[Unscored] = field(default_factory=list)
@@ -67,7 +66,7 @@ class Flow:
     error: BaseException | None = None
 
     def run(self, db: Database) -> int:
-        """Write the predictions of the shard in one transaction; return how many."""
+        """Write the predictions and what goes with them in one transaction; return how many."""
         stop = threading.Event()
         with (
             db.adbc() as source,
@@ -80,29 +79,31 @@ class Flow:
             written = self._write(writing, predictions)
             if not written == self.predicted == self.read - len(self.unscored):
                 got = f"{self.read} read, {self.predicted} predicted, {written} written, {len(self.unscored)} set aside"
-                raise RowsLost("rows were lost on the way", where=self.batch.place, got=got)
-            self._set_aside(writing)
-            write_counts(writing, self.batch.batch_id, self.shard.shard, (self.features, self.answers))
-            if self.estimation is not None:
-                self.estimation.write(writing, self.batch.batch_id, self.shard.shard)
-            # Same transaction as the rows. A twin that committed first breaks the primary key, and all rolls back.
-            writing.execute(
-                "INSERT INTO ponte.shard (batch_id, shard, first_page, end_page, row_count) VALUES "
-                f"({self.batch.batch_id:d}, {self.shard.shard:d}, {self.shard.first_page:d}, {self.shard.end_page:d}, "
-                f"{written:d})"
-            )
+                raise RowsLost("rows were lost on the way", where=self.place, got=got)
+            self.finish(writing, written)
             target.commit()
         return written
 
+    def finish(self, writing: Cursor, written: int) -> None:
+        """Write what commits with the rows; a twin that committed first makes it raise, and all rolls back."""
+        raise NotImplementedError
+
+    def seen(self, chunk: pa.Table) -> None:
+        """Take note of rows that were read."""
+
+    def answered(self, rows: pa.RecordBatch) -> None:
+        """Take note of predictions that are being written."""
+
+    def scored(self, scored: Scored) -> None:
+        """Take note of what the scorer said."""
+
     def _chunks(self, reading: Cursor) -> Iterator[pa.Table]:
         signature = self.scorer.version.signature
-        reading.execute(
-            f"SELECT {select_list((*signature.key, *signature.features))} "
-            f"FROM {quote(*batches.frozen_name(self.batch))} WHERE {self.shard.condition}"
-        )
+        columns = select_list((*signature.key, *signature.features))
+        reading.execute(f"SELECT {columns} FROM {self.source} WHERE {self.condition}")
         for chunk in rechunked(reading.fetch_record_batch(), rows=self.chunk_rows, byte_count=CHUNK_BYTES):
             self.read += chunk.num_rows
-            self.features.add(chunk)
+            self.seen(chunk)
             yield chunk
 
     def _predictions(self, chunks: Iterable[pa.Table]) -> Iterator[pa.RecordBatch]:
@@ -115,9 +116,7 @@ class Flow:
                 scored = self.scorer.score(chunk, now=self.now, allowed=self.allowed - len(self.unscored))
                 self.unscored += scored.unscored
                 self.kinds += scored.kinds
-                if self.estimation is not None:
-                    for errors in scored.expected_errors:
-                        self.estimation.add_errors(errors)
+                self.scored(scored)
                 for rows in scored.predictions:
                     self.predicted += rows.num_rows
                     yield rows
@@ -125,7 +124,7 @@ class Flow:
     def _write(self, writing: Cursor, predictions: Iterator[pa.RecordBatch]) -> int:
         import pyarrow as pa
 
-        schema, table = batches.prediction_name(self.batch)
+        schema, table = self.target
         first = next(predictions, None)
         if first is None:
             return 0
@@ -140,13 +139,53 @@ class Flow:
     def _watched(self, predictions: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         try:
             for rows in predictions:
-                self.answers.add(rows)
-                if self.estimation is not None:
-                    self.estimation.add(rows)
+                self.answered(rows)
                 yield rows
         except BaseException as error:
             self.error = error
             raise
+
+
+@dataclass(slots=True, kw_only=True)
+class ShardFlow(Flow):
+    """The way of a shard's rows: its counts, its rows in quarantine and its row in `ponte.shard` commit with them."""
+
+    batch: Batch
+    shard: Shard
+    #: Of what is read, and of what is predicted.
+    features: Tallies
+    answers: Tallies
+    #: Of what is predicted; None when the model does not estimate its quality.
+    estimation: Estimation | None
+
+    def seen(self, chunk: pa.Table) -> None:
+        """Count the features."""
+        self.features.add(chunk)
+
+    def scored(self, scored: Scored) -> None:
+        """Add up the errors that are to be expected."""
+        if self.estimation is not None:
+            for errors in scored.expected_errors:
+                self.estimation.add_errors(errors)
+
+    def answered(self, rows: pa.RecordBatch) -> None:
+        """Count the predictions."""
+        self.answers.add(rows)
+        if self.estimation is not None:
+            self.estimation.add(rows)
+
+    def finish(self, writing: Cursor, written: int) -> None:
+        """Write counts, quarantine and the shard's row."""
+        self._set_aside(writing)
+        write_counts(writing, self.batch.batch_id, self.shard.shard, (self.features, self.answers))
+        if self.estimation is not None:
+            self.estimation.write(writing, self.batch.batch_id, self.shard.shard)
+        # Same transaction as the rows. A twin that committed first breaks the primary key, and all rolls back.
+        writing.execute(
+            "INSERT INTO ponte.shard (batch_id, shard, first_page, end_page, row_count) VALUES "
+            f"({self.batch.batch_id:d}, {self.shard.shard:d}, {self.shard.first_page:d}, {self.shard.end_page:d}, "
+            f"{written:d})"
+        )
 
     def _set_aside(self, writing: Cursor) -> None:
         if not self.unscored:
@@ -157,11 +196,11 @@ class Flow:
         key, number = self.scorer.version.signature.key, self.shard.shard
         quarantine.insert_unscored(
             writing,
-            quote(*batches.frozen_name(self.batch)),
+            self.source,
             key,
             batch_id=self.batch.batch_id,
             shard=number,
-            pages=self.shard.condition,
+            pages=self.condition,
             rows=self.unscored,
         )
         query = f"SELECT count(*) FROM ponte.quarantine WHERE batch_id = {self.batch.batch_id:d} AND shard = {number:d}"
@@ -169,7 +208,7 @@ class Flow:
         inserted = (writing.fetchone() or (0,))[0]
         if inserted != len(self.unscored):
             got, expected = f"{inserted} rows in quarantine", f"{len(self.unscored)} that could not be scored"
-            raise RowsLost("rows were lost on the way", where=self.batch.place, got=got, expected=expected)
+            raise RowsLost("rows were lost on the way", where=self.place, got=got, expected=expected)
 
 
 def rechunked(batches_read: Iterable[pa.RecordBatch], *, rows: int, byte_count: int) -> Iterator[pa.Table]:

@@ -20,12 +20,12 @@ from ponte.errors import PonteError
 from ponte.estimation.calibration import Calibration
 from ponte.estimation.estimates import Estimation
 from ponte.model.folders import ModelFolder
-from ponte.scoring.flow import Flow
+from ponte.scoring.flow import ShardFlow
 from ponte.scoring.memory import keep_freed_memory
 from ponte.scoring.plan import Shard
 from ponte.scoring.scorer import Scorer
 from ponte.storage.artifacts import ArtifactStore
-from ponte.storage.database import Database, or_of_a_twin
+from ponte.storage.database import Database, or_of_a_twin, quote
 from ponte.storage.receipts import Receipt, recorded
 from ponte.versions import registry
 from ponte.versions.isolation import TooManyUnscored
@@ -78,8 +78,12 @@ def score_shard(
         estimation = _estimation(folder, loaded)
         with db.begin() as connection:
             bins = reference.read_bins(connection, batch.model, batch.version)
-        stream = Flow(
+        stream = ShardFlow(
             scorer=Scorer(loaded, expect_errors=estimation is not None),
+            source=quote(*batches.frozen_name(batch)),
+            condition=shard.condition,
+            target=batches.prediction_name(batch),
+            place=batch.place,
             batch=batch,
             shard=shard,
             chunk_rows=folder.spec.scoring.chunk_rows,

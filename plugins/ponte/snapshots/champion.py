@@ -206,6 +206,13 @@ def why_not_comparable(db: Database, snapshot: Snapshot, candidate: Version, cha
 
     Says nothing about the champion's files, which only `evaluate` reads.
     """
+    if why := why_another_question(candidate, champion):
+        return why
+    return None if _is_same_text(db, snapshot, champion) else _why_no_own_features(db, snapshot, champion)
+
+
+def why_another_question(candidate: Version, champion: Version) -> str | None:
+    """Return why the answers of the two cannot be compared, whatever rows they are asked about; None when they can."""
     if champion.task != candidate.task:
         return f"its task is {champion.task}"
     if differ := differences(champion.signature.key, candidate.signature.key):
@@ -214,7 +221,7 @@ def why_not_comparable(db: Database, snapshot: Snapshot, candidate: Version, cha
         if candidate.task == "binary" and champion.classes[::-1] == candidate.classes:
             return f"its score is the probability of {champion.classes[-1]}, the candidate's of {candidate.classes[-1]}"
         return f"it knows other classes: {', '.join(map(str, champion.classes))}"
-    return None if _is_same_text(db, snapshot, champion) else _why_no_own_features(db, snapshot, champion)
+    return None
 
 
 def _why_no_own_features(db: Database, snapshot: Snapshot, champion: Version) -> str | None:

@@ -1,4 +1,4 @@
-"""Who is champion, since which event, and the one way to move that: an alias moves only by appending an event."""
+"""Who is champion and challenger, since which event, and the ways to move that: only by appending an event."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from ponte.storage.database import Database, insert_row, lock_decisions
 from ponte.versions.marks import is_bad
 from ponte.versions.registry import Version, get_version
 
-CHAMPION = "champion"
+CHAMPION, CHALLENGER = "champion", "challenger"
 
+# Without a version when it is that of a challenger who was withdrawn.
 _CURRENT = sa.text("""SELECT version, event_id FROM ponte.alias_event
     WHERE model = :model AND alias = :alias
     ORDER BY event_id DESC LIMIT 1""")
@@ -43,6 +44,37 @@ def lock_alias(connection: sa.Connection, model: str) -> Alias | None:
     """Return where the champion alias points; until the transaction ends, nobody else decides about the model."""
     lock_decisions(connection, model)
     return _alias(connection, model, CHAMPION)
+
+
+def champion_of(connection: sa.Connection, model: str) -> Alias | None:
+    """Return where the champion alias points, in the caller's transaction, without a lock."""
+    return _alias(connection, model, CHAMPION)
+
+
+def challenger(connection: sa.Connection, model: str) -> Alias | None:
+    """Return where the challenger alias points, in the caller's transaction; None when there is no challenger."""
+    return _alias(connection, model, CHALLENGER)
+
+
+def move_challenger(
+    connection: sa.Connection, model: str, version: int | None, *, actor: str, reason: str, evidence: dict[str, Any]
+) -> int:
+    """Point the challenger alias at `version`, None withdraws it; return the number of the event.
+
+    In the transaction of a caller that holds the lock of decisions (`lock_alias`).
+    """
+    last = connection.execute(_CURRENT, {"model": model, "alias": CHALLENGER}).one_or_none()
+    row = {
+        "model": model,
+        "alias": CHALLENGER,
+        "version": version,
+        "previous_version": None if last is None else last.version,
+        "previous_event_id": None if last is None else last.event_id,
+        "actor": actor,
+        "reason": reason,
+        "evidence": json.dumps(evidence),
+    }
+    return int(insert_row(connection, "ponte.alias_event", row, returning="event_id"))
 
 
 def get_event(db: Database, event_id: int | None) -> Alias | None:
@@ -116,4 +148,4 @@ def append_move(
 
 def _alias(connection: sa.Connection, model: str, alias: str) -> Alias | None:
     row = connection.execute(_CURRENT, {"model": model, "alias": alias}).one_or_none()
-    return Alias(version=row.version, event_id=row.event_id) if row else None
+    return Alias(version=row.version, event_id=row.event_id) if row and row.version is not None else None

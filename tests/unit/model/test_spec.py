@@ -39,7 +39,7 @@ def test_only_what_is_required_gives_the_documented_defaults(model_toml: str) ->
     assert spec.gate.model_dump() == {
         "metric": "roc_auc", "minimum": 0.6, "maximum": None, "beats_baseline": True, "champion_better": "promote",
         "champion_indistinguishable": "keep", "champion_worse": "keep", "champion_below_bound": "keep",
-        "champion_margin": None, "slice_bound": None,
+        "champion_margin": None, "slice_bound": None, "duel_windows": 4,
         "calibration_maximum": None, "rows_per_second_minimum": None, "leakage_alarm": 0.95, "leakage_allowed": (),
     }  # fmt: skip
     assert spec.approval.model_dump() == {"timeout_hours": 72, "approvers": ()}
@@ -355,7 +355,9 @@ BROKEN = {
         "minimum = 0.6", "minimum = 0.6\nrows_per_second_minimum = 0",
         "model.toml: gate.rows_per_second_minimum: Input should be greater than 0", "got 0"),
     "unknown promotion": (
-        "tags = []", 'promotion = "manual"', "model.toml: promotion: Input should be 'auto' or 'approval'", "'manual'"),
+        "tags = []", 'promotion = "manual"', "model.toml: promotion: Input should be 'auto', 'approval' or 'after_duel'",
+        "'manual'",
+    ),
     "approval within no time": (
         "", "[approval]\ntimeout_hours = 0", "model.toml: approval.timeout_hours: Input should be greater", "got 0"),
     "approval within more than a year": (
