@@ -1,4 +1,4 @@
-"""One monitoring DAG per model folder: read labels → measure → measure duels → decide duel, and judge drift; then alarms.
+"""One monitoring DAG per model: read labels → measure → measure duels → decide duel, and judge drift; then alarms.
 
 Airflow reads this file again for every task, so it imports nothing heavy and reads only the model folders.
 """

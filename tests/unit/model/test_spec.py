@@ -355,7 +355,9 @@ BROKEN = {
         "minimum = 0.6", "minimum = 0.6\nrows_per_second_minimum = 0",
         "model.toml: gate.rows_per_second_minimum: Input should be greater than 0", "got 0"),
     "unknown promotion": (
-        "tags = []", 'promotion = "manual"', "model.toml: promotion: Input should be 'auto', 'approval' or 'after_duel'",
+        "tags = []",
+        'promotion = "manual"',
+        "model.toml: promotion: Input should be 'auto', 'approval' or 'after_duel'",
         "'manual'",
     ),
     "approval within no time": (
