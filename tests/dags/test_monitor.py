@@ -25,7 +25,9 @@ def test_when_labels_cannot_be_read_the_run_is_red_and_what_was_read_is_measured
     broken = f"CASE WHEN day >= DATE '{NEXT_WEEK}' THEN (1 / (visit_id - visit_id))::int::boolean ELSE returned END"
     change_source(scored, f"{broken} AS returned, spent, known_at")
     run, states = run_dag("visits__monitor")
-    assert states == {"read_labels": "failed", "measure": "success", "all_done": "upstream_failed"}
+    red = {"read_labels": "failed", "all_done": "upstream_failed"}
+    assert states == {**dict.fromkeys(states, "success"), **red}
+    assert "measure" in states
     assert run.state == "failed"
     assert scored.rows("SELECT DISTINCT window_start FROM ponte.quality") == [(WEEK,)]
 
