@@ -54,7 +54,7 @@ def test_the_form_makes_a_challenger_and_withdraws_it(run_dag: Callable[..., Any
     for withdraw, now in ((False, 2), (True, None)):
         form = {"model": "visits", "version": 2, "reason": "let us see", "withdraw": withdraw}
         run, states = run_dag("ponte__challenge", run_conf=form)
-        assert states == {"challenge": "success"}
+        assert states == {"challenge": "success", "tell": "success"}
         [(version, evidence)] = trained.rows(
             "SELECT version, evidence FROM ponte.alias_event WHERE alias = 'challenger' ORDER BY event_id DESC LIMIT 1"
         )

@@ -103,9 +103,11 @@ def score_shard(
 
 
 def _estimation(folder: ModelFolder, loaded: LoadedVersion) -> Estimation | None:
-    if not folder.spec.estimates or loaded.estimation is None:
+    output = loaded.version.output
+    known = output.task == "regression" or output.classes  # a version of revision 0001 does not name its classes
+    if not folder.spec.estimates or loaded.estimation is None or not known:
         return None
-    return Estimation(Calibration.from_json(dict(loaded.estimation)), loaded.version.output)
+    return Estimation(Calibration.from_json(dict(loaded.estimation)), output)
 
 
 def _budget(db: Database, folder: ModelFolder, batch: Batch) -> int:

@@ -501,7 +501,7 @@ def test_a_database_of_revision_0002_keeps_what_people_see_and_its_run_goes_on(
     trained.run(run_id="under way", week=NEXT_WEEK)
     assert old.published_checksum(NEXT_WEEK) == trained.published_checksum(NEXT_WEEK)
     assert old.published_checksum() == seen
-    assert old.ask("SELECT count(*) FROM ponte.guard_result WHERE batch_id = 2") == 6
+    assert old.ask("SELECT count(*) FROM ponte.guard_result WHERE batch_id = 2") == 8
     assert old.data_tables() == ["visits__prediction_1", "visits__prediction_2"]
 
 
@@ -557,7 +557,7 @@ def of_revision_4(world: World) -> None:
 
 
 #: Judged by them, a week that differs a little from the one before is rejected by three guards.
-NARROW = "[guard]\nminimum_batches = 1\nrow_count_minimum = 1.0\nmean_score_jump = 1e-9\nclass_share_jump = 1e-9\n"
+NARROW = '[guard]\ncolumns = "off"\nminimum_batches = 1\nrow_count_minimum = 1.0\nmean_score_jump = 1e-9\nclass_share_jump = 1e-9\n'
 TRIPPED = ["row_count", "mean_score", "class_share"]
 STOPS = check("expect_table_row_count_to_be_between", "stop", min_value=1000)
 DEAR = check("expect_column_values_to_be_between", column="price", max_value=60)
