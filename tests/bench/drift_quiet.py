@@ -32,6 +32,7 @@ RHO = (0.0, 0.5, 0.8)
 TAU = 0.1
 BATCHES = 8
 FEATURES, ANSWERS, BINS = 12, 2, 11
+TENTH = 0.1
 
 
 def levels(rng: np.random.Generator, worlds: int, weeks: int, rho: float, tau: float) -> Array:
@@ -164,8 +165,9 @@ def power(worlds: int) -> None:
         still[:, 5, 0] -= np.minimum(detectable, still[:, 5, 0])
         still[:, 5, 5] += 1 - still[:, 5].sum(-1)
         answer = drift.judge(limits, counted(rng, still[:, :, None], np.full((worlds, 1), rows))[:, :, 0])
-        moved_seen = 100 * (answer.statistic > answer.limit).mean()
-        print(f"| {tau} | {rows:,} | " + " | ".join(seen) + f" | {detectable:.3f} | {moved_seen:.0f} |", flush=True)
+        # A tenth has no more rows to give.
+        of_those = f"{100 * (answer.statistic > answer.limit).mean():.0f}" if detectable <= TENTH else "–"
+        print(f"| {tau} | {rows:,} | " + " | ".join(seen) + f" | {detectable:.3f} | {of_those} |", flush=True)
 
 
 def main() -> int:

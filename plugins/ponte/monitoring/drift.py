@@ -11,14 +11,16 @@ held against, p their shares together, q its own, B the number of bins.
    side, which may resemble it: what D is above E on average is omega, the variance between windows (a design effect, as
    in Rao and Scott, "On chi-squared tests for multiway contingency tables with cell proportions estimated from survey
    data", Annals of Statistics 12, 1984).
-3. `S = D / (E + omega)`: how many times as far away as windows are on average. That of a training window uses an omega
-   that has seen neither it nor its neighbours. `T = max(S)` over the columns: the family is calibrated as a whole, so
-   there is nothing to correct for the number of columns, and columns that move together cost nothing.
+3. `S = D / ((E + omega) c)`: c is how many times its mean such a D reaches once in so many weeks that one of K columns
+   does in 2.5 % of them, if E has the degrees of freedom of its chi-square and omega one, that of a level that moves.
+   So columns of two bins and of twenty have the same say: without c those of two set the limit for all. That of a
+   training window uses an omega that has seen neither it nor its neighbours. `T = max(S)` over the columns: the family
+   is calibrated as a whole, so there is nothing to correct for, and columns that move together cost nothing.
 4. Equal sizes. Windows that are larger than the batch are thinned to its rows, drawn without replacement; a batch that
    is larger than the windows is judged as if it had the rows of the median window.
 5. Limit. The prediction limit for one more window, on the logarithm of T: `exp(m + t(1 - alpha, We - 1) s sqrt(1 +
-   1/We))`, m and s of log T over the windows (Hahn and Meeker, "Statistical Intervals", 1991, section 4.3), s made 5 %
-   greater, because log T is a little skewed: without that 6.8 % of quiet weeks were noticed in one cell of 75. We is W
+   1/We))`, m and s of log T over the windows (Hahn and Meeker, "Statistical Intervals", 1991, section 4.3), s made 15 %
+   greater, because log T is skewed: with 5 % there were 7.5 % notices in one of 75 cells of quiet weeks. We is W
    reduced by serial correlation r of the windows, `W (1 - r) / (1 + r)`. It is never below what sampling alone reaches
    with K columns: a gamma distribution with the first two moments of D (Satterthwaite, Biometrics Bulletin 2, 1946), at
    the level `(1 - alpha)^(1/K)` (Sidak, JASA 62, 1967).
@@ -52,7 +54,7 @@ DRAWS, LEAST_DRAWS, COUNTS_DRAWN = 20, 4, 4_000_000
 #: No estimate of the serial correlation above this is believed.
 _MOST_CORRELATION = 0.9
 #: What the standard deviation of log T is multiplied with: its upper tail is longer than a normal one.
-_FOR_SKEWNESS = 1.05
+_FOR_SKEWNESS = 1.15
 #: Instead of zero where a logarithm is taken or something divided by it.
 _TINY = 1e-9
 
@@ -108,6 +110,9 @@ def learn(counts: Array, rows: float, *, seed: int) -> Limits:
     distance, expected = distances(counts, others, others_rows)
     excess = distance - expected
     omega = np.maximum(excess.mean(-1), 0)
+    total = sizes.sum(-1)
+    pooled = counts.sum(-2) / np.maximum(total, 1)[..., None]
+    tail = _tail(pooled, np.full(total.shape, rows), total, omega)
     unseen = np.maximum(excess @ apart / apart.sum(0), 0)  # of each window from the windows it is held against
     drawn = []
     draws = max(LEAST_DRAWS, min(DRAWS, COUNTS_DRAWN // counts.size)) if (sizes > rows).any() else 1
@@ -115,15 +120,14 @@ def learn(counts: Array, rows: float, *, seed: int) -> Limits:
     for _ in range(draws):
         if draws > 1:
             distance, expected = distances(thinned(counts, int(np.ceil(rows)), rng), others, others_rows)
-        drawn.append(np.log(np.maximum((distance / (expected + unseen)).max(-2), _TINY)))
+        drawn.append(np.log(np.maximum((distance / (expected + unseen) / tail[..., None]).max(-2), _TINY)))
     logs = np.stack(drawn)  # (draws, ..., W)
     of_windows = logs.mean(0)
     within = logs.var(0, ddof=1).mean(-1) * (1 - 1 / draws) if draws > 1 else 0.0
-    total = sizes.sum(-1)
     return Limits(
         rows=rows,
         total=total,
-        pooled=counts.sum(-2) / np.maximum(total, 1)[..., None],
+        pooled=pooled,
         omega=omega,
         mean=of_windows.mean(-1),
         deviation=_FOR_SKEWNESS * np.sqrt(of_windows.var(-1, ddof=1) + within),
@@ -143,7 +147,9 @@ def judge(limits: Limits, batch: Array, *, alpha: float = ALPHA) -> Judged:
     distance, expected = distances(batch, limits.pooled, limits.total)
     as_sizes = np.minimum(sizes, limits.rows)
     as_expected = _expected(limits.pooled, as_sizes, limits.total)
-    scale = as_expected + limits.omega
+    # The tail is that of the rows the windows were thinned to; a smaller batch has its own.
+    mean = as_expected + limits.omega
+    scale = mean * _tail(limits.pooled, as_sizes, limits.total, limits.omega)
     columns = (distance + np.maximum(as_expected - expected, 0)) / scale
     statistic = columns.max(-1)
     # How a quiet window lies: one more among those that were seen.
@@ -166,7 +172,7 @@ def judge(limits: Limits, batch: Array, *, alpha: float = ALPHA) -> Judged:
         columns=columns,
         share_change=np.clip(np.abs(change).sum(-1) / 2, 0, 1),
         null_change=change[..., -1],
-        detectable=np.minimum(np.sqrt(np.maximum(limit[..., None] - 1, 0) * scale * tenth / 2), 1),
+        detectable=np.minimum(np.sqrt(np.maximum(limit[..., None] * scale - mean, 0) * tenth / 2), 1),
     )
 
 
@@ -205,6 +211,21 @@ def _gamma(pooled: Array, rows: Array, pooled_rows: Array) -> tuple[Array, Array
     # A column of one bin is given one degree of freedom, as in E.
     once, twice = (np.where(once > _TINY, found, 1.0) for found in (once, twice))
     return once**2 / (2 * twice), 2 * twice / once * (1 / rows + 1 / np.maximum(pooled_rows, 1))
+
+
+def _tail(pooled: Array, rows: Array, pooled_rows: Array, omega: Array) -> Array:
+    """Return how many times its mean D reaches once in so many weeks that any of the columns does in ALPHA of all.
+
+    Chance and weeks add up: E with the degrees of freedom of `_gamma`, omega with one, as of a level that moves.
+    """
+    import numpy as np
+    from scipy import stats
+
+    shape, unit = _gamma(pooled, rows, pooled_rows)
+    expected = shape * unit
+    freedom = (expected + omega) ** 2 / (expected**2 / (2 * shape) + omega**2)
+    found: Array = stats.gamma.ppf((1 - ALPHA) ** (1 / pooled.shape[-2]), freedom / 2, scale=2 / freedom)
+    return np.maximum(found, 1)
 
 
 def _others(counts: Array) -> tuple[Array, Array, Array]:

@@ -57,7 +57,7 @@ class Weeks:
         copied(self.world, "version", model=self.model, version=number, train_key=f"key {number}")
         self.columns = {"features": [f"f{place}" for place in range(columns)], "answers": ["prediction", "score"]}
         found = [
-            {"family": family, "name": name, "day": week(place - windows), "counts": self.counts(rows, SHARES)}
+            {"family": family, "name": name, "day": week(place - windows), "counts": self.counts(rows, SHARES, name)}
             for family, names in self.columns.items()
             for name in names
             for place in range(windows - answers if family == "answers" else 0, windows)
@@ -72,7 +72,9 @@ class Weeks:
             ":model, CAST(:version AS integer), r.family, 'holdout', r.day, r.name, r.counts", found, version=number,
         )  # fmt: skip
 
-    def counts(self, rows: int, shares: Array) -> list[int]:
+    def counts(self, rows: int, shares: Array, name: str) -> list[int]:
+        """Return counts per bin; f2 has more bins than the others."""
+        shares = np.insert(shares, 0, [0.0, 0.0]) if name == "f2" else shares
         return [int(n) for n in self.rng.multinomial(rows, shares)]
 
     def insert(self, table: str, selected: str, rows: list[dict[str, Any]], **values: Any) -> None:
@@ -100,7 +102,7 @@ class Weeks:
             )  # fmt: skip
         found = [
             {"shard": shard, "family": family, "name": name,
-             "counts": self.counts(of_shard, DRIFTED if name in drifted else SHARES)}
+             "counts": self.counts(of_shard, DRIFTED if name in drifted else SHARES, name)}
             for shard, of_shard in enumerate(sizes) for family, names in self.columns.items() for name in names
         ]  # fmt: skip
         if counted:
@@ -160,6 +162,8 @@ def test_a_batch_like_training_is_quiet_one_that_differs_a_notice_and_a_second_o
     assert analyst.ask(named, b=batches[0]) is None
     changed = "SELECT share_change FROM ponte.drift_column WHERE batch_id = :b AND column_name = 'f1' AND named"
     assert analyst.ask(changed, b=batches[1]) == pytest.approx(0.2, abs=0.07)
+    nulls = "SELECT null_change FROM ponte.drift_column WHERE batch_id = :b AND column_name = 'f1'"
+    assert analyst.ask(nulls, b=batches[1]) == pytest.approx(0.05, abs=0.04)
     with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
         analyst.ask("SELECT count(*) FROM ponte.drift_verdict")
 

@@ -143,3 +143,17 @@ def test_what_is_called_detectable_reaches_the_limit_in_about_half_of_the_batche
         found = drift.judge(limits, batch)
         seen += bool(found.columns[0] > found.limit)
     assert 60 < seen < 140
+
+
+def test_a_column_of_two_bins_does_not_set_the_limit_for_one_of_ten() -> None:
+    """The square of one normal reaches ten times its mean as easily as the sum of nine reaches three times."""
+    rng = np.random.default_rng(15)
+    shares = np.zeros((12, 11))
+    shares[:6, :10] = 0.1
+    shares[6:, :2] = (0.7, 0.3)
+    known = rng.multinomial(200, shares[:, None], size=(12, 20))
+    limits = drift.learn(known, 200, seed=1)
+    shares[0, :2] += (-0.1, 0.1)
+    found = drift.judge(limits, rng.multinomial(200, shares))
+    assert found.columns[0] > found.limit
+    assert found.columns[6:].max() < found.limit

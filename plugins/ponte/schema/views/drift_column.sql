@@ -11,7 +11,7 @@ COMMENT ON COLUMN ponte.drift_column.version IS 'Version that scored it.';
 COMMENT ON COLUMN ponte.drift_column.family IS 'features or answers.';
 COMMENT ON COLUMN ponte.drift_column.column_name IS 'The column.';
 COMMENT ON COLUMN ponte.drift_column.named IS 'True when it is beyond the limit.';
-COMMENT ON COLUMN ponte.drift_column.statistic IS 'How many times as far from the windows as its windows are on average.';
+COMMENT ON COLUMN ponte.drift_column.statistic IS 'How far it is from the windows. 1 is as far as one of so many columns would be in 2.5 % of the weeks, if each moved by itself, as much as before.';
 COMMENT ON COLUMN ponte.drift_column."limit" IS 'Limit of the family.';
 COMMENT ON COLUMN ponte.drift_column.share_change IS 'Share of its rows that would have to lie in another bin for it to be like all windows together.';
 COMMENT ON COLUMN ponte.drift_column.null_change IS 'Its share of NULL less that of all windows together.';

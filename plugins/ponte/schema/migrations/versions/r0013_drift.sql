@@ -56,7 +56,7 @@ COMMENT ON COLUMN ponte.drift_verdict.windows IS 'Windows it was compared with.'
 COMMENT ON COLUMN ponte.drift_verdict.published_windows IS 'Of these published windows; the others are those of training.';
 COMMENT ON COLUMN ponte.drift_verdict.since IS 'First day of the newest window that a person called the new normal; NULL for none.';
 COMMENT ON COLUMN ponte.drift_verdict.effective_windows IS 'As many independent windows tell as much: neighbours resemble each other. NULL when not judged.';
-COMMENT ON COLUMN ponte.drift_verdict.statistic IS 'Greatest of the statistics of the columns: how many times as far from the windows as windows are on average. NULL when not judged.';
+COMMENT ON COLUMN ponte.drift_verdict.statistic IS 'Greatest of the statistics of the columns; NULL when not judged.';
 COMMENT ON COLUMN ponte.drift_verdict."limit" IS 'What the statistic passes in 2.5 % of quiet batches; NULL when not judged.';
 COMMENT ON COLUMN ponte.drift_verdict.p IS 'Share of quiet batches with such a statistic or a greater one; below 0.025 exactly when beyond the limit. NULL when not judged.';
 COMMENT ON COLUMN ponte.drift_verdict.detectable IS 'Smallest shift that reaches the limit in about half of the weeks: this share of the rows moves from one tenth of a column to another, in the column that is steadiest. NULL when not judged.';
@@ -78,7 +78,7 @@ COMMENT ON TABLE ponte.drift_verdict_column IS 'The columns of a verdict; none o
 COMMENT ON COLUMN ponte.drift_verdict_column.batch_id IS 'The batch.';
 COMMENT ON COLUMN ponte.drift_verdict_column.family IS 'features or answers.';
 COMMENT ON COLUMN ponte.drift_verdict_column.column_name IS 'The column.';
-COMMENT ON COLUMN ponte.drift_verdict_column.statistic IS 'How many times as far from the windows as its windows are on average.';
+COMMENT ON COLUMN ponte.drift_verdict_column.statistic IS 'How far it is from the windows. 1 is as far as one of so many columns would be in 2.5 % of the weeks, if each moved by itself, as much as before.';
 COMMENT ON COLUMN ponte.drift_verdict_column.share_change IS 'Share of its rows that would have to lie in another bin for it to be like all windows together.';
 COMMENT ON COLUMN ponte.drift_verdict_column.null_change IS 'Its share of NULL less that of all windows together.';
 COMMENT ON COLUMN ponte.drift_verdict_column.detectable IS 'As in ponte.drift_verdict, of this column.';
