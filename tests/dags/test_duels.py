@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.postgres.duels.test_duels import candidate, judged
-from tests.sample_model import VISITS_PER_WEEK, WEEK
+from tests.postgres.duels.test_duels import THOUSANDFOLD, candidate
+from tests.sample_model import VISITS_PER_WEEK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,18 +18,23 @@ import datetime as dt
 TICK = dt.datetime(2024, 2, 12, 6, tzinfo=dt.UTC)
 
 
-@pytest.mark.parametrize("fails", [False, True], ids=["scored", "failed"])
+@pytest.mark.parametrize(
+    ("fails", "files"),
+    [(False, {}), (False, {"features.sql": THOUSANDFOLD}), (True, {})],
+    ids=["scored", "own rows", "failed"],
+)
 def test_a_failed_duel_is_red_and_the_run_is_what_publish_is(
-    run_dag: Callable[..., Any], trained: World, monkeypatch: pytest.MonkeyPatch, fails: bool
+    run_dag: Callable[..., Any], trained: World, monkeypatch: pytest.MonkeyPatch, fails: bool, files: Any
 ) -> None:
-    candidate(trained)
+    candidate(trained, files=files)
     if fails:
         monkeypatch.setattr("ponte.duels.beside.load_registered", lambda *_: 1 / 0)
     run, states = run_dag("visits__score", logical_date=TICK)
     assert states.pop("duel") == ("failed" if fails else "success")
     assert (set(states.values()), str(run.state)) == ({"success"}, "success")
     assert trained.ask("SELECT count(*) FROM predictions.visits") == VISITS_PER_WEEK
-    [(status, why)] = trained.rows("SELECT status, why FROM ponte.duel_batch")
+    [(status, why, own)] = trained.rows("SELECT status, why, own_rows FROM ponte.duel_batch")
+    assert own is bool(files)
     assert (status, why) == (("failed", "ZeroDivisionError") if fails else ("scored", None))
     left = trained.rows(
         "SELECT relname FROM pg_class WHERE relname ~ '(frozen|duel)_' AND relkind = 'r' AND relname NOT LIKE 'duel%'"
@@ -61,11 +66,12 @@ def test_the_form_makes_a_challenger_and_withdraws_it(run_dag: Callable[..., Any
         assert (version, evidence["run_id"]) == (now, run.run_id)
 
 
-def test_the_monitor_promotes_after_a_duel_and_announces_it(run_dag: Callable[..., Any], trained: World) -> None:
-    world = candidate(trained, gate="champion_margin = 0.3\nduel_windows = 1")
-    judged(world, WEEK)
-    run, states = run_dag("visits__monitor")
-    assert set(states.values()) == {"success"}
+def test_score_and_monitor_end_a_duel_each_as_its_role(run_dag: Callable[..., Any], trained: World) -> None:
+    candidate(trained, gate="champion_margin = 0.3\nduel_windows = 1")
+    for dag_id, options in (("visits__score", {"logical_date": TICK}), ("visits__monitor", {})):
+        run, states = run_dag(dag_id, **options)
+        assert set(states.values()) == {"success"}
     said = run.get_task_instance("decide_duel").xcom_pull(task_ids="decide_duel")
     assert (said["outcome"], said["version"]) == ("promoted", 2)
     assert trained.champion().version == 2
+    assert trained.ask("SELECT labelled_rows FROM ponte.duel WHERE metric = 'roc_auc'") == VISITS_PER_WEEK
