@@ -557,7 +557,13 @@ def of_revision_4(world: World) -> None:
 
 
 #: Judged by them, a week that differs a little from the one before is rejected by three guards.
-NARROW = '[guard]\ncolumns = "off"\nminimum_batches = 1\nrow_count_minimum = 1.0\nmean_score_jump = 1e-9\nclass_share_jump = 1e-9\n'
+NARROW = """[guard]
+columns = "off"
+minimum_batches = 1
+row_count_minimum = 1.0
+mean_score_jump = 1e-9
+class_share_jump = 1e-9
+"""
 TRIPPED = ["row_count", "mean_score", "class_share"]
 STOPS = check("expect_table_row_count_to_be_between", "stop", min_value=1000)
 DEAR = check("expect_column_values_to_be_between", column="price", max_value=60)
