@@ -1,7 +1,7 @@
 """When is drift told? 43 weeks of car loans scored one after the other, each judged after it was published.
 
-The set drifts from the Sunday of the 22nd week on (index 21). Guards of columns only tell here (`columns = "warn"`), as the
-weeks after that differ by as much as broken ones do; what a guard rejects all the same is published by a person.
+The set drifts from the Sunday of the 22nd week on (index 21). Guards of columns only tell here (`columns = "warn"`), as
+the weeks after that differ by as much as broken ones do; what a guard rejects all the same is published by a person.
 
     OMP_WAIT_POLICY=passive PYTHONPATH=plugins:. .venv/bin/python -m tests.bench.drift_car_loan
 
@@ -26,8 +26,8 @@ from ponte.publishing import pointer
 from ponte.schema import migrations
 from ponte.storage.database import Database
 
-_SAID = """SELECT d.window_start, d.family, d.state, d.would_be, round(d.statistic::numeric, 2), round(d."limit"::numeric, 2),
-    array_to_string(d.columns, ', ') FROM ponte.drift d ORDER BY d.family, d.window_start"""
+_SAID = """SELECT d.window_start, d.family, d.state, d.would_be, round(d.statistic::numeric, 2),
+    round(d."limit"::numeric, 2), array_to_string(d.columns, ', ') FROM ponte.drift d ORDER BY d.family, d.window_start"""
 
 
 def main() -> int:

@@ -236,7 +236,7 @@ def test_a_backfill_made_again_after_its_run_was_deleted_publishes_the_corrected
         [day] = connection.exec_driver_sql(
             f"SELECT flight_date FROM flights.departure WHERE departure_id = {one}"
         ).one()
-        connection.exec_driver_sql(f"{change.format('+ 500')}; {move.format('2014-06-02')}")
+        connection.exec_driver_sql(f"{change.format('+ 20')}; {move.format('2014-06-02')}")
     try:
         deadline = time.monotonic() + MINUTES_10
         while "detail" in running.api.call("GET", path, accept=frozenset({404})):
@@ -246,7 +246,7 @@ def test_a_backfill_made_again_after_its_run_was_deleted_publishes_the_corrected
         state, tasks = running.finish(dag_id, run["dag_run_id"])
     finally:
         with running.db.begin() as connection:
-            connection.exec_driver_sql(f"{move.format(day)}; {change.format('- 500')}")
+            connection.exec_driver_sql(f"{move.format(day)}; {change.format('- 20')}")
     assert state == "success", tasks
     [(rows_now, after)] = running.rows(told)
     assert (rows_now, after != before) == (rows - 1, True)
