@@ -27,7 +27,8 @@ from ponte.schema import migrations
 from ponte.storage.database import Database
 
 _SAID = """SELECT d.window_start, d.family, d.state, d.would_be, round(d.statistic::numeric, 2),
-    round(d."limit"::numeric, 2), array_to_string(d.columns, ', ') FROM ponte.drift d ORDER BY d.family, d.window_start"""
+    round(d."limit"::numeric, 2), array_to_string(d.columns, ', ')
+FROM ponte.drift d ORDER BY d.family, d.window_start"""
 
 
 def main() -> int:

@@ -233,7 +233,7 @@ def test_no_table_is_unique_by_the_id_of_a_run(world: World) -> None:
         "WHERE c.relnamespace = 'ponte'::regnamespace AND i.indisunique AND a.attname = :column ORDER BY 1"
     )
     assert world.rows(unique, column="run_id") == []
-    tables = ["approval", "batch", "gate_verdict", "rollback", "snapshot", "version_mark"]
+    tables = ["alarm_event", "approval", "batch", "gate_verdict", "rollback", "snapshot", "version_mark"]
     assert world.rows(unique, column="run_key") == [(f"ponte.{table}",) for table in tables]
     both = "SELECT table_name FROM information_schema.columns WHERE table_schema = 'ponte' AND column_name = :column"
     have = {column: {row[0] for row in world.rows(both, column=column)} for column in ("run_id", "run_key")}
