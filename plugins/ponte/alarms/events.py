@@ -124,7 +124,7 @@ def extend(connection: sa.Connection, alarm_id: int, cause: Cause, *, run: Run) 
 def _append(connection: sa.Connection, alarm_id: int, event: str, cause: Cause, *, run: Run) -> None:
     row = {name: getattr(cause, name) for name in Cause.__dataclass_fields__}
     row |= {"evidence": json.dumps(cause.evidence), "alarm_id": alarm_id, "event": event}
-    insert_row(connection, "ponte.alarm_event", {**row, "actor": run.id, "run_key": run.key})
+    insert_row(connection, "ponte.alarm_event", {**row, **run.row(), "actor": run.id})
 
 
 def close(
@@ -143,7 +143,7 @@ def close(
     last_window : the window after which the rules found it over; None: a person says so.
     """
     row = {"alarm_id": alarm_id, "model": model, "kind": kind, "event": "closed", "window_start": last_window}
-    insert_row(connection, "ponte.alarm_event", {**row, "actor": actor, "reason": reason, "run_key": run.key})
+    insert_row(connection, "ponte.alarm_event", {**row, **run.row(), "actor": actor, "reason": reason})
     notices.add(
         connection,
         "alarm_closed",
@@ -244,6 +244,6 @@ def ask_for_training(db: Database, folder: ModelFolder, *, run: Run) -> int | No
                 continue
             row = {"alarm_id": alarm.alarm_id, "model": folder.name, "kind": alarm.kind, "event": "retrain"}
             why = f"[monitoring] on_{alarm.kind}"
-            insert_row(connection, "ponte.alarm_event", {**row, "actor": run.id, "reason": why, "run_key": run.key})
+            insert_row(connection, "ponte.alarm_event", {**row, **run.row(), "actor": run.id, "reason": why})
             return int(alarm.alarm_id)
     return None

@@ -15,6 +15,7 @@ CREATE TABLE ponte.alarm_event (
     evidence      jsonb NOT NULL DEFAULT '{}',
     actor         text NOT NULL,
     reason        text NOT NULL,
+    run_id        text,
     run_key       text,
     at            timestamptz NOT NULL DEFAULT clock_timestamp(),
     FOREIGN KEY (model, version) REFERENCES ponte.version,
@@ -41,7 +42,8 @@ COMMENT ON COLUMN ponte.alarm_event.provisional IS 'True when fewer windows than
 COMMENT ON COLUMN ponte.alarm_event.evidence IS 'Figures behind it.';
 COMMENT ON COLUMN ponte.alarm_event.actor IS 'Who: an Airflow run or a person.';
 COMMENT ON COLUMN ponte.alarm_event.reason IS 'Why.';
-COMMENT ON COLUMN ponte.alarm_event.run_key IS 'Run id, start date and clear number of the run that wrote it: a retry of the run finds this row again.';
+COMMENT ON COLUMN ponte.alarm_event.run_id IS 'Airflow run that wrote it.';
+COMMENT ON COLUMN ponte.alarm_event.run_key IS 'What a retry of the run finds this event by.';
 COMMENT ON COLUMN ponte.alarm_event.at IS 'When.';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ponte.alarm_event
     FOR EACH STATEMENT EXECUTE FUNCTION ponte.refuse_change();
