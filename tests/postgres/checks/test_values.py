@@ -135,10 +135,10 @@ class TakesAll(RegressorMixin, BaseEstimator):
 
 def build_estimator(): return TakesAll()
 """
-LENIENT = '[quarantine]\nbudget = 0.95\n[guard]\nunscored_maximum = 1.0\nconstant_score = "allow"'
+LENIENT = '[quarantine]\nbudget = 0.95\n[guard]\nunscored_maximum = 1.0\nconstant_score = "allow"\ncolumns = "off"'
 REGRESSION = {
     "task": "regression", "gate": "beats_baseline = false", "bound": "maximum = 1e300", "resamples": 100,
-    "checks": LENIENT + '\n[guard]\ncolumns = "off"',  # the strange values are in one week only
+    "checks": LENIENT,
 }  # fmt: skip
 OF_WINDOW = "WHERE v.day >= CAST(:window_start AS date) AND v.day < CAST(:window_end AS date)"
 
