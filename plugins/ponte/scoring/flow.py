@@ -175,17 +175,17 @@ class ShardFlow(Flow):
             self.estimation.add(rows)
 
     def finish(self, writing: Cursor, written: int) -> None:
-        """Write counts, quarantine and the shard's row."""
+        """Write quarantine, the shard's row, and counts."""
         self._set_aside(writing)
-        write_counts(writing, self.batch.batch_id, self.shard.shard, (self.features, self.answers))
-        if self.estimation is not None:
-            self.estimation.write(writing, self.batch.batch_id, self.shard.shard)
         # Same transaction as the rows. A twin that committed first breaks the primary key, and all rolls back.
         writing.execute(
             "INSERT INTO ponte.shard (batch_id, shard, first_page, end_page, row_count) VALUES "
             f"({self.batch.batch_id:d}, {self.shard.shard:d}, {self.shard.first_page:d}, {self.shard.end_page:d}, "
             f"{written:d})"
         )
+        write_counts(writing, self.batch.batch_id, self.shard.shard, (self.features, self.answers))
+        if self.estimation is not None:
+            self.estimation.write(writing, self.batch.batch_id, self.shard.shard)
 
     def _set_aside(self, writing: Cursor) -> None:
         if not self.unscored:
