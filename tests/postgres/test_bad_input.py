@@ -538,7 +538,7 @@ def test_a_value_that_nobody_expects_is_scored_or_set_aside_and_nothing_is_lost(
     statement, expected = VALUES[name]
     trained.execute(statement)
     # Rows without any difference get one score, which a guard would refuse: here it is about the rows.
-    settings = '[guard]\nconstant_score = "allow"\nunscored_maximum = 1.0'
+    settings = '[guard]\ncolumns = "off"\nconstant_score = "allow"\nunscored_maximum = 1.0'
     batch = trained.with_model(chunk_rows=60, shard_rows=200, checks=settings).run(run_id="r")
 
     assert conserved(trained, batch.batch_id) == (350, 350 - expected, expected)

@@ -114,7 +114,7 @@ MISTAKES: dict[str, tuple[Callable[[World], bytes], list[str]]] = {
     "a class NaN": (nan_class, ["other classes", "0.0, nan", "expected: 0, 1"]),
     "several outputs": (several_outputs, ["other classes", "[0, 1], [0, 1]"]),
     "nothing": (lambda _: b"", ["no file of an estimator", "an empty one"]),
-    "a table": (lambda _: b"visit_id,label\n1,2\n", ["cannot be unpickled", "a file of joblib"]),
+    "a table": (lambda _: b"visit_id,label\n1,2\n", ["cannot be unpickled", "is it joblib"]),
     "no estimator": (lambda world: pickle.dumps({"model": fitted(world)}), ["no estimator", "dict", "whole pipeline"]),
     "an end": (lambda _: pickle.dumps(Leaves()), ["cannot be unpickled", "SystemExit: gone"]),
     "no ZIP": (lambda _: b"PK\x03\x04garbage", ["cannot be unpickled", "BadZipFile"]),
