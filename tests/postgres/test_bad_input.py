@@ -658,6 +658,7 @@ def test_three_rows_of_a_hundred_thousand_are_set_aside_and_all_others_are_publi
         files={"features.sql": FEW_COLUMNS, "estimator.py": THREE_BAD},
         gate="beats_baseline = false",
         bound="minimum = 0.0",
+        checks='[guard]\ncolumns = "off"',
     )
     world.train(run_id="t")
     world.execute(
