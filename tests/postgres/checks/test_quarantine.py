@@ -701,7 +701,7 @@ def test_entries_of_other_windows_and_models_are_left_alone(picky: World) -> Non
     bad_prices(picky, 2150, 2500)
     first, other = picky.run(run_id="first"), picky.run(run_id="first", week=NEXT_WEEK)
     assert picky.rows(OPEN) == [(first.batch_id, "2150"), (other.batch_id, "2500")]
-    picky.execute("UPDATE shop.visit SET price = 10")
+    picky.execute("UPDATE shop.visit SET price = 10 WHERE price = 66.66")
     picky.run(run_id="second")
     assert picky.rows(OPEN) == [(other.batch_id, "2500")]
 
@@ -710,7 +710,7 @@ def test_entries_of_a_batch_that_nobody_has_seen_stay_open_until_another_is_show
     bad_prices(picky, 2150)
     first = picky.run(run_id="first", until="score")
     assert picky.rows(OPEN) == [(first.batch_id, "2150")]
-    picky.execute("UPDATE shop.visit SET price = 10")
+    picky.execute("UPDATE shop.visit SET price = 10 WHERE price = 66.66")
     second = picky.run(run_id="second")
     assert picky.rows(OPEN) == []
     closed = "SELECT resolution, closed_by, closed_at IS NOT NULL FROM ponte.quarantine WHERE batch_id = :id"

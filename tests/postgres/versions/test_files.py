@@ -25,7 +25,7 @@ from ponte.versions.loading import load_version
 from ponte.versions.predicting import Predictions
 from ponte.versions.registry import Version
 
-FILES = ["estimator.py", "golden.parquet", "manifest.json", "metrics.json", "model.joblib", "report.html",
+FILES = ["estimation.json", "estimator.py", "golden.parquet", "manifest.json", "metrics.json", "model.joblib", "report.html",
          "signature.json"]  # fmt: skip
 
 
