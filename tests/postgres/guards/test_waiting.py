@@ -188,7 +188,7 @@ def test_after_its_time_guard_fails_and_names_batch_and_run_whatever_became_of_t
 
 
 def test_without_a_time_to_wait_a_batch_is_judged_beside_what_people_see(beside: World) -> None:
-    world = beside.with_model(checks="[guard]\nwait_minutes = 0")
+    world = beside.with_model(checks='[guard]\ncolumns = "off"\nwait_minutes = 0')
     world.guard(4)
     assert world.ask("SELECT outcome FROM ponte.guard_result WHERE guard = 'row_count'") == "skipped"
 
