@@ -48,7 +48,8 @@ def test_only_what_is_required_gives_the_documented_defaults(model_toml: str) ->
     assert spec.guard.model_dump() == {
         "batches": 8, "minimum_batches": 3, "wait_minutes": 60, "row_count_minimum": 0.5, "row_count_maximum": 2.0,
         "row_count_ranges": 3.0, "columns": "reject", "column_overrides": {}, "unscored_maximum": 0.01,
-        "constant_score": "reject", "mean_score_jump": 1.0, "class_share_jump": 0.25, "freshness_column": None, "freshness_hours": None,
+        "constant_score": "reject", "mean_score_jump": 1.0, "class_share_jump": 0.25, "freshness_column": None,
+        "freshness_hours": None,
     }  # fmt: skip
     assert spec.retention.model_dump() == {"replaced_batches": None, "weeks": None}
 
