@@ -96,5 +96,5 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ponte.drift_ve
 ALTER TABLE ponte.guard_result
     DROP CONSTRAINT guard_result_outcome_check,
     ADD CONSTRAINT guard_result_outcome_check CHECK (outcome IN ('passed', 'tripped', 'warned', 'skipped'));
-COMMENT ON COLUMN ponte.guard_result.guard IS 'row_count, unscored, set_aside, columns, constant_score, mean_score, class_share or freshness.';
+COMMENT ON COLUMN ponte.guard_result.guard IS 'row_count, unscored, set_aside, columns, constant_score, mean_score, class_share, freshness or alarm.';
 COMMENT ON COLUMN ponte.guard_result.outcome IS 'passed; tripped; warned: it would have tripped, and the model says that this is no reason to stop; skipped: nothing to compare with.';
