@@ -82,6 +82,9 @@ class Training(Table):
     #: Score from which the positive class is predicted, or what the threshold shall be best at on the calibration
     #: windows; None leaves it to the estimator's own predict().
     threshold: Annotated[float, Field(gt=0, lt=1)] | Literal["f1", "balanced_accuracy"] | None = None
+    #: Of a regression: every prediction comes with an interval that holds this share of outcomes, on average over rows;
+    #: its width is set on the calibration windows.
+    interval: Annotated[float, Field(ge=0.5, lt=1)] | None = None
     #: The value of the label whose probability the score is; None: the greater one.
     positive: bool | int | str | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -246,6 +249,21 @@ class Monitoring(Table):
     late_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 6.0
 
 
+class Serving(Table):
+    """How the model answers one by one: the live API, the web form, the queue."""
+
+    #: Whether the API serves the champion, and the queue takes requests for it.
+    api: bool = False
+    #: The page /form/<model>: "key": an API key is typed once; "public": whoever reaches the page, limited per address.
+    form: Literal["off", "key", "public"] = "off"
+    #: Of a regression: from this prediction on the form says yes, below it no.
+    decision: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    #: Whether the features of live rows are kept, for the steps of the platform only, until retention.
+    log_features: bool = False
+    #: Live rows are dropped by the month when all of it is older.
+    keep_days: Annotated[int, Field(ge=31, le=36_600)] = 365
+
+
 class Check(BaseModel):
     """One Great Expectations expectation; every key but these two is passed on to it."""
 
@@ -306,6 +324,7 @@ class ModelSpec(Table):
     guard: Guard = Guard()
     retention: Retention = Retention()
     monitoring: Monitoring = Monitoring()
+    serving: Serving = Serving()
     checks: tuple[Check, ...] = ()
 
     @property

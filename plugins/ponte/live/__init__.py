@@ -1,0 +1,1 @@
+"""Rows that are asked for one by one: read, kept, counted."""

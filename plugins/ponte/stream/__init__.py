@@ -1,0 +1,1 @@
+"""The priority queue and its workers."""
