@@ -186,3 +186,7 @@ GRANT USAGE ON SCHEMA ponte TO ponte_api, ponte_stream, ponte_enqueuer;
 GRANT SELECT ON ponte.alias_event, ponte.champion, ponte.reference_column, ponte.schema_version, ponte.version
     TO ponte_api, ponte_stream;
 GRANT EXECUTE ON FUNCTION ponte.is_bad(text, integer), ponte.champion_at(text, timestamptz) TO ponte_api, ponte_stream;
+
+-- ---------------------------------------------------------------- keys of the API (revision 0023)
+
+GRANT SELECT ON ponte.api_key, ponte.api_key_revoked, ponte.version_mark TO ponte_api;
