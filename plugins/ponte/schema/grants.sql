@@ -8,18 +8,21 @@ DO $$
 BEGIN
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
     EXECUTE format('REVOKE ALL ON DATABASE %I FROM ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, '
-                   'ponte_viewer, ponte_analyst', current_database());
+                   'ponte_api, ponte_stream, ponte_viewer, ponte_analyst, ponte_enqueuer', current_database());
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, '
-                   'ponte_viewer, ponte_analyst', current_database());
+                   'ponte_api, ponte_stream, ponte_viewer, ponte_analyst, ponte_enqueuer', current_database());
     -- The rows that a check sets aside are found in a temporary table.
     EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO ponte_trainer, ponte_scorer', current_database());
 END $$;
 REVOKE ALL ON SCHEMA ponte, ponte_data, predictions
-    FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
+    FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_api, ponte_stream,
+         ponte_viewer, ponte_analyst, ponte_enqueuer;
 REVOKE ALL ON ALL TABLES IN SCHEMA ponte
-    FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
+    FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_api, ponte_stream,
+         ponte_viewer, ponte_analyst, ponte_enqueuer;
 REVOKE ALL ON ALL ROUTINES IN SCHEMA ponte
-    FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
+    FROM PUBLIC, ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_api, ponte_stream,
+         ponte_viewer, ponte_analyst, ponte_enqueuer;
 
 -- ---------------------------------------------------------------- registry and book-keeping
 
@@ -178,10 +181,19 @@ BEGIN
     END LOOP;
 END $$;
 
+-- ---------------------------------------------------------------- answers one by one
+
+-- Which version answers, what a form shows of its reference (values that few rows had are not kept), and the bins by
+-- which both count. Neither reads a batch, a label, a source, or what was frozen of one.
+GRANT USAGE ON SCHEMA ponte TO ponte_api, ponte_stream, ponte_enqueuer;
+GRANT SELECT ON ponte.alias_event, ponte.champion, ponte.reference_column, ponte.schema_version, ponte.version
+    TO ponte_api, ponte_stream;
+GRANT EXECUTE ON FUNCTION ponte.is_bad(text, integer), ponte.champion_at(text, timestamptz) TO ponte_api, ponte_stream;
+
 -- ---------------------------------------------------------------- 0022: live rows
 
 -- Who answers writes rows and reads none: a process that faces a network can be told to say what it can read.
-GRANT USAGE ON SCHEMA ponte, ponte_data TO ponte_api, ponte_stream;
+GRANT USAGE ON SCHEMA ponte_data TO ponte_api, ponte_stream;
 GRANT EXECUTE ON FUNCTION ponte.prepare_live(text) TO ponte_api, ponte_stream, ponte_scorer, ponte_monitor;
 GRANT EXECUTE ON FUNCTION ponte.retire_live(text, integer) TO ponte_monitor;
 GRANT EXECUTE ON FUNCTION ponte.give_live_feedback(uuid, text, text, text, text) TO ponte_api;

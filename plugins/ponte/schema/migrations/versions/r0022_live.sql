@@ -127,7 +127,6 @@ DECLARE
     words text[];
     made record;
     earlier text;
-    grantee text;
 BEGIN
     SELECT v.version, v.task, v.signature INTO champion FROM ponte.version v
     WHERE v.model = prepare_live.model AND v.version = ponte.champion_at(prepare_live.model, clock_timestamp());
@@ -189,9 +188,7 @@ BEGIN
         EXECUTE format('CREATE TABLE ponte_data.%I PARTITION OF ponte_data.%I DEFAULT', parent || '__default', parent);
         EXECUTE format('COMMENT ON TABLE ponte_data.%I IS %L', parent, 'Live rows of ' || prepare_live.model || '; people read predictions.' || shown || '.');
         EXECUTE format('GRANT SELECT ON ponte_data.%I, ponte_data.%I TO ponte_monitor', parent, parent || '__default');
-        FOR grantee IN SELECT rolname FROM pg_roles WHERE rolname IN ('ponte_api', 'ponte_stream', 'ponte_scorer') LOOP
-            EXECUTE format('GRANT INSERT ON ponte_data.%I TO %I', parent, grantee);
-        END LOOP;
+        EXECUTE format('GRANT INSERT ON ponte_data.%I TO ponte_api, ponte_stream, ponte_scorer', parent);
     ELSE
         SELECT string_agg(format('%s %s', attname, format_type(atttypid, atttypmod)), ', ' ORDER BY attnum) INTO earlier
         FROM pg_attribute WHERE attrelid = to_regclass(format('ponte_data.%I', parent)) AND attnum > 0 AND NOT attisdropped;
