@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ponte.errors import PonteError
-from ponte.live.records import Parsed, Problem, parse
+from ponte.live.records import Parsed, Problem, Reader
 from ponte.scoring.answering import Answers, Unanswered, answer
 from ponte.scoring.scorer import Scorer
 from ponte.storage.withholding import said_of
@@ -241,6 +241,8 @@ class Serving:
     worker: Worker
     #: How long that takes.
     pace: Pace
+    #: Reads its rows.
+    reader: Reader
 
     @property
     def version(self) -> Version:
@@ -371,29 +373,29 @@ class Batcher:
 
 def _understood(serving: Serving, batch: list[_Asked]) -> tuple[list[_Asked], pa.Table]:
     """Return the requests of a batch that can be understood, and their rows; the others are answered."""
+    import pyarrow as pa
+
     parsed = _parse(serving, batch)
-    if not parsed.problems:
+    if not parsed.bad:
         return batch, parsed.rows
-    if len(batch) == 1:
-        batch[0].answer.set_result(Answered(serving, parsed.problems))
-        return [], parsed.rows
-    good = []
+    good, chosen, start = [], [], 0
     for asked in batch:
-        alone = _parse(serving, [asked])
-        if not alone.problems:
+        places = range(start, start + len(asked.instances))
+        start = places.stop
+        if parsed.bad.isdisjoint(places):
             good.append(asked)
+            chosen.extend(places)
         elif not asked.answer.done():
-            asked.answer.set_result(Answered(serving, alone.problems))
-    return good, _parse(serving, good).rows
+            # Alone, its places are those that who asked knows, and no other's problems are told.
+            asked.answer.set_result(Answered(serving, _parse(serving, [asked]).problems))
+    return good, parsed.rows.take(pa.array(chosen, pa.int64()))
 
 
 def _parse(serving: Serving, batch: list[_Asked]) -> Parsed:
-    signature = serving.loaded.signature
     instances = [instance for asked in batch for instance in asked.instances]
     if all(asked.keys is None for asked in batch):
-        return parse(signature, instances, None)
-    keys = [key for asked in batch for key in asked.keys or [None] * len(asked.instances)]
-    return parse(signature, instances, keys)
+        return serving.reader.parse(instances)
+    return serving.reader.parse(instances, [key for asked in batch for key in asked.keys or [None] * len(asked.instances)])
 
 
 def _part(serving: Serving, answers: Answers, ids: Sequence[str], start: int, stop: int) -> Answered:

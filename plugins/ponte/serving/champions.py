@@ -22,6 +22,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ponte.errors import PonteError
+from ponte.live.records import Reader
 from ponte.model.folders import ModelFolder, load_folder
 from ponte.scoring.answering import answer
 from ponte.scoring.scorer import Scorer
@@ -154,11 +155,12 @@ class Champions:
         golden = _golden(self._store, version)
         pace = Pace.of(lambda rows: answer(scorer, _of_length(golden, rows)))
         if pace.seconds(BATCH_ROWS) < INLINE_SECONDS:
-            return Serving(loaded, since, Inline(scorer), pace)
+            return Serving(loaded, since, Inline(scorer), pace, Reader(loaded.signature))
         allowed = marks.allows_other_libraries(self._db, version)
         worker = InProcess(str(self._store.root), version, other_libraries_allowed=allowed)
         # The other process has its own, so this one keeps none.
-        return Serving(replace(loaded, estimator=None, error_model=None), since, worker, pace)
+        lean = replace(loaded, estimator=None, error_model=None)
+        return Serving(lean, since, worker, pace, Reader(loaded.signature))
 
     def _drop(self, model: str, why: str) -> None:
         self._why_not[model] = why
