@@ -176,8 +176,8 @@ class Service:
         return answered
 
     def _batcher(self, model: str) -> Batcher:
-        def keep(serving: Serving, rows: pa.Table, answers: Answers, ids: Sequence[str], sources: Sequence[str]) -> None:
-            self.keep(serving, rows, answers, ids, sources)
+        def keep(serving: Serving, *batch: Any) -> None:
+            self.keep(serving, *batch)
 
         def current() -> Serving | None:
             return self.champions.get(model)
