@@ -110,7 +110,7 @@ def create_key(
                      autocompletion=model_names),
     ] = None,
     per_minute: Annotated[int, typer.Option(metavar="ROWS", min=1, help="Rows that it may ask for a minute.")] = 6_000,
-    days: Annotated[int | None, typer.Option(metavar="N", min=1, help="Days that it is valid; without it for ever.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="Days that it is valid; by default for ever.")] = None,
     json: output.Json = False,
 ) -> None:  # fmt: skip
     """Make a key, and print it: this once, for it is kept nowhere."""

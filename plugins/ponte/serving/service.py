@@ -21,9 +21,7 @@ from ponte.serving.keys import Bucket, Key, KeyRing
 from ponte.storage.database import Database, transient_faults_marked
 
 if TYPE_CHECKING:
-    import pyarrow as pa
 
-    from ponte.scoring.answering import Answers
     from ponte.serving.champions import Champions
 
 #: Addresses that are remembered at once; the one that asked least recently is forgotten first.
