@@ -14,6 +14,7 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+from ponte.live.journal import Journal
 from ponte.serving import documents, routes
 from ponte.serving.champions import Champions
 from ponte.serving.keys import KeyRing
@@ -56,7 +57,7 @@ def make_service(db: Database, store: ArtifactStore, models_root: Path, settings
     """Return the API of one process; nothing of it runs yet."""
     keys = KeyRing()
     champions = Champions(db, store, models_root, keys)
-    return Service(db=db, champions=champions, keys=keys, settings=settings or Settings())
+    return Service(db=db, champions=champions, keys=keys, settings=settings or Settings(), journal=Journal(db))
 
 
 def make_app(service: Service) -> FastAPI:
@@ -65,10 +66,12 @@ def make_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.champions.start()
+        service.journal.start()
         try:
             yield
         finally:
             service.champions.stop()
+            service.journal.close()
 
     # Its own pages about itself load scripts from elsewhere; ours are those of `documents`.
     app = FastAPI(title="Ponte", openapi_url=None, lifespan=lifespan)

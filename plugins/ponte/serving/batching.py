@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ponte.errors import PonteError
 from ponte.live.records import Parsed, Problem, Reader
+from ponte.live.tables import LiveTable, Source
 from ponte.scoring.answering import Answers, Unanswered, answer
 from ponte.scoring.scorer import Scorer
 from ponte.storage.withholding import said_of
@@ -38,6 +39,7 @@ INLINE_SECONDS = 0.020
 _DECAY = 0.95
 #: Begins what the process of a slow version says instead of answers; no MessagePack of answers begins so.
 _FAILED = b"\xc1"
+_EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
 
 
 class Overloaded(PonteError):
@@ -102,8 +104,9 @@ class Pace:
 class Worker(Protocol):
     """Computes answers. `rows` hold at least the features of the version."""
 
-    #: Whether it computes in this process, at once.
-    inline: bool
+    @property
+    def inline(self) -> bool:
+        """Whether it computes in this process, at once."""
 
     @property
     def alive(self) -> bool:
@@ -243,6 +246,8 @@ class Serving:
     pace: Pace
     #: Reads its rows.
     reader: Reader
+    #: Where its answers are kept.
+    table: LiveTable
 
     @property
     def version(self) -> Version:
@@ -267,20 +272,35 @@ class Answered:
 class _Asked:
     instances: list[Any]
     keys: list[Any] | None
-    source: str
+    source: Source
     answer: asyncio.Future[Answered]
 
 
-#: Told of each batch, after its answers are on their way: the rows with key and features, their answers, their ids, and
-#: of each where it came from.
-Keep = Callable[[Serving, "pa.Table", Answers, Sequence[str], Sequence[str]], object]
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What was answered at once."""
+
+    serving: Serving
+    #: Key and features.
+    rows: pa.Table
+    answers: Answers
+    #: Of each row its number, and where it came from.
+    request_ids: list[str]
+    sources: list[Source]
+    #: That of the numbers, to the millisecond.
+    asked_at: dt.datetime
 
 
 class Batcher:
     """The requests for one model."""
 
-    def __init__(self, model: str, current: Callable[[], Serving | None], *, keep: Keep, patience: float) -> None:
-        """patience : seconds after which an answer would be too late; then it is refused at once, see Overloaded."""
+    def __init__(
+        self, model: str, current: Callable[[], Serving | None], *, keep: Callable[[Batch], object], patience: float
+    ) -> None:
+        """keep : told of each batch when its answers are on their way.
+
+        patience : seconds after which an answer would be too late; then it is refused at once, see Overloaded.
+        """
         self._model = model
         self._current = current
         self._keep = keep
@@ -292,7 +312,7 @@ class Batcher:
         #: Rows that wait to be computed, or are just being computed.
         self.waiting = 0
 
-    async def ask(self, instances: list[Any], keys: list[Any] | None, source: str) -> Answered:
+    async def ask(self, instances: list[Any], keys: list[Any] | None, source: Source) -> Answered:
         """Return what becomes of instances, whose keys may be given. Raises Overloaded and NotServed.
 
         source : where the request came from, `api` or `form`.
@@ -360,7 +380,7 @@ class Batcher:
             return
         seconds = time.perf_counter() - began
         serving.pace.saw(rows.num_rows, seconds)
-        ids = new_ids(rows.num_rows)
+        asked_at, ids = new_ids(rows.num_rows)
         start = 0
         for asked in batch:
             stop = start + len(asked.instances)
@@ -368,7 +388,8 @@ class Batcher:
                 asked.answer.set_result(_part(serving, answers, ids, start, stop))
             start = stop
         self.on_batch(rows.num_rows, seconds)
-        self._keep(serving, rows, answers, ids, [asked.source for asked in batch for _ in asked.instances])
+        sources = [asked.source for asked in batch for _ in asked.instances]
+        self._keep(Batch(serving, rows, answers, ids, sources, asked_at))
 
 
 def _understood(serving: Serving, batch: list[_Asked]) -> tuple[list[_Asked], pa.Table]:
@@ -378,7 +399,9 @@ def _understood(serving: Serving, batch: list[_Asked]) -> tuple[list[_Asked], pa
     parsed = _parse(serving, batch)
     if not parsed.bad:
         return batch, parsed.rows
-    good, chosen, start = [], [], 0
+    good: list[_Asked] = []
+    chosen: list[int] = []
+    start = 0
     for asked in batch:
         places = range(start, start + len(asked.instances))
         start = places.stop
@@ -405,13 +428,14 @@ def _part(serving: Serving, answers: Answers, ids: Sequence[str], start: int, st
     return Answered(serving, (), columns, unanswered, ids[start:stop])
 
 
-def new_ids(count: int) -> list[str]:
-    """Return that many UUIDs of version 7: they sort by the time of their making, to the millisecond."""
-    head = (time.time_ns() // 1_000_000) << 80 | 7 << 76 | 2 << 62
+def new_ids(count: int) -> tuple[dt.datetime, list[str]]:
+    """Return the time, to the millisecond, and that many UUIDs of version 7, which hold just this time."""
+    milliseconds = time.time_ns() // 1_000_000
+    head = milliseconds << 80 | 7 << 76 | 2 << 62
     noise = int.from_bytes(os.urandom(10 * count))
     found = []
     for _ in range(count):
         digits = f"{head | (noise >> 62 & 0xFFF) << 64 | noise & 0x3FFF_FFFF_FFFF_FFFF:032x}"
         found.append(f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}")
         noise >>= 80
-    return found
+    return _EPOCH + dt.timedelta(milliseconds=milliseconds), found

@@ -23,6 +23,7 @@ import sqlalchemy as sa
 
 from ponte.errors import PonteError
 from ponte.live.records import Reader
+from ponte.live.tables import LiveTable
 from ponte.model.folders import ModelFolder, load_folder
 from ponte.scoring.answering import answer
 from ponte.scoring.scorer import Scorer
@@ -158,14 +159,15 @@ class Champions:
         loaded = load_registered(self._db, self._store, version)
         scorer = Scorer(loaded)
         golden = _golden(self._store, version)
+        reader, table = Reader(loaded.signature), LiveTable.of(version)
         pace = Pace.of(lambda rows: answer(scorer, _of_length(golden, rows)))
         if pace.seconds(BATCH_ROWS) < INLINE_SECONDS:
-            return Serving(loaded, since, Inline(scorer), pace, Reader(loaded.signature))
+            return Serving(loaded, since, Inline(scorer), pace, reader, table)
         allowed = marks.allows_other_libraries(self._db, version)
         worker = InProcess(str(self._store.root), version, other_libraries_allowed=allowed)
         # The other process has its own, so this one keeps none.
         lean = replace(loaded, estimator=None, error_model=None)
-        return Serving(lean, since, worker, pace, Reader(loaded.signature))
+        return Serving(lean, since, worker, pace, reader, table)
 
     def _drop(self, model: str, why: str) -> None:
         self._why_not[model] = why
