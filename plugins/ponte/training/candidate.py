@@ -81,6 +81,8 @@ class Candidate:
             signature=snapshot.signature,
             classes=self.fitted.output.classes,
             threshold=self.fitted.output.threshold,
+            interval=self.fitted.output.interval,
+            half_width=self.fitted.output.half_width,
             spec_digest=folder.digest(),
             code_revision=code_revision or None,
             libraries=libraries,

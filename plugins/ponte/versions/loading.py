@@ -81,8 +81,14 @@ def artifact_facts(
 ) -> dict[str, Any]:
     """Return what the manifest binds the files to, and what loading compares with the registry row."""
     facts = {"model": model, "version": version, "libraries": libraries, "signature": signature.as_json()}
-    # Format 1 knew neither; None stands for "not in the manifest" too.
-    return {**facts, "classes": list(output.classes) or None, "threshold": output.threshold}
+    # None stands for "not in the manifest" too: older ones know no interval, those of format 1 none of these.
+    return {
+        **facts,
+        "classes": list(output.classes) or None,
+        "threshold": output.threshold,
+        "interval": output.interval,
+        "half_width": output.half_width,
+    }
 
 
 def read_files(store: ArtifactStore, version: Version) -> dict[str, bytes]:
