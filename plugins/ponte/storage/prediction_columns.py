@@ -34,7 +34,7 @@ _SCORES: dict[str, dict[str, str]] = {
     "regression": {},
 }
 #: Likewise the columns that tables and views of before revision 0021 do not have: they get them at their end, which is
-#: all that PostgreSQL allows of a view, so everybody has them there. NULL, and no constraint: adding them scans nothing.
+#: all that PostgreSQL allows of a view, so all have them there. NULL, and no constraint: adding them scans nothing.
 ADDED: dict[str, dict[str, str]] = {
     "binary": {},
     "multiclass": {},

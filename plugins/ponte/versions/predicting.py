@@ -45,8 +45,8 @@ class Predictions:
 
     def take(self, rows: Array) -> Predictions:
         """Return those of some rows, by place or by mask."""
-        every = (self.prediction, self.score, self.low, self.high)
-        return Predictions(*(None if values is None else values[rows] for values in every))  # type: ignore[arg-type]
+        taken = (None if values is None else values[rows] for values in (self.score, self.low, self.high))
+        return Predictions(self.prediction[rows], *taken)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,9 +59,9 @@ class Output:
     classes: tuple[Any, ...] = ()
     #: Score from which the positive class is predicted; None: the estimator's own predict() decides.
     threshold: float | None = None
-    #: Of a regression whose predictions come with an interval: the share of outcomes that it holds, over all rows.
+    #: Of a regression with intervals: the share of outcomes that they hold, and how far their ends lie from the
+    #: prediction, ≥ 0, in units of the label.
     interval: float | None = None
-    #: How far its ends lie from the prediction, in units of the label, ≥ 0.
     half_width: float | None = None
 
 
@@ -198,7 +198,7 @@ def as_predictions(output: Output, values: Array) -> Predictions:
 
     if output.task == "regression":
         value, half = np.asarray(values, dtype=float).ravel(), output.half_width
-        return Predictions(value, None) if half is None else Predictions(value, None, value - half, value + half)
+        return Predictions(value, None, *(() if half is None else (value - half, value + half)))
     labels = np.asarray(output.classes)
     if output.task == "multiclass":
         return Predictions(labels[values.argmax(axis=1)], values)
@@ -334,9 +334,7 @@ def _miss(values: Array) -> Array:
 
 
 def _per_row(good: Array) -> Array:
-    import numpy as np
-
-    return good if good.ndim == 1 else np.all(good, axis=1)
+    return good if good.ndim == 1 else good.all(axis=1)
 
 
 def _not_finite(finite: Array, method: str, rows: Array) -> UnpredictableRows:
