@@ -13,7 +13,7 @@ from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Batch
 from ponte.model.spec import ModelSpec
 from ponte.storage.columns import SQL_TYPES, Column
-from ponte.storage.database import DATA_SCHEMA, Database, quote, table_exists
+from ponte.storage.database import DATA_SCHEMA, Database, quote
 from ponte.storage.prediction_columns import ADDED, COMMENTS, view_columns
 from ponte.versions import registry
 from ponte.versions.predicting import Output, Predictions
@@ -213,7 +213,7 @@ def ensure_outcomes_view(db: Database, model: str) -> None:
         added = [column for column in ADDED[version.task] if column in known]
         if not known or (there and not {*added} - there):
             return
-        columns = [column for column in view_columns(version.signature.key, version.task) if column not in added]
+        columns = [c for c in view_columns(version.signature.key, version.task) if c not in ADDED[version.task]]
         connection.exec_driver_sql(
             f"CREATE OR REPLACE VIEW {view} WITH (security_barrier) AS "
             f"SELECT {', '.join(f'p.{quote(column)}' for column in columns)}, CAST(l.label AS {label}) AS outcome, "

@@ -166,6 +166,8 @@ def report_facts(version: Version, folder: ModelFolder, snapshot: Snapshot) -> R
         left_out={said: snapshot.left_out[reason] or 0 for reason, said in REASONS.items()},
         classes=version.classes,
         threshold=version.threshold,
+        interval=version.interval,
+        half_width=version.half_width,
         confidence=spec.evaluation.confidence,
         resamples=spec.evaluation.resamples,
         snapshot_sha256=snapshot.sha256 or "",
