@@ -69,8 +69,8 @@ def import_(  # noqa: PLR0917 - every option of a command is one
     found = judge(model, version.version)
     if place.folder.spec.training.interval is not None:
         output.complain(
-            "Its predictions come without an interval: the width of one is set on windows that neither fit nor measure, "
-            "and an import measures on all that it was not fitted on."
+            "Its predictions come without an interval: the width is set on windows that neither fit nor measure, "
+            "and an import measures on all others."
         )
     if json:
         facts: dict[str, Any] = {"model": model, "version": version.version, "sha256": arrived.sha256}

@@ -333,7 +333,7 @@ def _miss(values: Array) -> Array:
     return missing
 
 
-def _per_row(good: Array) -> Array:
+def _per_row(good: Array) -> Any:
     return good if good.ndim == 1 else good.all(axis=1)
 
 
