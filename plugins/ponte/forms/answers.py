@@ -66,12 +66,16 @@ def in_words(answer: Answer, facts: FormFacts, language: Language) -> Said:
 
 def class_name(value: Any, facts: FormFacts, language: Language) -> str:
     """Return how a class is called: by the card, as yes and no, or by its own text."""
-    plain = str(value).lower() if isinstance(value, bool) else str(value)
-    if said := facts.words.label_of(CLASSES, plain, language):
+    if said := facts.words.label_of(CLASSES, plain(value), language):
         return said
     if isinstance(value, bool):
         return say("yes" if value else "no", language)
-    return readable(plain) if isinstance(value, str) else plain
+    return readable(value) if isinstance(value, str) else plain(value)
+
+
+def plain(value: Any) -> str:
+    """Return a class as PostgreSQL writes it, and as a card names it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _of_number(answer: Answer, facts: FormFacts, language: Language) -> Said:

@@ -107,8 +107,7 @@ def _field(facts: FormFacts, column: Column, place: int, counted: Counted | None
     def of_card(what: str) -> str:
         return said.get(what, language) if said else ""
 
-    listed = _listed(facts.checks, column.name) if column.family == "text" else None
-    values = listed or (_values(counted) if column.family == "text" else ())
+    values, closed = _choices(facts, column, counted)
     needed = _needed(facts.checks, column.name, counted)
     notes = [
         of_card("help"),
@@ -120,21 +119,21 @@ def _field(facts: FormFacts, column: Column, place: int, counted: Counted | None
         name=column.name,
         place=place,
         family=column.family,
-        shape=_shape(column.family, values, listed is None, counted),
+        shape=_shape(column.family, values, closed, counted),
         label=of_card("label") or readable(column.name),
         group=of_card("group"),
         unit=of_card("unit"),
         notes=tuple(note for note in notes if note),
         choices=tuple(Choice(v, facts.words.label_of(column.name, v, language) or readable(v) or "“”") for v in values),
-        other=bool(values) and listed is None,
+        other=bool(values) and not closed,
         needed=needed,
     )
 
 
-def _shape(family: Family, values: Sequence[str], other: bool, counted: Counted | None) -> Shape:
+def _shape(family: Family, values: Sequence[str], closed: bool, counted: Counted | None) -> Shape:
     if family == "text":
         if values:
-            return "radios" if len(values) <= FEW_CHOICES and not other else "list"
+            return "radios" if len(values) <= FEW_CHOICES and closed else "list"
         high = _deciles(counted)[1] if counted and counted.bins.kind == "length" else None
         return "long_text" if high is not None and high > LONG_TEXT else "text"
     shapes: Mapping[Family, Shape] = {"boolean": "yes_no", "date": "date", "timestamp": "moment"}
@@ -158,8 +157,18 @@ def _listed(checks: Sequence[Check], column: str) -> tuple[str, ...] | None:
     return tuple(str(value) for value in values) if isinstance(values, (list, tuple)) and values else None
 
 
-def _values(counted: Counted | None) -> tuple[str, ...]:
-    return counted.bins.values if counted and counted.bins.kind == "value" else ()
+def _choices(facts: FormFacts, column: Column, counted: Counted | None) -> tuple[tuple[str, ...], bool]:
+    """Return the values that are offered, and whether there are no others: the check says so, or training had none."""
+    if column.family != "text":
+        return (), False
+    if listed := _listed(facts.checks, column.name):
+        return listed, True
+    if counted is None or counted.bins.kind != "value" or not counted.bins.values:
+        return (), False
+    of_card = [value for name, value in facts.words.values if name == column.name]
+    values = tuple(dict.fromkeys([*counted.bins.values, *of_card]))
+    other = counted.bins.other
+    return values, not counted.counts[:, other].any()
 
 
 def _needed(checks: Sequence[Check], column: str, counted: Counted | None) -> bool:

@@ -9,7 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ponte.forms.answers import Answer, class_name, in_words
+from ponte.forms.answers import Answer, class_name, in_words, plain
+from ponte.forms.asking import LONGEST_COMMENT
 from ponte.forms.card import readable
 from ponte.forms.fields import FormFacts, fields_of, grouped
 from ponte.forms.values import CHOICE, IS_OTHER, NO, OTHER, VALUE, YES, Filled, show_value
@@ -17,9 +18,6 @@ from ponte.forms.words import Language, say
 
 if TYPE_CHECKING:
     import jinja2
-
-#: Characters of a comment and of a correct label, as the database takes them.
-LONGEST_COMMENT = 4_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +112,7 @@ def _render(template: str, facts: FormFacts | None, place: Place, **more: Any) -
             title=title,
             introduction=introduction,
             ask=(facts.words.text("ask", language) if facts else "") or say("ask", language),
-            classes=[(str(c), class_name(c, facts, language)) for c in facts.classes] if facts else [],
+            classes=[(plain(c), class_name(c, facts, language)) for c in facts.classes] if facts else [],
             say=lambda text, **parts: say(text, language, **parts),
             longest=LONGEST_COMMENT,
             **more,
