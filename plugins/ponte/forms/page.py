@@ -35,7 +35,7 @@ class Place:
     key: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Feedback:
     """A form of feedback: of which request, and what was typed into it."""
 
