@@ -3,7 +3,7 @@
 set -eu
 # They become part of URLs and JSON, which would fail later, with a message about something else.
 for name in POSTGRES AIRFLOW_DB PONTE_OWNER PONTE_TRAINER PONTE_SCORER PONTE_PROMOTER PONTE_MONITOR \
-    PONTE_VIEWER PONTE_ANALYST AIRFLOW_ADMIN; do
+    PONTE_API PONTE_STREAM PONTE_VIEWER PONTE_ANALYST AIRFLOW_ADMIN; do
     eval "value=\${${name}_PASSWORD-}"
     case $value in *[!A-Za-z0-9._~=-]*)
         echo "init.sh: ${name}_PASSWORD may have letters, digits and . _ ~ = - only; change it in .env" >&2

@@ -17,7 +17,7 @@ EXPECTED = {
         f"{name}_PASSWORD": HEX + "{48}"
         for name in (
             "POSTGRES", "AIRFLOW_DB", "PONTE_OWNER", "PONTE_TRAINER", "PONTE_SCORER", "PONTE_PROMOTER", "PONTE_MONITOR",
-            "PONTE_VIEWER", "PONTE_ANALYST", "REDIS",
+            "PONTE_API", "PONTE_STREAM", "PONTE_VIEWER", "PONTE_ANALYST", "REDIS",
         )
     },
     "AIRFLOW_FERNET_KEY": URLSAFE + "{44}",

@@ -24,7 +24,8 @@ def test_the_second_call_returns_the_same(tmp_path: Path) -> None:
 def test_a_file_of_before_there_were_roles_gives_every_reader_the_same_and_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "secrets.json"
     before = load_or_create(path)
-    roles = [f"{role}_password" for role in ("trainer", "scorer", "promoter", "monitor", "viewer", "analyst")]
+    since = ("trainer", "scorer", "promoter", "monitor", "api", "stream", "viewer", "analyst")
+    roles = [f"{role}_password" for role in since]
     kept = {name: value for name, value in asdict(before).items() if name not in roles}
     write_private_json(path, kept)
     text = path.read_text(encoding="utf-8")

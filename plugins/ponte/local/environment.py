@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from ponte.embedded.postgres import Server
@@ -45,7 +46,7 @@ def airflow_environment(settings: Settings, secrets: Secrets, server: Server) ->
     environment = {
         "AIRFLOW_HOME": str(airflow_home(settings)),
         "PYTHONPATH": os.pathsep.join(str(settings.root / part) for part in ("", "plugins", "config")),
-        **_connections(secrets, server),
+        **_connections(secrets, server, _OF_AIRFLOW),
         "PONTE_HOME": str(settings.home),
         "PONTE_ARTIFACTS": (settings.home / "artifacts").as_uri(),
         "PONTE_SCORE_POOL": SCORE_POOL,
@@ -67,14 +68,18 @@ def airflow_environment(settings: Settings, secrets: Secrets, server: Server) ->
     return environment
 
 
-def _connections(secrets: Secrets, server: Server) -> dict[str, str]:
-    """Return the Airflow connections of the roles that tasks and the web server work as."""
+#: Roles of tasks and of the web server.
+_OF_AIRFLOW = (roles.TRAINER, roles.SCORER, roles.PROMOTER, roles.MONITOR, roles.VIEWER)
+
+
+def _connections(secrets: Secrets, server: Server, of: Iterable[str]) -> dict[str, str]:
+    """Return the connections of roles as Airflow takes them from the environment."""
     place = {"conn_type": "postgres", "host": str(server.socket_dir), "port": server.port, "schema": "ponte"}
     return {
         f"AIRFLOW_CONN_{role.upper()}": json.dumps(
             {**place, "login": role, "password": secrets.database_passwords[role]}
         )
-        for role in (roles.TRAINER, roles.SCORER, roles.PROMOTER, roles.MONITOR, roles.VIEWER)
+        for role in of
     }
 
 

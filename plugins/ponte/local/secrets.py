@@ -34,6 +34,8 @@ class Secrets:
     scorer_password: str = field(repr=False)
     promoter_password: str = field(repr=False)
     monitor_password: str = field(repr=False)
+    api_password: str = field(repr=False)
+    stream_password: str = field(repr=False)
     viewer_password: str = field(repr=False)
     analyst_password: str = field(repr=False)
     #: Encrypts connections and variables in Airflow's database.
@@ -55,6 +57,8 @@ class Secrets:
             roles.SCORER: self.scorer_password,
             roles.PROMOTER: self.promoter_password,
             roles.MONITOR: self.monitor_password,
+            roles.API: self.api_password,
+            roles.STREAM: self.stream_password,
             roles.VIEWER: self.viewer_password,
             roles.ANALYST: self.analyst_password,
         }
@@ -73,6 +77,8 @@ def generate() -> Secrets:
         scorer_password=generator.token_hex(24),
         promoter_password=generator.token_hex(24),
         monitor_password=generator.token_hex(24),
+        api_password=generator.token_hex(24),
+        stream_password=generator.token_hex(24),
         viewer_password=generator.token_hex(24),
         analyst_password=generator.token_hex(24),
         fernet_key=base64.urlsafe_b64encode(generator.token_bytes(32)).decode(),
@@ -132,7 +138,7 @@ def _derived(owner_password: object) -> dict[str, str]:
     """Return the passwords that a file of an earlier release lacks; always the same, so nothing has to be written."""
     if not isinstance(owner_password, str):
         return {}
-    roles_since = ("trainer", "scorer", "promoter", "monitor", "viewer", "analyst")
+    roles_since = ("trainer", "scorer", "promoter", "monitor", "api", "stream", "viewer", "analyst")
     names = tuple(f"{role}_password" for role in roles_since)
     key = owner_password.encode()
     return {name: hmac.digest(key, name.encode(), "sha256").hex()[:48] for name in names}

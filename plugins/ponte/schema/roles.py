@@ -6,12 +6,14 @@ Nobody works as the owner. Each step of a pipeline connects as the role that has
 - `ponte_scorer` freezes, checks, scores and publishes batches, and drops what nobody needs any more;
 - `ponte_promoter` judges versions and does what people decide: the champion, rollbacks, marks;
 - `ponte_monitor` compares predictions with what came true, and writes what it finds;
+- `ponte_api` answers requests over HTTP with the champion, and adds what it answered;
+- `ponte_stream` takes requests from the queue, and adds what it answered;
 - `ponte_viewer` reads the schema `ponte`: the reports in the web server;
 - `ponte_analyst` reads `predictions.*` and the views of `ponte`, nothing else;
 - `ponte_owner` owns the schemas and migrates them.
 
-`ponte_reader` cannot log in: what is granted to it can be read by trainer, scorer and monitor. Source schemas are
-granted to it.
+Two groups cannot log in: what is granted to `ponte_reader` can be read by trainer, scorer and monitor, and source schemas
+are granted to it; whoever is in `ponte_enqueuer` may put requests into the queue, as the API is.
 """
 
 from __future__ import annotations
@@ -31,12 +33,17 @@ TRAINER = "ponte_trainer"
 SCORER = "ponte_scorer"
 PROMOTER = "ponte_promoter"
 MONITOR = "ponte_monitor"
+API = "ponte_api"
+STREAM = "ponte_stream"
 VIEWER = "ponte_viewer"
 ANALYST = "ponte_analyst"
 READER = "ponte_reader"
+ENQUEUER = "ponte_enqueuer"
 
 #: Every role that logs in to the database `ponte`.
-LOGINS = (OWNER, TRAINER, SCORER, PROMOTER, MONITOR, VIEWER, ANALYST)
+LOGINS = (OWNER, TRAINER, SCORER, PROMOTER, MONITOR, API, STREAM, VIEWER, ANALYST)
+#: Roles that others are in.
+GROUPS = (READER, ENQUEUER)
 #: How long a statement of an analyst may run.
 ANALYST_TIMEOUT = "5min"
 #: Name of the owner, and of everything's only role, before there were others; its database is called the same.
@@ -85,10 +92,12 @@ def ensure_logins(admin: sa.Connection, passwords: Mapping[str, str]) -> None:
 
 
 def ensure_memberships(admin: sa.Connection) -> None:
-    """Make the group that may read the sources, and let the owner act for those whose tables it migrates."""
-    if not _exists(admin, READER):
-        admin.exec_driver_sql(f"CREATE ROLE {READER} NOLOGIN")
+    """Make the groups, put into them who works with what they may do, and let the owner act for whose tables it migrates."""
+    for group in GROUPS:
+        if not _exists(admin, group):
+            admin.exec_driver_sql(f"CREATE ROLE {group} NOLOGIN")
     admin.exec_driver_sql(f"GRANT {READER} TO {TRAINER}, {SCORER}, {MONITOR}")
+    admin.exec_driver_sql(f"GRANT {ENQUEUER} TO {API}")
     admin.exec_driver_sql(f"GRANT {TRAINER}, {SCORER}, {MONITOR} TO {OWNER}")
     # A policy on a table of the scorer's would be evaluated as those who read rows there: an error instead.
     for role in (PROMOTER, MONITOR):
@@ -132,7 +141,7 @@ def grant(db: Database) -> None:
     """
     statements = Path(__file__).with_name("grants.sql").read_text(encoding="utf-8")
     with db.begin() as connection:
-        missing = [role for role in (*LOGINS, READER) if not _exists(connection, role)]
+        missing = [role for role in (*LOGINS, *GROUPS) if not _exists(connection, role)]
         if missing:
             fix = "PONTE_ADMIN_URL=... ./ponte provision makes them"
             raise PonteError("database roles are missing", got=", ".join(missing), fix=fix)

@@ -165,6 +165,23 @@ def test_an_analyst_reads_predictions_and_the_views(worked: World) -> None:
 _COPY_OF_A_CHECK = """(batch_id, snapshot_id, position, expectation, arguments, on_failure, outcome)
     SELECT batch_id, snapshot_id, 99, 'mine', '{}', 'warn', 'passed' FROM ponte.check_result WHERE"""
 
+#: What neither the API nor a worker of the queue may do.
+ANSWERING = [
+    "SELECT * FROM shop.visit",
+    "SELECT * FROM ponte.batch",
+    "SELECT * FROM ponte.quarantine",
+    "SELECT * FROM ponte.label_seen",
+    "SELECT * FROM ponte.snapshot",
+    "SELECT * FROM predictions.visits",
+    "SELECT * FROM ponte_data.prediction_visits",
+    "INSERT INTO ponte.alias_event OVERRIDING SYSTEM VALUE TABLE ponte.alias_event",
+    "INSERT INTO ponte.version OVERRIDING SYSTEM VALUE TABLE ponte.version",
+    "INSERT INTO ponte.receipt DEFAULT VALUES",
+    "UPDATE ponte.published SET batch_id = 1",
+    "CREATE TABLE ponte_data.mine (n int)",
+    "CREATE TABLE predictions.mine (n int)",
+    "CREATE TEMPORARY TABLE mine (n int)",
+]
 #: What each role must not be able to do, beside what `EVERYBODY` must not.
 REFUSED: dict[str, list[str]] = {
     roles.TRAINER: [
@@ -229,6 +246,7 @@ REFUSED: dict[str, list[str]] = {
         "UPDATE ponte_data.prediction_visits SET score = 1",
         "DELETE FROM ponte_data.prediction_visits",
     ],
+    **dict.fromkeys((roles.API, roles.STREAM), ANSWERING),
     roles.VIEWER: [
         "SELECT * FROM shop.visit",
         "SELECT * FROM predictions.visits",
@@ -370,6 +388,8 @@ MAY_WRITE = {
         ),
         "INSERT",
     ),
+    roles.API: {},
+    roles.STREAM: {},
     roles.VIEWER: {},
     roles.ANALYST: {},
 }
@@ -398,10 +418,14 @@ BOOK_KEEPING = {
 }  # fmt: skip
 TASKS = {roles.TRAINER, roles.SCORER, roles.PROMOTER, roles.MONITOR, roles.VIEWER}
 ANALYST = {roles.ANALYST}
+#: Who answer one by one.
+LIVE = {roles.API, roles.STREAM}
 #: Who reads what: (whole, some columns). What stands here for nobody is read by nobody but the owner.
 MAY_READ: dict[str, tuple[set[str], set[str]]] = {
     **{name: (TASKS, set()) for name in BOOK_KEEPING},
-    **dict.fromkeys(("batch_overview", "champion", "gate_rule", "version_overview"), (TASKS | ANALYST, set())),
+    **dict.fromkeys(("batch_overview", "gate_rule", "version_overview"), (TASKS | ANALYST, set())),
+    "champion": (TASKS | ANALYST | LIVE, set()),
+    **dict.fromkeys(("alias_event", "schema_version", "version"), (TASKS | LIVE, set())),
     "quarantine": ({roles.SCORER}, TASKS - {roles.SCORER}),
     "label_read": ({roles.PROMOTER, roles.MONITOR, roles.VIEWER}, set()),
     "label_seen": ({roles.MONITOR}, set()),
@@ -417,7 +441,7 @@ MAY_READ: dict[str, tuple[set[str], set[str]]] = {
     "feedback": (TASKS | ANALYST, set()),
     "energy_setting": (TASKS | ANALYST, set()),
     "cost": (TASKS | ANALYST, set()),
-    "reference_column": ({roles.SCORER}, {roles.VIEWER}),
+    "reference_column": ({roles.SCORER} | LIVE, {roles.VIEWER}),
     **dict.fromkeys(("reference_count", "batch_count"), ({roles.SCORER, roles.MONITOR}, {roles.VIEWER})),
     **dict.fromkeys(("drift_verdict", "drift_verdict_column", "normal_event"), (TASKS, set())),
     **dict.fromkeys(("drift", "drift_column"), (TASKS | ANALYST, set())),
@@ -429,7 +453,7 @@ MAY_READ: dict[str, tuple[set[str], set[str]]] = {
 
 def test_each_table_is_read_by_these_roles_and_no_others(db: Database) -> None:
     """A wider right is a decision: it changes this list."""
-    every = sorted(TASKS | ANALYST)
+    every = sorted(TASKS | ANALYST | LIVE)
     query = f"""
         SELECT relname::text, role, has_table_privilege(role, oid, 'SELECT') FROM pg_class
         CROSS JOIN unnest(ARRAY[{", ".join(f"'{role}'" for role in every)}]) AS role
@@ -574,6 +598,7 @@ def test_no_two_of_the_working_roles_can_act_for_one_another(server: Cluster, mi
         (roles.READER, roles.TRAINER),
         (roles.READER, roles.SCORER),
         (roles.READER, roles.MONITOR),
+        (roles.ENQUEUER, roles.API),
         (roles.TRAINER, roles.OWNER),
         (roles.SCORER, roles.OWNER),
         (roles.MONITOR, roles.OWNER),
@@ -795,7 +820,7 @@ def test_what_is_missing_is_named(
 
 def test_rights_without_roles_are_explained(fresh: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert provisioned(monkeypatch, environment(fresh)) == 0
-    monkeypatch.setattr(roles, "READER", "nobody_at_all")
+    monkeypatch.setattr(roles, "GROUPS", ("nobody_at_all",))
     with pytest.raises(PonteError, match="database roles are missing"):
         roles.grant(Database(sa.make_url(fresh).set(database="ponte")))
 
@@ -819,7 +844,7 @@ def test_every_table_of_the_registry_is_granted_to_somebody(worked: World) -> No
 def of_revision_3(world: World) -> None:
     """Take back what the revisions since and the grants did: everything is the owner's, nobody else may do anything."""
     of_revision_4(world)
-    others = ", ".join((*roles.LOGINS[1:], roles.READER))
+    others = ", ".join((*roles.LOGINS[1:], *roles.GROUPS))
     world.execute("ALTER TABLE ponte_data.prediction_visits SET SCHEMA ponte")
     for function in ("is_bad(text, integer)", "champion_at(text, timestamptz)", "published_at(text, timestamptz)"):
         world.execute(f"ALTER FUNCTION ponte.{function} SECURITY INVOKER RESET ALL")
