@@ -112,7 +112,7 @@ def _of_number(answer: Answer, facts: FormFacts, language: Language) -> Said:
 
 
 def _exponent(value: float, low: float | None, high: float | None) -> int:
-    """Return the power of ten to which a prediction is rounded: to two digits of its interval's width, else to three."""
+    """Return the power of ten that a prediction is rounded to: two digits of its interval's width, else three."""
     if low is not None and high is not None and high > low:
         return math.floor(math.log10(high - low)) - 1
     return math.floor(math.log10(abs(value))) - FEW_DIGITS + 1 if value else 0

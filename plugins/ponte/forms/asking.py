@@ -1,11 +1,21 @@
-"""What a form asks of who answers, and what is said of an answer."""
+"""What goes between a form and who answers: the question, what is said of the answer, and whether it was our page.
+
+What a page sends back proves that it came from here: a browser's own word (`Sec-Fetch-Site`, else `Origin`), and a
+token that goes with a cookie which no other site's request carries (`SameSite=Strict`). Nothing is kept for it, so any
+number of processes may answer.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
+import secrets
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
 
 from ponte.forms.answers import Answer, plain
 from ponte.forms.fields import FormFacts
@@ -15,6 +25,7 @@ from ponte.forms.words import Language, say
 #: Characters of a comment, as the database takes them.
 LONGEST_COMMENT = 4_000
 UUID_LENGTH = 36
+_RANDOM_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +63,27 @@ class Verdict:
     key: str | None
 
 
+#: What became of a verdict: kept, or a text of `words` that says why not.
+Told = Literal["kept", "said_before", "no_such_answer", "not_kept", "busy"]
+
+
 class Answering(Protocol):
     """What the form needs of the service."""
 
-    def form(self, model: str) -> OpenForm | None:
+    async def form(self, model: str) -> OpenForm | None:
         """Return the form of a model; None when there is none, or the model has none."""
 
     def key_opens(self, key: str, model: str) -> bool:
         """Tell whether this is a valid key for the model."""
 
-    def wait(self, address: str, model: str, key: str | None) -> float:
+    def wait(self, address: str, key: str | None) -> float:
         """Return 0 when the caller may ask once more, which is then counted, else the seconds until it may."""
 
     async def ask(self, model: str, instance: Mapping[str, Any]) -> Answer | Refused | Busy:
         """Return the answer of the champion to one instance, which is kept as a live row of source `form`."""
 
-    async def tell(self, model: str, said: Verdict) -> bool:
-        """Keep what is said of an answer; False when it was said before, or there is no such answer."""
+    async def tell(self, said: Verdict) -> Told:
+        """Keep what is said of an answer."""
 
 
 def read_verdict(
@@ -117,3 +132,32 @@ def request_id_of(text: str) -> uuid.UUID | None:
         return uuid.UUID(text) if len(text) == UUID_LENGTH else None
     except ValueError:
         return None
+
+
+def new_visitor() -> str:
+    """Return what the cookie of a browser that comes for the first time holds."""
+    return secrets.token_urlsafe(_RANDOM_BYTES)
+
+
+def is_visitor(cookie: str) -> bool:
+    """Tell whether a cookie may be one of `new_visitor`."""
+    return len(cookie) == len(base64.urlsafe_b64encode(bytes(_RANDOM_BYTES)).rstrip(b"="))
+
+
+def token_of(visitor: str) -> str:
+    """Return what the pages of a visitor send back."""
+    digest = hashlib.sha256(b"ponte form\0" + visitor.encode(errors="surrogatepass")).digest()
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def is_own(headers: Mapping[str, str], visitor: str, token: str) -> bool:
+    """Tell whether a form was sent by a page that this browser has got from here.
+
+    headers : of the request, by lower-case name. visitor, token : of its cookie, and of the form.
+    """
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        here = site in ("same-origin", "none")
+    else:  # an old browser, or no TLS
+        here = origin is None or urlsplit(origin).netloc == headers.get("host")
+    return here and hmac.compare_digest(token.encode(errors="surrogatepass"), token_of(visitor).encode())

@@ -87,8 +87,7 @@ def read_card(card: str) -> CardWords:
     found = {name: [row for row, _ in _rows(card, name)] for name in _HEADINGS}
     columns = {row.cells["column"]: ColumnWords(row.cells["column"], row.cells) for row in reversed(found["columns"])}
     values = {
-        (row.cells["column"], row.cells["value"]): ColumnWords(row.cells["value"], row.cells)
-        for row in found["values"]
+        (row.cells["column"], row.cells["value"]): ColumnWords(row.cells["value"], row.cells) for row in found["values"]
     }
     texts = {
         (row.cells["text"], language): row.cells[language]
@@ -137,9 +136,7 @@ def _faults(table: str, cells: Mapping[str, str], features: Sequence[str], seen:
                 yield f"{name!r} cannot say {{{part}}}", f"it can say {expected}"
 
 
-def _rows(
-    card: str, table: str, known: Sequence[str] = ()
-) -> Iterator[tuple[_Row, list[tuple[str, str]]]]:
+def _rows(card: str, table: str, known: Sequence[str] = ()) -> Iterator[tuple[_Row, list[tuple[str, str]]]]:
     """Yield the rows of a table, each with what is wrong with its shape; those of a wrong shape have no cells.
 
     known : its headings; with () nothing is wrong with a heading.
@@ -150,7 +147,9 @@ def _rows(
         if headings is None:
             headings = [cell.lower() for cell in cells]
             wrong = [(f"unknown heading {h!r}", did_you_mean(h, known)) for h in headings if known and h not in known]
-            wrong += [(f"the heading {h!r} is missing", "add the column to the table") for h in needed if h not in headings]
+            wrong += [
+                (f"the heading {h!r} is missing", "add the column to the table") for h in needed if h not in headings
+            ]
             if wrong:
                 yield _Row(line, {}), wrong
             if any(h not in headings for h in needed):

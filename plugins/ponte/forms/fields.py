@@ -7,16 +7,17 @@ wrote into a check, are offered. The list of categories that a version keeps hol
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ponte.counting.choosing import LEAST_ROWS
-from ponte.counting.reference import Counted, Counts
-from ponte.forms.card import CardWords, readable
+from ponte.counting.reference import Counted, Counts, Reference
+from ponte.forms.card import CardWords, read_card, readable
 from ponte.forms.numbers import hint
 from ponte.forms.words import Language, say
 from ponte.model.spec import Check, Task
 from ponte.storage.columns import Column, Family
+from ponte.versions.registry import Version
 
 #: How a value is typed in.
 Shape = Literal["number", "text", "long_text", "yes_no", "radios", "list", "date", "moment"]
@@ -43,7 +44,7 @@ class FormFacts:
     #: Counts of its features in its training windows; None of a version from before there were counts.
     reference: Counts | None = None
     #: The tables of its card.
-    words: CardWords = CardWords()
+    words: CardWords = field(default_factory=CardWords)
     checks: tuple[Check, ...] = ()
     #: Of a regression: from this prediction on the answer is yes.
     decision: float | None = None
@@ -80,24 +81,40 @@ class Field:
     needed: bool = False
 
 
+def facts_of(version: Version, counted: Reference | None, card: str) -> FormFacts:
+    """Return what the form of a version knows by itself; description, checks and decision are the folder's of today.
+
+    card : that which is kept with the version, "" without one.
+    """
+    return FormFacts(
+        model=version.model,
+        version=version.version,
+        description="",
+        task=version.task,
+        features=version.signature.features,
+        classes=version.output.classes,
+        reference=counted.features if counted else None,
+        words=read_card(card),
+        interval=version.interval,
+    )
+
+
 def fields_of(facts: FormFacts, language: Language) -> tuple[Field, ...]:
     """Return the fields: those that the card names, in its order, then the others, in the order of the signature."""
     by_name = {column.name: column for column in facts.features}
     named = [name for name in facts.words.columns if name in by_name]
     order = [*named, *(name for name in by_name if name not in facts.words.columns)]
     counted = {c.bins.name: c for c in facts.reference.columns} if facts.reference else {}
-    return tuple(
-        _field(facts, by_name[name], place, counted.get(name), language) for place, name in enumerate(order)
-    )
+    return tuple(_field(facts, by_name[name], place, counted.get(name), language) for place, name in enumerate(order))
 
 
 def grouped(fields: Sequence[Field]) -> list[tuple[str, list[Field]]]:
     """Return the fields in groups, in their order: neighbours of the same group are together."""
     groups: list[tuple[str, list[Field]]] = []
-    for field in fields:
-        if not groups or groups[-1][0] != field.group:
-            groups.append((field.group, []))
-        groups[-1][1].append(field)
+    for one in fields:
+        if not groups or groups[-1][0] != one.group:
+            groups.append((one.group, []))
+        groups[-1][1].append(one)
     return groups
 
 

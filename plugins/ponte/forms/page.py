@@ -20,6 +20,21 @@ if TYPE_CHECKING:
     import jinja2
 
 
+#: What goes with every page.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    # Not no-referrer: of a form that a browser sends under it, `Origin` is null.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Vary": "Accept-Language",
+}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
     """Where a page is, and whose it is."""

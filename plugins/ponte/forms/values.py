@@ -104,7 +104,7 @@ def _as_understood(field: Field, value: Any, language: Language) -> dict[str, st
 
 
 def _read(field: Field, chosen: str, other: str, language: Language) -> Any:
-    """Return the value, None when it was left empty; raises ValueError with the text of `words` that says what is wrong.
+    """Return the value, None when it was left empty; raises ValueError with the text of `words` for what is wrong.
 
     Of a list with another text: what is written there counts unless something of the list is chosen.
     """

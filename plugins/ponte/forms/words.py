@@ -64,8 +64,16 @@ _TEXTS: Mapping[str, tuple[str, str]] = {
     "later": ("Say it later: keep this address", "Dizer mais tarde: guarde este endereço"),
     "thanks": ("Thank you. It was kept with the answer.", "Obrigado. Ficou guardado com a resposta."),
     "said_before": (
-        "Something was said about this answer already, or there is no such answer.",
-        "Já se disse algo sobre esta resposta, ou ela não existe.",
+        "Enough was said about this answer already.",
+        "Já se disse o bastante sobre esta resposta.",
+    ),
+    "no_such_answer": (
+        "No such answer is kept, or not yet. Please try again in a few seconds.",
+        "Esta resposta não está guardada, ou ainda não. Por favor, tente de novo em alguns segundos.",
+    ),
+    "not_kept": (
+        "This was not kept. Is what would have been right really another answer?",
+        "Isto não foi guardado. O que estaria certo é mesmo outra resposta?",
     ),
     "say_verdict": ("say whether it was right", "diga se estava certo"),
     "too_long": ("at most {most} characters", "no máximo {most} caracteres"),

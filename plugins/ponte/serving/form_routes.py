@@ -1,31 +1,31 @@
 """The web form over HTTP: `GET` and `POST /form/{model}`, its feedback and its key; without scripts.
 
-What a page sends back proves that it came from here: a browser's own word (`Sec-Fetch-Site`, else `Origin`), and a
-token that goes with a cookie that no other site's request carries (`SameSite=Strict`). Nothing is kept here for it, so any number of
-processes may answer. No content of a form is logged.
+No content of a form is logged.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
+import datetime as dt
 import logging
 import math
-import secrets
 import uuid
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from typing import Any
 
+import sqlalchemy as sa
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
 
-from ponte.forms.asking import Answering, Busy, Refused, read_verdict, request_id_of
-from ponte.forms.fields import FormFacts, fields_of
+from ponte.counting import reference
+from ponte.forms import asking
+from ponte.forms.answers import Answer
+from ponte.forms.asking import Answering, Busy, OpenForm, Told, Verdict, read_verdict, request_id_of
+from ponte.forms.fields import FormFacts, facts_of, fields_of
 from ponte.forms.page import (
+    HEADERS,
     Feedback,
     Place,
     digest_of,
@@ -35,27 +35,20 @@ from ponte.forms.page import (
     message_page,
     style,
 )
-from ponte.forms.values import LARGEST_FORM, Filled, NotAForm, parse_form, read_values
-from ponte.forms.words import Language, language_of, say
+from ponte.forms.values import LARGEST_FORM, NotAForm, parse_form, read_values
+from ponte.forms.words import language_of, say
+from ponte.model.folders import CARD
 from ponte.pages.report import stylesheet
+from ponte.serving import routes
+from ponte.serving.batching import Overloaded
+from ponte.serving.service import Refused, Service
 from ponte.storage.withholding import said_of
+from ponte.versions.loading import read_file
+from ponte.versions.registry import Version
 
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'",
-    "X-Frame-Options": "DENY",
-    "X-Content-Type-Options": "nosniff",
-    # Not no-referrer: of a form that a browser sends under it, `Origin` is null.
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-    "Vary": "Accept-Language",
-}
 #: Names of the cookies: what the token goes with, and the key of a form that asks for one, for so many seconds.
 VISITOR, KEY, KEY_SECONDS = "ponte_form", "ponte_key", 30 * 86_400
-#: So many requests that feedback was given on are remembered, so that a second press of the button says nothing twice.
-REMEMBERED = 10_000
+_REFUSED: Mapping[str, Told] = {"P0002": "no_such_answer", "22023": "not_kept", "54000": "said_before"}
 
 log = logging.getLogger(__name__)
 
@@ -64,15 +57,19 @@ def router(service: Answering) -> APIRouter:
     """Return the routes below /form."""
     pages = _Pages(service)
     # Of no use to a program, so the API's own document does not speak of them.
-    routes = APIRouter(prefix="/form", include_in_schema=False, route_class=_NeverBroken)
-    routes.add_api_route("/style.css", pages.style, methods=["GET"])
-    routes.add_api_route("/{model}", pages.show, methods=["GET"])
-    routes.add_api_route("/{model}", pages.ask, methods=["POST"])
-    routes.add_api_route("/{model}/feedback", pages.show_feedback, methods=["GET"])
-    routes.add_api_route("/{model}/feedback", pages.tell, methods=["POST"])
-    routes.add_api_route("/{model}/key", pages.take_key, methods=["POST"])
-    routes.add_api_route("/{model}/forget", pages.forget_key, methods=["POST"])
-    return routes
+    found = APIRouter(prefix="/form", include_in_schema=False, route_class=_NeverBroken)
+    found.add_api_route("/style.css", pages.style, methods=["GET"])
+    found.add_api_route("/{model}", pages.show, methods=["GET"])
+    found.add_api_route("/{model}", pages.ask, methods=["POST"])
+    found.add_api_route("/{model}/feedback", pages.show_feedback, methods=["GET"])
+    found.add_api_route("/{model}/feedback", pages.tell, methods=["POST"])
+    found.add_api_route("/{model}/key", pages.take_key, methods=["POST"])
+    found.add_api_route("/{model}/forget", pages.forget_key, methods=["POST"])
+    return found
+
+
+class _Instead(Exception):
+    """Another page than the one that was asked for: its argument."""
 
 
 class _NeverBroken(APIRoute):
@@ -84,11 +81,16 @@ class _NeverBroken(APIRoute):
         async def answer(request: Request) -> Response:
             try:
                 return await handle(request)
+            except _Instead as instead:
+                return instead.args[0]  # type: ignore[no-any-return]
             except NotAForm:
-                return _Call(request).message(413, "not_read", "not_read_why")
+                return _Call(request).message(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "not_read", "not_read_why")
+            except Refused as error:  # while the database is away
+                seconds = error.headers.get("Retry-After", "5")
+                return _Call(request).message(error.status, "failed", "wait", seconds=seconds)
             except Exception as error:  # noqa: BLE001 - a person is told, whatever it was
-                log.error("no form at %s: %s", self.path, said_of(error))  # noqa: TRY400
-                return _Call(request).message(500, "failed", "failed_why")
+                log.error("no form at %s: %s", self.path, said_of(error))
+                return _Call(request).message(HTTPStatus.INTERNAL_SERVER_ERROR, "failed", "failed_why")
 
         return answer
 
@@ -98,25 +100,15 @@ class _Call:
 
     def __init__(self, request: Request) -> None:
         self.request = request
-        self.language: Language = language_of(request.headers.get("accept-language", ""))
+        self.model = str(request.path_params.get("model", ""))
+        self.address = request.client.host if request.client else ""
+        self.language = language_of(request.headers.get("accept-language", ""))
         known = request.cookies.get(VISITOR, "")
-        self.is_new = len(known) != len(_new_visitor())
-        self.visitor = _new_visitor() if self.is_new else known
-        self.key = request.cookies.get(KEY)
+        self.is_new = not asking.is_visitor(known)
+        self.visitor = asking.new_visitor() if self.is_new else known
+        #: The key that opened the form; None without one.
+        self.key: str | None = None
         self.typed: dict[str, str] = {}
-
-    @property
-    def model(self) -> str:
-        return str(self.request.path_params.get("model", ""))
-
-    @property
-    def address(self) -> str:
-        return self.request.client.host if self.request.client else ""
-
-    def place(self, *, key: bool = False) -> Place:
-        deep = self.request.url.path.rstrip("/").count("/") - len(self.request.scope.get("root_path", "").split("/")) > 1
-        token = _token_of(self.visitor)
-        return Place(language=self.language, up="../" if deep else "", token=token, style=_style()[1], key=key)
 
     async def read(self) -> None:
         """Read what was submitted; raises NotAForm."""
@@ -130,141 +122,120 @@ class _Call:
     @property
     def is_own(self) -> bool:
         """Whether what was submitted comes from a page that this browser has got from here."""
-        headers = self.request.headers
-        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-        if site is not None:
-            here = site in ("same-origin", "none")
-        else:  # an old browser, or no TLS
-            here = origin is None or urlsplit(origin).netloc == headers.get("host")
-        token = self.typed.get("token", "")
-        return here and not self.is_new and hmac.compare_digest(token.encode(), _token_of(self.visitor).encode())
+        return not self.is_new and asking.is_own(self.request.headers, self.visitor, self.typed.get("token", ""))
 
-    def html(self, page: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-        all_headers = {**HEADERS, "Content-Language": self.language, **(headers or {})}
-        return self.with_visitor(HTMLResponse(page, status, headers=all_headers))
+    @property
+    def place(self) -> Place:
+        """Where the page is."""
+        below = self.request.url.path.rstrip("/").rpartition("/form/")[2].count("/")
+        token, address = asking.token_of(self.visitor), f"style.css?{digest_of(_style())}"
+        return Place(language=self.language, up="../" * below, token=token, style=address, key=self.key is not None)
 
-    def message(self, status: int, title: str, text: str = "") -> Response:
-        return self.html(message_page(self.place(), title, text), status)
-
-    def with_visitor(self, response: Response) -> Response:
+    def html(self, page: str, status: int = HTTPStatus.OK, *, wait: float = 0.0) -> Response:
+        headers = {**HEADERS, "Content-Language": self.language}
+        if wait:
+            headers["Retry-After"] = str(math.ceil(wait))
+        response = HTMLResponse(page, status, headers=headers)
         if self.is_new:
             self.set_cookie(response, VISITOR, self.visitor)
         return response
 
+    def message(self, status: int, title: str, text: str = "", **parts: str) -> Response:
+        return self.html(message_page(self.place, title, text, **parts), status)
+
+    def to_the_form(self) -> Response:
+        return RedirectResponse(f"../{self.model}", HTTPStatus.SEE_OTHER, headers=HEADERS)
+
     def set_cookie(self, response: Response, name: str, value: str, seconds: int | None = None) -> None:
         # Without a path it is that of the forms' own folder, whatever a proxy puts before it.
         secure = self.request.url.scheme == "https"
-        response.set_cookie(
-            name, value, max_age=seconds, path=None, secure=secure, httponly=True, samesite="strict"
-        )
+        path = None if name == VISITOR else self.request.url.path.rpartition(f"/{self.model}/")[0]
+        response.set_cookie(name, value, max_age=seconds, path=path, secure=secure, httponly=True, samesite="strict")
 
 
 @dataclass(slots=True)
 class _Pages:
     service: Answering
-    told: OrderedDict[uuid.UUID, None] = field(default_factory=OrderedDict)
 
     async def style(self) -> Response:
         """Answer with the stylesheet, which may be kept: its address changes with it."""
         headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-        return PlainTextResponse(_style()[0], media_type="text/css", headers=headers)
+        return PlainTextResponse(_style(), media_type="text/css", headers=headers)
 
     async def show(self, request: Request) -> Response:
         """Answer with the form, or the question for a key."""
         call = _Call(request)
-        opened = self._open(call)
-        return opened if isinstance(opened, Response) else call.html(form_page(opened, self._place(call)))
+        return call.html(form_page(await self._open(call), call.place))
 
     async def ask(self, request: Request) -> Response:
         """Answer with the form and the model's answer, or what is wrong."""
         call = _Call(request)
         await call.read()
-        opened = self._open(call)
-        if isinstance(opened, Response):
-            return opened
+        opened = await self._open(call)
         filled = read_values(call.typed, fields_of(opened, call.language), call.language)
 
-        def again(status: int, note: str = "", *, wrong: Mapping[str, str] = {}, wait: float = 0.0) -> Response:  # noqa: B006
-            seconds = str(math.ceil(wait))
-            text = say(note, call.language, seconds=seconds) if note else ""
-            shown = Filled(filled.instance, {**filled.errors, **wrong}, filled.typed)
-            headers = {"Retry-After": seconds} if wait else None
-            return call.html(form_page(opened, self._place(call), filled=shown, note=text), status, headers)
+        def again(status: int, note: str = "", *, columns: tuple[str, ...] = (), wait: float = 0.0) -> Response:
+            wrong = {column: say("not_taken", call.language) for column in columns}
+            shown = replace(filled, errors={**filled.errors, **wrong})
+            text = _note(note, call, wait)
+            return call.html(form_page(opened, call.place, filled=shown, note=text), status, wait=wait)
 
         if not call.is_own:
-            return again(403, "too_old")
+            return again(HTTPStatus.FORBIDDEN, "too_old")
+        if (wait := self.service.wait(call.address, call.key)) > 0:
+            return again(HTTPStatus.TOO_MANY_REQUESTS, "wait", wait=wait)
         if filled.errors:
-            return again(422)
-        if (wait := self._wait(call)) > 0:
-            return again(429, "wait", wait=wait)
+            return again(HTTPStatus.UNPROCESSABLE_ENTITY)
         answer = await self.service.ask(call.model, filled.instance)
         if isinstance(answer, Busy):
-            return again(503, "busy", wait=max(1.0, answer.seconds))
-        if isinstance(answer, Refused):
-            wrong = {column: say("not_taken", call.language) for column in answer.columns}
-            return again(422, "" if wrong else "no_answer", wrong=wrong)
-        return call.html(form_page(opened, self._place(call), filled=filled, answer=answer))
+            return again(HTTPStatus.SERVICE_UNAVAILABLE, "busy", wait=max(1.0, answer.seconds))
+        if isinstance(answer, asking.Refused):
+            note = "" if answer.columns else "no_answer"
+            return again(HTTPStatus.UNPROCESSABLE_ENTITY, note, columns=answer.columns)
+        return call.html(form_page(opened, call.place, filled=filled, answer=answer))
 
     async def show_feedback(self, request: Request) -> Response:
         """Answer with the question whether an answer was right."""
         call = _Call(request)
-        opened = self._open(call)
-        if isinstance(opened, Response):
-            return opened
-        request_id = request_id_of(request.query_params.get("request_id", ""))
-        if request_id is None:
-            return call.message(404, "not_found")
-        return call.html(feedback_page(opened, self._place(call), Feedback(str(request_id))))
+        opened = await self._open(call)
+        request_id = _request_id(call, request.query_params.get("request_id", ""))
+        return call.html(feedback_page(opened, call.place, Feedback(str(request_id))))
 
     async def tell(self, request: Request) -> Response:
-        """Keep what is said of an answer, once, and say thanks."""
+        """Keep what is said of an answer, and say thanks instead of asking again."""
         call = _Call(request)
         await call.read()
-        opened = self._open(call)
-        if isinstance(opened, Response):
-            return opened
-        request_id = request_id_of(call.typed.get("request_id", ""))
-        if request_id is None:
-            return call.message(404, "not_found")
-        said, errors = read_verdict(call.typed, opened, request_id, call.language, key=self._key_of(call))
-
-        def again(status: int, note: str = "", *, wait: float = 0.0) -> Response:
-            text = say(note, call.language, seconds=str(math.ceil(wait))) if note else ""
-            page = feedback_page(opened, self._place(call), Feedback(str(request_id), call.typed, errors), note=text)
-            return call.html(page, status, {"Retry-After": str(math.ceil(wait))} if wait else None)
-
+        opened = await self._open(call)
+        request_id = _request_id(call, call.typed.get("request_id", ""))
+        said, errors = read_verdict(call.typed, opened, request_id, call.language, key=call.key)
+        status, note, wait = HTTPStatus.UNPROCESSABLE_ENTITY, "", 0.0
         if not call.is_own:
-            return again(403, "too_old")
-        if said is None:
-            return again(422)
-        if (wait := self._wait(call)) > 0:
-            return again(429, "wait", wait=wait)
-        if request_id in self.told or not await self.service.tell(call.model, said):
-            return call.message(409, "said_before")
-        self.told[request_id] = None
-        if len(self.told) > REMEMBERED:
-            self.told.popitem(last=False)
-        return call.html(feedback_page(opened, self._place(call), Feedback(str(request_id)), done=True))
+            status, note = HTTPStatus.FORBIDDEN, "too_old"
+        elif (wait := self.service.wait(call.address, call.key)) > 0:
+            status, note = HTTPStatus.TOO_MANY_REQUESTS, "wait"
+        elif said is not None:
+            became = await self.service.tell(said)
+            if became == "kept":
+                return call.html(feedback_page(opened, call.place, Feedback(str(request_id)), done=True))
+            status, note = HTTPStatus.CONFLICT, became
+        shown = Feedback(str(request_id), call.typed, errors)
+        return call.html(feedback_page(opened, call.place, shown, note=_note(note, call, wait)), status, wait=wait)
 
     async def take_key(self, request: Request) -> Response:
         """Keep a key in the browser, and go to the form."""
         call = _Call(request)
         await call.read()
-        form = self.service.form(call.model)
+        form = await self.service.form(call.model)
         if form is None or form.facts is None or form.access != "key":
-            return call.message(404, "not_found")
-        key = call.typed.get("key", "").strip()
+            return call.message(HTTPStatus.NOT_FOUND, "not_found")
         if not call.is_own:
-            return call.html(key_page(form.facts, call.place()), 403)
-        if (wait := self.service.wait(call.address, call.model, None)) > 0:
-            return call.html(
-                message_page(call.place(), "too_many", "wait", seconds=str(math.ceil(wait))),
-                429,
-                {"Retry-After": str(math.ceil(wait))},
-            )
+            return call.html(key_page(form.facts, call.place), HTTPStatus.FORBIDDEN)
+        if (wait := self.service.wait(call.address, None)) > 0:
+            return call.html(message_page(call.place, "too_many"), HTTPStatus.TOO_MANY_REQUESTS, wait=wait)
+        key = call.typed.get("key", "").strip()
         if not self.service.key_opens(key, call.model):
-            return call.html(key_page(form.facts, call.place(), wrong=True), 403)
-        response = RedirectResponse(f"../{call.model}", 303, headers=HEADERS)
+            return call.html(key_page(form.facts, call.place, wrong=True), HTTPStatus.FORBIDDEN)
+        response = call.to_the_form()
         call.set_cookie(response, KEY, key, KEY_SECONDS)
         return response
 
@@ -272,49 +243,110 @@ class _Pages:
         """Let the browser forget its key, and ask for one."""
         call = _Call(request)
         await call.read()
-        form = self.service.form(call.model)
-        if form is None or form.access != "key":
-            return call.message(404, "not_found")
-        response = RedirectResponse(f"../{call.model}", 303, headers=HEADERS)
+        response = call.to_the_form()
         if call.is_own:
             call.set_cookie(response, KEY, "", 0)
         return response
 
-    def _open(self, call: _Call) -> FormFacts | Response:
-        """Return what the form is made of, or what stands in its way."""
-        form = self.service.form(call.model)
+    async def _open(self, call: _Call) -> FormFacts:
+        """Return what the form is made of; raises _Instead with what stands in its way."""
+        form = await self.service.form(call.model)
         if form is None:
-            return call.message(404, "not_found")
+            raise _Instead(call.message(HTTPStatus.NOT_FOUND, "not_found"))
         if form.facts is None:
-            return call.message(503, "not_ready", "not_ready_why")
-        if form.access == "key" and self._key_of(call) is None:
-            return call.html(key_page(form.facts, call.place()), 401 if call.request.method == "POST" else 200)
+            raise _Instead(call.message(HTTPStatus.SERVICE_UNAVAILABLE, "not_ready", "not_ready_why"))
+        if form.access == "key":
+            key = call.request.cookies.get(KEY, "")
+            if not self.service.key_opens(key, call.model):
+                status = HTTPStatus.OK if call.request.method == "GET" else HTTPStatus.UNAUTHORIZED
+                raise _Instead(call.html(key_page(form.facts, call.place), status))
+            call.key = key
         return form.facts
 
-    def _key_of(self, call: _Call) -> str | None:
-        """Return the key of the browser, if it opens this form."""
-        form = self.service.form(call.model)
-        if form is None or form.access != "key" or call.key is None:
+
+def _request_id(call: _Call, text: str) -> uuid.UUID:
+    found = request_id_of(text)
+    if found is None:
+        raise _Instead(call.message(HTTPStatus.NOT_FOUND, "not_found"))
+    return found
+
+
+def _note(note: str, call: _Call, wait: float) -> str:
+    return say(note, call.language, seconds=str(math.ceil(wait))) if note else ""
+
+
+def _style() -> str:
+    return style(stylesheet())
+
+
+@dataclass(slots=True)
+class OfService:
+    """The forms of the models that the API serves."""
+
+    service: Service
+    #: What a form says of the newest version of each model that was asked for.
+    _known: dict[str, FormFacts] = field(default_factory=dict)
+
+    async def form(self, model: str) -> OpenForm | None:
+        folder, serving = self.service.champions.folders.get(model), self.service.champions.get(model)
+        if folder is None or folder.spec.serving.form == "off":
             return None
-        return call.key if self.service.key_opens(call.key, call.model) else None
+        if serving is None:
+            return OpenForm(folder.spec.serving.form, None)
+        known = self._known.get(model)
+        if known is None or known.version != serving.version.version:
+            version = serving.version
+            known = self._known[model] = await self.service.ask_database(lambda: self._facts(version))
+        spec = folder.spec
+        facts = replace(known, description=spec.description, checks=spec.checks, decision=spec.serving.decision)
+        return OpenForm(folder.spec.serving.form, facts)
 
-    def _place(self, call: _Call) -> Place:
-        return call.place(key=self._key_of(call) is not None)
+    def _facts(self, version: Version) -> FormFacts:
+        with self.service.db.begin() as connection:
+            found = reference.read(connection, version.model, version.version)
+        card = read_file(self.service.champions.store, version, CARD)
+        return facts_of(version, found, card.decode() if card else "")
 
-    def _wait(self, call: _Call) -> float:
-        return self.service.wait(call.address, call.model, self._key_of(call))
+    def key_opens(self, key: str, model: str) -> bool:
+        found = self.service.keys.find(key, dt.datetime.now(dt.UTC))
+        return found is not None and found.may_ask(model)
 
+    def wait(self, address: str, key: str | None) -> float:
+        try:
+            if key is None:
+                self.service.take_of_address(address)
+            else:
+                self.service.take(self.service.key_of(key), 1)
+        except Refused as error:
+            return float(error.headers.get("Retry-After", "1"))
+        return 0.0
 
-def _style() -> tuple[str, str]:
-    """Return the stylesheet and its address, from where the forms' addresses begin."""
-    text = style(stylesheet())
-    return text, f"style.css?{digest_of(text)}"
+    async def ask(self, model: str, instance: Mapping[str, Any]) -> Answer | asking.Refused | Busy:
+        try:
+            answered = await self.service.answer(model, [dict(instance)], None, source="form")
+        except Overloaded as error:
+            return Busy(error.seconds)
+        except Refused as error:
+            if error.problems:
+                return asking.Refused(tuple({problem.column: None for problem in error.problems if problem.column}))
+            return Busy(float(error.headers.get("Retry-After", "1")))
+        if answered.unanswered:
+            return asking.Refused()
+        said = {name: values[0] for name, values in answered.columns.items()}
+        return Answer(**said, version=answered.serving.version.version, request_id=str(answered.request_ids[0]))
 
-
-def _new_visitor() -> str:
-    return secrets.token_urlsafe(32)
-
-
-def _token_of(visitor: str) -> str:
-    digest = hashlib.sha256(b"ponte form\0" + visitor.encode(errors="surrogatepass")).digest()
-    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    async def tell(self, said: Verdict) -> Told:
+        by = "form"
+        if said.key and (key := self.service.keys.find(said.key, dt.datetime.now(dt.UTC))):
+            by = key.name
+        words = routes.Feedback(said.request_id, said.verdict, said.correct_label, said.comment)
+        try:
+            await routes.give_feedback(self.service, words, by)
+        except Refused:
+            return "busy"
+        except sa.exc.DBAPIError as error:
+            became = _REFUSED.get(getattr(error.orig, "pgcode", None) or "")
+            if became is None:
+                raise
+            return became
+        return "kept"

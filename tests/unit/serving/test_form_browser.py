@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 import uvicorn
 from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
-
 from tests.e2e.browser import FLAGS, chromium
 from tests.sample_form import APPLICANT, SampleService, sample_app
 
@@ -129,7 +128,8 @@ def test_a_person_asks_mends_a_mistake_reads_the_answer_and_says_that_it_was_wro
         picture(page, f"form-{name}-thanks")
     assert not [said for said in complaints if "status of 422" not in said]
     (asked,) = service.asked
-    assert asked["income"] == 84_000 and asked["months_since_last_credit_inquiry"] is None
+    assert asked["income"] == 84_000
+    assert asked["months_since_last_credit_inquiry"] is None
     (told,) = service.told
     assert (told.verdict, told.correct_label) == ("wrong", "12500.0")
 
