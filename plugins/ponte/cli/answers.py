@@ -50,8 +50,9 @@ def predict(  # noqa: PLR0917 - every option of a command is one
 ) -> None:
     """Score the rows of a file with the champion, or another version.
 
-    Prints or writes key, prediction, score and model_version of each row. Nothing is written to the database. Exit
-    status 4 when rows were rejected: they are in a file of their own, with reasons, and all others are scored.
+    Prints or writes key, prediction, score (or low and high, of a regression with intervals) and model_version of each
+    row. Nothing is written to the database. Exit status 4 when rows were rejected: they are in a file of their own,
+    with reasons, and all others are scored.
     """
     from ponte.errors import StackError
     from ponte.offline.source import of_record, open_source
