@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from ponte.forms.card import CLASSES, readable
 from ponte.forms.fields import FormFacts
-from ponte.forms.numbers import DIGITS, DOWN, FEW_DIGITS, UP, write_number, write_percent, write_rounded, write_share
+from ponte.forms.numbers import DOWN, FEW_DIGITS, UP, rounded, write_number, write_percent, write_rounded, write_share
 from ponte.forms.words import Language, fill, say
 
 #: From this probability on it is called so.
@@ -85,7 +86,7 @@ def _of_number(answer: Answer, facts: FormFacts, language: Language) -> Said:
     if facts.decision is not None:
         decided = value >= facts.decision
         # What is said must not lie on the other side of the line than what was decided.
-        while exponent > -DIGITS and (round(value, -exponent) >= facts.decision) != decided:
+        while (rounded(value, exponent) >= Decimal(facts.decision)) != decided:
             exponent -= 1
     about = write_rounded(value, exponent, language)
     if decided is not None:

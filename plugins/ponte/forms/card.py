@@ -84,7 +84,7 @@ class _Row:
 
 def read_card(card: str) -> CardWords:
     """Return what the card says; what of it cannot be meant is left out."""
-    found = {name: [row for row, _ in _rows(card, name)] for name in _HEADINGS}
+    found = {name: [row for row, _ in _rows(card, name) if row.cells] for name in _HEADINGS}
     columns = {row.cells["column"]: ColumnWords(row.cells["column"], row.cells) for row in reversed(found["columns"])}
     values = {
         (row.cells["column"], row.cells["value"]): ColumnWords(row.cells["value"], row.cells) for row in found["values"]

@@ -105,7 +105,12 @@ def write_rounded(value: float, exponent: int, language: Language, rounding: str
     >>> write_rounded(12687.3, 2, "en"), write_rounded(0.25, -2, "pt")
     ('12,700', '0,25')
     """
-    return _written(_rounded(_exact(value), exponent, rounding), language)
+    return _written(rounded(value, exponent, rounding), language)
+
+
+def rounded(value: float, exponent: int, rounding: str = ROUND_HALF_EVEN) -> Decimal:
+    """Return what `write_rounded` writes."""
+    return _rounded(_exact(value), exponent, rounding)
 
 
 #: How the ends of an interval are rounded, so that what is said holds no less than what was promised.
