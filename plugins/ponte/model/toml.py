@@ -166,6 +166,7 @@ def _consistency_problems(spec: ModelSpec, file: str) -> list[Problem]:
         problems
         + _binary_problems(spec, file)
         + _training_problems(spec, file)
+        + _serving_problems(spec, file)
         + _schedule_problems(spec.schedule, file)
     )
 
@@ -205,6 +206,18 @@ def _training_problems(spec: ModelSpec, file: str) -> list[Problem]:
         problem("gate.calibration_maximum", "a regression has no probabilities", "leave it out")
     if gate.slice_bound is not None and not evaluation.slices:
         problem("evaluation.slices", "slice_bound needs slices to judge", 'for example slices = ["region"]')
+    return problems
+
+
+def _serving_problems(spec: ModelSpec, file: str) -> list[Problem]:
+    serving, problems = spec.serving, []
+    if serving.form != "off" and not serving.api:
+        what = f"form = {serving.form!r} has nobody to ask"
+        problems.append(Problem(file=file, field="serving.form", what=what, fix="set api = true, or leave it out"))
+    if serving.decision is not None and spec.task != "regression":
+        what = f"task {spec.task!r} predicts no number to hold it against"
+        fix = "leave it out; [training] threshold decides between two classes"
+        problems.append(Problem(file=file, field="serving.decision", what=what, fix=fix))
     return problems
 
 

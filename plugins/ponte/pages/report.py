@@ -243,12 +243,20 @@ def _moment(moment: dt.datetime) -> str:
     return f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
 
 
+def stylesheet() -> str:
+    """Return the stylesheet that all pages share."""
+    return (_FOLDER / "style.css").read_text(encoding="utf-8")
+
+
+_FOLDER = Path(__file__).parent / "templates"
+
+
 @cache
 def _templates() -> jinja2.Environment:
     import jinja2
 
     found = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

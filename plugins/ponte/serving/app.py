@@ -17,6 +17,7 @@ from starlette.routing import Route
 from ponte.live.journal import Journal
 from ponte.serving import documents, routes
 from ponte.serving.champions import Champions
+from ponte.serving.form_routes import OfService, router
 from ponte.serving.keys import KeyRing
 from ponte.serving.routes import Page
 from ponte.serving.service import Service, Settings, refused
@@ -77,6 +78,7 @@ def make_app(service: Service) -> FastAPI:
     app = FastAPI(title="Ponte", openapi_url=None, lifespan=lifespan)
     for path, method, answer, name in _PAGES:
         app.router.routes.append(Route(path, Page(service, name, answer), methods=[method], name=name))
+    app.include_router(router(OfService(service)))
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _broken)
     return app

@@ -96,6 +96,11 @@ class Champions:
         """The folders of the models that are served, by name."""
         return {name: folder for name, (_, folder) in list(self._folders.items())}
 
+    @property
+    def store(self) -> ArtifactStore:
+        """Where the files of the versions are."""
+        return self._store
+
     def get(self, model: str) -> Serving | None:
         """Return what answers for the model now; None when nothing does, see `why_not`."""
         return self._serving.get(model)
