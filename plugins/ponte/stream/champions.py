@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ponte.errors import PonteError
-from ponte.scoring.scorer import Scorer
 from ponte.storage.database import Database, is_transient
 from ponte.storage.withholding import said_of
+from ponte.stream.answers import Answering
 from ponte.stream.taking import Head
 from ponte.versions import registry
 from ponte.versions.loading import LoadedVersion
@@ -23,14 +23,6 @@ log = logging.getLogger(__name__)
 PATIENCE = 30.0
 
 _PREPARE = sa.text("SELECT ponte.prepare_live(:model)")
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """A version that answers."""
-
-    loaded: LoadedVersion
-    scorer: Scorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +38,10 @@ class Champions:
     """The versions that this worker has loaded, one per model."""
 
     def __init__(self, db: Database, load: Callable[[registry.Version], LoadedVersion]) -> None:
+        """load : returns a version, verified."""
         self._db = db
         self._load = load
-        self._serving: dict[str, Serving] = {}
+        self._serving: dict[str, Answering] = {}
         self._broken: dict[str, Broken] = {}
 
     def why_not(self, model: str) -> str | None:
@@ -56,18 +49,18 @@ class Champions:
         found = self._broken.get(model)
         return found.why if found else None
 
-    def serving(self, head: Head) -> Serving | None:
+    def answering(self, head: Head) -> Answering | None:
         """Return the version that answers now; None when it cannot, which is logged, and tried again later.
 
         A champion that is marked bad answers nothing: what waits goes on waiting, until another one is champion.
         """
-        now = self._serving.get(head.model)
-        if now is not None and now.loaded.version.version == head.version and not head.bad:
-            self._broken.pop(head.model, None)
-            return now
         broken = self._broken.get(head.model)
         if broken is not None and broken.head == head and time.monotonic() < broken.until:
             return None
+        now = self._serving.get(head.model)
+        if now is not None and now.version.version == head.version and not head.bad:
+            self._broken.pop(head.model, None)
+            return now
         if head.version is None or head.bad:
             what = "has no champion" if head.version is None else f"version {head.version}, its champion, is marked bad"
             return self.cannot(head, what)
@@ -88,8 +81,8 @@ class Champions:
         log.warning("what waits for %s goes on waiting: %s", head.model, why)
         self._broken[head.model] = Broken(head, why, time.monotonic() + PATIENCE)
 
-    def _loaded(self, model: str, version: int) -> Serving:
+    def _loaded(self, model: str, version: int) -> Answering:
         loaded = self._load(registry.get_version(self._db, model, version))
         with self._db.begin() as connection:
             connection.execute(_PREPARE, {"model": model})
-        return Serving(loaded, Scorer(loaded))
+        return Answering(loaded)

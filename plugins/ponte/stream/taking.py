@@ -48,7 +48,7 @@ _TAKE = sa.text("""WITH next AS MATERIALIZED (
                FROM seen f ORDER BY f.rank, f.request_id LIMIT 1)
     )
     DELETE FROM ponte.request r USING taken t WHERE r.ctid = t.place
-    RETURNING r.request_id::text, r.arrived_at, r.key::text, r.features::text, t.deaths""")
+    RETURNING r.request_id::text, r.arrived_at::text, r.key::text, r.features::text, t.deaths""")
 
 _NOTE = sa.text("INSERT INTO ponte.stream_take (worker, request_ids) VALUES (:worker, CAST(:ids AS uuid[])) RETURNING take_id")
 
@@ -75,7 +75,8 @@ class Request:
     """A request that was taken."""
 
     request_id: str
-    arrived_at: object
+    #: As PostgreSQL writes it.
+    arrived_at: str
     #: JSON of an object; None when no key was given.
     key: str | None
     #: JSON of an object.
@@ -89,11 +90,6 @@ class Taken:
     requests: Sequence[Request]
     #: How many workers have died while they had these; the same of all.
     deaths: int
-
-    @property
-    def ids(self) -> list[str]:
-        """The ids of the requests."""
-        return [r.request_id for r in self.requests]
 
 
 def heads(connection: sa.Connection, models: Sequence[str]) -> list[Head]:
