@@ -229,6 +229,8 @@ END $$;
 
 GRANT SELECT ON ponte.api_key, ponte.api_key_revoked, ponte.version_mark TO ponte_api;
 
+
+
 -- ---------------------------------------------------------------- 0024: the queue
 
 -- Who fills it reads nothing of it but what became of a request whose id he has. Who works it reads what waits and puts

@@ -1,0 +1,81 @@
+"""The application of the API: every page in its place, and what starts and ends with it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from ponte.serving import documents, routes
+from ponte.serving.champions import Champions
+from ponte.serving.keys import KeyRing
+from ponte.serving.routes import Page
+from ponte.serving.service import Service, Settings, refused
+from ponte.storage.artifacts import ArtifactStore
+from ponte.storage.database import Database
+
+#: Path, method, page, and the name by which it is counted.
+_PAGES = (
+    ("/v1/models/{model}:predict", "POST", routes.predict, "predict"),
+    ("/v1/models/{model}:enqueue", "POST", routes.enqueue, "enqueue"),
+    ("/v1/models", "GET", routes.models, "models"),
+    ("/v1/models/{model}/schema", "GET", routes.schema, "schema"),
+    ("/v1/models/{model}", "GET", routes.model, "model"),
+    ("/v1/requests/{request_id}", "GET", routes.request_state, "request"),
+    ("/v1/feedback", "POST", routes.feedback, "feedback"),
+    ("/health/live", "GET", routes.live, "live"),
+    ("/health/ready", "GET", routes.ready, "ready"),
+    ("/metrics", "GET", routes.metrics, "metrics"),
+    ("/openapi.json", "GET", documents.openapi, "openapi"),
+    ("/docs", "GET", documents.page, "docs"),
+    ("/docs/{file}", "GET", documents.file, "docs"),
+)
+
+log = logging.getLogger(__name__)
+
+
+def make_service(db: Database, store: ArtifactStore, models_root: Path, settings: Settings | None = None) -> Service:
+    """Return the API of one process; nothing of it runs yet."""
+    keys = KeyRing()
+    champions = Champions(db, store, models_root, keys)
+    return Service(db=db, champions=champions, keys=keys, settings=settings or Settings())
+
+
+def make_app(service: Service) -> FastAPI:
+    """Return the application; champions are looked for from its start to its end."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.champions.start()
+        try:
+            yield
+        finally:
+            service.champions.stop()
+
+    # Its own pages about itself load scripts from elsewhere; ours are those of `documents`.
+    app = FastAPI(title="Ponte", openapi_url=None, lifespan=lifespan)
+    for path, method, answer, name in _PAGES:
+        app.router.routes.append(Route(path, Page(service, name, answer), methods=[method], name=name))
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(Exception, _broken)
+    return app
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    """Tell in our words what the framework refuses: a path or a method that is not there."""
+    assert isinstance(error, HTTPException)
+    told = refused(HTTPStatus(error.status_code), str(error.detail).lower(), fix="GET /docs lists what there is")
+    body = routes.encoded(routes.error_body(told))
+    return Response(body, error.status_code, headers=error.headers, media_type="application/json")
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    reply = routes.reply_of(error, request.url.path)
+    return Response(routes.encoded(reply.content), int(reply.status), media_type="application/json")
