@@ -72,7 +72,9 @@ class Answering:
         self._scorer = Scorer(loaded)
         self._reader = Reader(loaded.signature)
 
-    def settle(self, connection: sa.Connection, taken: Taken, *, now: dt.datetime, log_features: bool = False) -> Counts:
+    def settle(
+        self, connection: sa.Connection, taken: Taken, *, now: dt.datetime, log_features: bool = False
+    ) -> Counts:
         """Write the answer of each request, or why there is none, in the caller's transaction; tell who listens.
 
         log_features : keep the features, too. Raises what the estimator raises about anything but rows: then the caller has to roll back.
@@ -93,7 +95,9 @@ class Answering:
         connection.execute(_TELL, {"messages": messages})
         return Counts(len(ids) - len(failed), len(failed))
 
-    def _answered(self, requests: Sequence[Request], failed: dict[int, Failed], now: dt.datetime, log_features: bool) -> _Lines:
+    def _answered(
+        self, requests: Sequence[Request], failed: dict[int, Failed], now: dt.datetime, log_features: bool
+    ) -> _Lines:
         """Return the answers that there are; the others go into `failed`."""
         import pyarrow as pa
 

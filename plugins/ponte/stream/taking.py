@@ -50,7 +50,9 @@ _TAKE = sa.text("""WITH next AS MATERIALIZED (
     DELETE FROM ponte.request r USING taken t WHERE r.ctid = t.place
     RETURNING r.request_id::text, r.arrived_at::text, r.key::text, r.features::text, t.deaths""")
 
-_NOTE = sa.text("INSERT INTO ponte.stream_take (worker, request_ids) VALUES (:worker, CAST(:ids AS uuid[])) RETURNING take_id")
+_NOTE = sa.text(
+    "INSERT INTO ponte.stream_take (worker, request_ids) VALUES (:worker, CAST(:ids AS uuid[])) RETURNING take_id"
+)
 
 _ENDED = sa.text("DELETE FROM ponte.stream_take WHERE take_id = :take_id")
 

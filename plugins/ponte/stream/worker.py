@@ -7,22 +7,27 @@ import logging
 import os
 import random
 import select
+import signal
 import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from threading import Event
 from typing import Any
 
 import sqlalchemy as sa
 
-from ponte.errors import PonteError
+from ponte.errors import PonteError, did_you_mean
+from ponte.model.folders import ModelFolder, find_folders
+from ponte.model.spec import Serving
+from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database, is_transient
 from ponte.storage.withholding import said_of
 from ponte.stream import taking
 from ponte.stream.champions import Champions
 from ponte.stream.taking import Head
-from ponte.versions.loading import LoadedVersion
+from ponte.versions.loading import LoadedVersion, load_registered
 from ponte.versions.registry import Version
 
 log = logging.getLogger(__name__)
@@ -57,6 +62,42 @@ _PROGRESS = sa.text("""INSERT INTO ponte.stream_progress (worker, model, seconds
 _FORGET_PROGRESS = sa.text("DELETE FROM ponte.stream_progress WHERE at < clock_timestamp() - interval '10 minutes'")
 
 
+def run(db: Database, store: ArtifactStore, models_root: Path, *, only: Sequence[str] = (), most: int = MOST) -> None:
+    """Work until the process gets SIGTERM or SIGINT, and end when the take of then is done; a second one ends it at once.
+
+    db : as the role ponte_stream. Raises PonteError when a model of `only` is not served here.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    found = served(models_root)
+    for name in only:
+        if name not in found or found[name] is None or not found[name].api:
+            known = [model for model, serving in found.items() if serving is not None and serving.api]
+            fix = f"{did_you_mean(name, known)}; [serving] api = true in its model.toml lets it answer"
+            raise PonteError("no queue of this model", where=str(models_root), got=repr(name), fix=fix)
+    stop = Event()
+
+    def end(number: int, _: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    worker = Worker(
+        db, lambda version: load_registered(db, store, version), lambda: served(models_root), only=only, most=most
+    )
+    log.info("%s takes at most %d requests at once", worker.name, most)
+    worker.run(stop)
+    log.info("ends: what it took is answered")
+
+
+def served(models_root: Path) -> dict[str, Serving | None]:
+    """Return `[serving]` of each model folder by name; None of a folder that is broken."""
+    return {
+        folder.name: folder.spec.serving if isinstance(folder, ModelFolder) else None
+        for folder in find_folders(models_root)
+    }
+
+
 class Worker:
     """One process that answers what waits in the queues of its models."""
 
@@ -64,7 +105,7 @@ class Worker:
         self,
         db: Database,
         load: Callable[[Version], LoadedVersion],
-        find_models: Callable[[], Mapping[str, Any]],
+        find_models: Callable[[], Mapping[str, Serving | None]],
         *,
         only: Sequence[str] = (),
         most: int = MOST,
@@ -78,7 +119,7 @@ class Worker:
         self._find_models = find_models
         self._only = frozenset(only)
         self._most = most
-        self._models: Mapping[str, Any] = {}
+        self._models: Mapping[str, Serving | None] = {}
         self._champions = Champions(db, load)
         self._done: Counter[tuple[str, str]] = Counter()
         self._looked_at = self._told_at = -float("inf")
@@ -140,7 +181,8 @@ class Worker:
                 if taken is None:
                     return 0
                 note = taking.note(self._beside, self.name, [r.request_id for r in taken.requests])
-                log_features = self._models[head.model].log_features
+                serving = self._models[head.model]
+                log_features = serving is not None and serving.log_features
                 now = dt.datetime.now(dt.UTC)
                 counts = answering.settle(self._connection, taken, now=now, log_features=log_features)
                 taking.end_note(self._connection, note)
