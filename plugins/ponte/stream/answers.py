@@ -77,12 +77,13 @@ class Answering:
     ) -> Counts:
         """Write the answer of each request, or why there is none, in the caller's transaction; tell who listens.
 
-        log_features : keep the features, too. Raises what the estimator raises about anything but rows: then the caller has to roll back.
+        log_features : keep the features, too. Raises what the estimator raises about anything but rows: then the caller
+        has to roll back.
         """
         failed: dict[int, Failed] = {}
         if taken.deaths >= DEATHS:
-            why = f"{taken.deaths} workers have died while they worked on it, the last of them on nothing else"
-            failed = dict.fromkeys(range(len(taken.requests)), Failed("its worker died", why, keep=True))
+            why = f"{taken.deaths} workers have died or given up while they had it, the last of them with nothing else"
+            failed = dict.fromkeys(range(len(taken.requests)), Failed("ends its worker", why, keep=True))
         else:
             found = self._answered(taken.requests, failed, now, log_features)
             table = quote(DATA_SCHEMA, f"live_{self.version.model}")
@@ -138,10 +139,8 @@ class Answering:
 
     def _unscored(self, request: Request, why: Failed, log_features: bool) -> str:
         kept = request.features if why.keep or log_features else None
-        version = self.version.version
-        values = (
-            request.request_id, self.version.model, request.key, SOURCE, why.why, why.kind, version, request.arrived_at, kept,
-        )  # fmt: skip
+        who = (request.request_id, self.version.model, request.key, SOURCE)
+        values = (*who, why.why, why.kind, self.version.version, request.arrived_at, kept)
         return "\t".join(map(_text, values))
 
 

@@ -63,14 +63,16 @@ class Champions:
             return now
         if head.version is None or head.bad:
             what = "has no champion" if head.version is None else f"version {head.version}, its champion, is marked bad"
-            return self.cannot(head, what)
+            self.cannot(head, what)
+            return None
         try:
             found = self._loaded(head.model, head.version)
         except Exception as error:
             if is_transient(error) or isinstance(error, MemoryError):
                 raise
             why = error.what if isinstance(error, PonteError) else said_of(error)
-            return self.cannot(head, f"version {head.version} cannot be loaded: {why}")
+            self.cannot(head, f"version {head.version} cannot be loaded: {why}")
+            return None
         self._serving[head.model] = found
         self._broken.pop(head.model, None)
         log.info("version %d of %s answers", head.version, head.model)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 DEATHS = 3
 #: Requests tried together of which one, perhaps, has killed a worker.
 FEW = 16
-#: Without a look into `ponte.request` no note is younger than its requests; but a look at all notes costs, so old ones only.
+#: Younger notes are probably of takes that are at work.
 _OLD = "1 minute"
 
 # With the version that is champion at this moment, NULL for none.
@@ -37,9 +37,11 @@ _TAKE = sa.text("""WITH next AS MATERIALIZED (
         SELECT r.ctid AS place, r.request_id, r.rank FROM ponte.request r
         WHERE r.model = :model ORDER BY r.rank, r.request_id LIMIT :most FOR UPDATE SKIP LOCKED
     ), noted AS MATERIALIZED (
-        SELECT id AS request_id, count(*) AS deaths FROM ponte.stream_take t CROSS JOIN unnest(t.request_ids) AS id GROUP BY id
+        SELECT id AS request_id, count(*) AS deaths
+        FROM ponte.stream_take t CROSS JOIN unnest(t.request_ids) AS id GROUP BY id
     ), seen AS MATERIALIZED (
-        SELECT n.place, n.request_id, n.rank, coalesce(o.deaths, 0) AS deaths FROM next n LEFT JOIN noted o USING (request_id)
+        SELECT n.place, n.request_id, n.rank, coalesce(o.deaths, 0) AS deaths
+        FROM next n LEFT JOIN noted o USING (request_id)
     ), taken AS MATERIALIZED (
         SELECT s.place, s.deaths FROM seen s
         WHERE s.deaths = (SELECT f.deaths FROM seen f ORDER BY f.rank, f.request_id LIMIT 1)

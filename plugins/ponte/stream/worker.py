@@ -12,6 +12,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -63,16 +64,15 @@ _FORGET_PROGRESS = sa.text("DELETE FROM ponte.stream_progress WHERE at < clock_t
 
 
 def run(db: Database, store: ArtifactStore, models_root: Path, *, only: Sequence[str] = (), most: int = MOST) -> None:
-    """Work until the process gets SIGTERM or SIGINT, and end when the take of then is done; a second one ends it at once.
+    """Work until the process gets SIGTERM or SIGINT, and end when the take of then is done; a second one ends it now.
 
     db : as the role ponte_stream. Raises PonteError when a model of `only` is not served here.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    found = served(models_root)
+    known = [model for model, serving in served(models_root).items() if serving is not None and serving.api]
     for name in only:
-        if name not in found or found[name] is None or not found[name].api:
-            known = [model for model, serving in found.items() if serving is not None and serving.api]
-            fix = f"{did_you_mean(name, known)}; [serving] api = true in its model.toml lets it answer"
+        if name not in known:
+            fix = f"{did_you_mean(name, known)}; [serving] api = true in its model.toml opens its queue"
             raise PonteError("no queue of this model", where=str(models_root), got=repr(name), fix=fix)
     stop = Event()
 
@@ -82,10 +82,9 @@ def run(db: Database, store: ArtifactStore, models_root: Path, *, only: Sequence
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    worker = Worker(
-        db, lambda version: load_registered(db, store, version), lambda: served(models_root), only=only, most=most
-    )
-    log.info("%s takes at most %d requests at once", worker.name, most)
+    load, find = partial(load_registered, db, store), partial(served, models_root)
+    worker = Worker(db, load, find, only=only, most=most)
+    log.info("%s answers for %s, at most %d requests at once", worker.name, ", ".join(only or known), most)
     worker.run(stop)
     log.info("ends: what it took is answered")
 
@@ -128,7 +127,7 @@ class Worker:
         self._beside: sa.Connection | None = None
 
     def run(self, stop: Event) -> None:
-        """Work until `stop` is set; the take that is at work then is finished. Raises what trying again does not mend."""
+        """Work until `stop` is set; a take that is at work then is finished. Raises what trying again does not mend."""
         wait = FIRST_WAIT
         try:
             while not stop.is_set():
@@ -191,8 +190,18 @@ class Worker:
             self._take_back(note)
             self._champions.cannot(head, error.what)
             return 0
+        except sa.exc.DBAPIError as error:
+            self._take_back(note)
+            if is_transient(error):
+                raise
+            self._champions.cannot(head, said_of(error))
+            return 0
         except MemoryError:
-            raise  # the note stays: the next worker tries fewer at a time
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is treated as what kills
+            # The note stays: the next takes try these few at a time, until the one that it is about is found.
+            log.error("a take of %s has failed: %s", head.model, said_of(error))
+            return 0
         except BaseException:
             self._take_back(note)
             raise
