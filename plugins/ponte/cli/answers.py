@@ -1,4 +1,4 @@
-"""Commands about rows of one's own: score a file."""
+"""Commands that answer: a file at once, programs and people over HTTP, and who may ask."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ponte.cli.models import model_names
 if TYPE_CHECKING:
     from ponte.offline.files import Counts
     from ponte.offline.source import Source
+    from ponte.storage.database import Database
     from ponte.versions.loading import LoadedVersion
 
 #: Every row that can be scored is, and some cannot.
@@ -71,6 +72,121 @@ def predict(  # noqa: PLR0917 - every option of a command is one
             raise StackError("this would replace the rows that are read", where=name, got=str(path))
     with open_source(rows, sys.stdin.buffer, delimiter=mark, nulls=null or ()) as source:
         raise typer.Exit(_predict(loaded, source, output_file, rejected_file))
+
+
+def serve(
+    host: Annotated[str, typer.Option(envvar="PONTE_API_HOST", help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="PONTE_API_PORT", help="Port to listen at.")] = 8088,
+) -> None:
+    """Answer at once over HTTP: the champion of every model that says so.
+
+    Those are the models whose folder says [serving] api = true. Champions and keys may change while it runs. It works
+    as the database role ponte_api, and goes on while the database is away. Ends at Ctrl-C or SIGTERM, when what was
+    asked is answered and kept.
+    """
+    import os
+
+    # One thread computes a batch: those of OpenMP would spin while they wait, on the core that the answers need.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    from ponte.notebook.surroundings import runtime_of
+    from ponte.runtime import models_root
+    from ponte.schema import roles
+    from ponte.serving.app import make_service, run
+
+    place = runtime_of("", roles.API)
+    run(make_service(place.db, place.store, models_root()), host=host, port=port)
+
+
+keys = typer.Typer(no_args_is_help=True, help="Keys of the API: who may ask it, which models, and how much.")
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is, or what for.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="A model that it may ask; without it all. Repeat it.",
+                     autocompletion=model_names),
+    ] = None,
+    per_minute: Annotated[int, typer.Option(metavar="ROWS", min=1, help="Rows that it may ask for a minute.")] = 6_000,
+    days: Annotated[int | None, typer.Option(min=1, help="Days that it is valid; by default for ever.")] = None,
+    json: output.Json = False,
+) -> None:  # fmt: skip
+    """Make a key, and print it: this once, for it is kept nowhere."""
+    import datetime as dt
+
+    from ponte.serving import keys as of_api
+
+    expires = None if days is None else dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
+    key_id, token = of_api.create_key(
+        _as_owner(), name, models=model or (), per_minute=per_minute, expires_at=expires, created_by=_person()
+    )
+    if json:
+        output.as_json({"key_id": key_id, "name": name, "key": token, "models": model or [], "expires_at": expires})
+        return
+    print(token)
+    print(f"Key {key_id} of {name}. It is shown this once.", file=sys.stderr)
+
+
+@keys.command("list")
+def list_keys(json: output.Json = False) -> None:
+    """List all keys that were ever made, and which are valid."""
+    import datetime as dt
+
+    from ponte.serving import keys as of_api
+
+    found, now = of_api.list_keys(_as_owner()), dt.datetime.now(dt.UTC)
+    if json:
+        output.as_json([
+            {"key_id": key.key_id, "name": key.name, "models": key.models, "per_minute": key.per_minute,
+             "created_at": key.created_at, "created_by": key.created_by, "expires_at": key.expires_at,
+             "revoked_at": key.revoked_at, "state": key.state(now)}
+            for key in found
+        ])  # fmt: skip
+        return
+    rows = [
+        (str(key.key_id), key.name, ", ".join(key.models) or "all", str(key.per_minute), f"{key.created_at:%Y-%m-%d}",
+         f"{key.expires_at:%Y-%m-%d}" if key.expires_at else "never", key.state(now))
+        for key in found
+    ]  # fmt: skip
+    output.table(("key_id", "name", "models", "per_minute", "created", "expires", "state"), rows)
+
+
+@keys.command("revoke")
+def revoke_key(key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="As `keys list` shows it.")]) -> None:
+    """Revoke a key: within seconds no process takes it any more."""
+    from uuid import UUID
+
+    from ponte.errors import PonteError
+    from ponte.serving import keys as of_api
+
+    try:
+        known = UUID(key_id)
+    except ValueError:
+        fix = "./ponte keys list shows the numbers of all keys; the key itself is not one"
+        got = "a key" if key_id.startswith(of_api.PREFIX) else key_id
+        raise PonteError("no number of a key", got=got, expected="a UUID", fix=fix) from None
+    print(f"The key of {of_api.revoke_key(_as_owner(), known, revoked_by=_person())} is revoked.")
+
+
+def _as_owner() -> Database:
+    import os
+
+    from ponte.local.stack import database_of
+    from ponte.schema import roles
+    from ponte.storage.database import Database
+
+    return Database(database_of(os.environ, roles.OWNER))
+
+
+def _person() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return "unknown"
 
 
 def _loaded(model: str, version: int | None) -> LoadedVersion:

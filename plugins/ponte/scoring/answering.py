@@ -66,9 +66,7 @@ def answer(scorer: Scorer, rows: pa.Table) -> Answers:
             for place, value in zip(places, column, strict=True):
                 whole[place] = value
     unanswered = {
-        place: Unanswered(kind, why)
-        for part, kind, why in found.unscored
-        for place in part.column(_PLACE).to_pylist()
+        place: Unanswered(kind, why) for part, kind, why in found.unscored for place in part.column(_PLACE).to_pylist()
     }
     return Answers(columns, unanswered)
 

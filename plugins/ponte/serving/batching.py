@@ -201,7 +201,7 @@ class InProcess:
         self._process.kill()
 
 
-def _serve(pipe: Connection, artifacts: str, version: Version, other_libraries_allowed: bool) -> None:  # noqa: FBT001
+def _serve(pipe: Connection, artifacts: str, version: Version, other_libraries_allowed: bool) -> None:
     """Answer what comes through the pipe until it is closed."""
     import signal
 
@@ -356,7 +356,8 @@ class Batcher:
         except NotServed:
             if self._current() in (None, serving):
                 raise
-            return await self._compute(batch)  # replaced in this very moment
+            await self._compute(batch)  # it was replaced in this very moment
+            return
         seconds = time.perf_counter() - began
         serving.pace.saw(rows.num_rows, seconds)
         ids = new_ids(rows.num_rows)
@@ -368,7 +369,6 @@ class Batcher:
             start = stop
         self.on_batch(rows.num_rows, seconds)
         self._keep(serving, rows, answers, ids, [asked.source for asked in batch for _ in asked.instances])
-        return None
 
 
 def _understood(serving: Serving, batch: list[_Asked]) -> tuple[list[_Asked], pa.Table]:
@@ -395,7 +395,8 @@ def _parse(serving: Serving, batch: list[_Asked]) -> Parsed:
     instances = [instance for asked in batch for instance in asked.instances]
     if all(asked.keys is None for asked in batch):
         return serving.reader.parse(instances)
-    return serving.reader.parse(instances, [key for asked in batch for key in asked.keys or [None] * len(asked.instances)])
+    keys = [key for asked in batch for key in asked.keys or [None] * len(asked.instances)]
+    return serving.reader.parse(instances, keys)
 
 
 def _part(serving: Serving, answers: Answers, ids: Sequence[str], start: int, stop: int) -> Answered:

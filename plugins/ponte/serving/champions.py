@@ -32,7 +32,7 @@ from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.storage.withholding import said_of
 from ponte.versions import marks, registry
-from ponte.versions.loading import GOLDEN, LoadedVersion, load_registered, read_file
+from ponte.versions.loading import GOLDEN, load_registered, read_file
 from ponte.versions.registry import Version
 
 #: Seconds between two looks: so late, at most, a change is seen by who hears nothing of it.
@@ -84,7 +84,8 @@ class Champions:
     def stop(self) -> None:
         """Stop looking, and end the processes of slow versions."""
         self._stop.send(b"x")
-        self._thread.join(10)
+        if self._thread.is_alive():
+            self._thread.join(10)
         self._loader.shutdown(wait=True, cancel_futures=True)
         for serving in self._serving.values():
             serving.worker.close()
@@ -103,6 +104,10 @@ class Champions:
         if (failed := self._failed.get(model)) is not None:
             return f"version {failed.version} could not be loaded: {failed.why}"
         return self._why_not.get(model, "" if model in self._serving else "its champion is being loaded")
+
+    def wait(self) -> None:
+        """Wait until all that is being loaded is loaded, or has failed."""
+        self._loader.submit(lambda: None).result()
 
     def look(self, connection: sa.Connection) -> None:
         """See which folders, champions and keys there are now; what is new is loaded, in a thread."""

@@ -190,8 +190,8 @@ def authorized(service: Service, scope: Scope) -> Key:
     return service.key_of(token_of(scope))
 
 
-async def read_body(scope: Scope, receive: Receive, service: Service) -> bytes:
-    """Return the body; raises Refused for too many bytes (413), as soon as they are, and when they take too long (408)."""
+async def read_body(receive: Receive, service: Service) -> bytes:
+    """Return the body; raises Refused as soon as it has too many bytes (413), and when it takes too long (408)."""
     message = await receive()
     body: bytes = message.get("body", b"")
     if len(body) <= service.settings.body_bytes and not message.get("more_body"):
@@ -241,7 +241,7 @@ async def _asked(service: Service, scope: Scope, receive: Receive, kind: type[Pr
     model = scope["path_params"]["model"]
     key = authorized(service, scope)
     service.require_model(model, key)
-    asked = decoded(await read_body(scope, receive, service), kind)
+    asked = decoded(await read_body(receive, service), kind)
     count, most = len(asked.instances), service.settings.instances
     if count > most:
         raise refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too many instances", got=str(count),
@@ -333,7 +333,7 @@ async def feedback(service: Service, scope: Scope, receive: Receive) -> Reply:
     """Keep what somebody says of an answer."""
     key = authorized(service, scope)
     service.take(key, 1)
-    said: Feedback = decoded(await read_body(scope, receive, service), Feedback)
+    said: Feedback = decoded(await read_body(receive, service), Feedback)
     return Reply({"feedback_id": await give_feedback(service, said, key.name)}, HTTPStatus.CREATED)
 
 

@@ -21,9 +21,7 @@ from ponte.serving.keys import Bucket, Key, KeyRing
 from ponte.storage.database import Database, transient_faults_marked
 
 if TYPE_CHECKING:
-    import pyarrow as pa
 
-    from ponte.scoring.answering import Answers
     from ponte.serving.champions import Champions
 
 #: Addresses that are remembered at once; the one that asked least recently is forgotten first.
@@ -176,8 +174,8 @@ class Service:
         return answered
 
     def _batcher(self, model: str) -> Batcher:
-        def keep(serving: Serving, rows: pa.Table, answers: Answers, ids: Sequence[str], sources: Sequence[str]) -> None:
-            self.keep(serving, rows, answers, ids, sources)
+        def keep(serving: Serving, *batch: Any) -> None:
+            self.keep(serving, *batch)
 
         def current() -> Serving | None:
             return self.champions.get(model)
