@@ -21,14 +21,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ponte.access.keys import valid_keys
+from ponte.access.limits import KeyRing
+from ponte.computing.pace import BATCH_ROWS, Pace
+from ponte.computing.workers import INLINE_SECONDS, Inline, InProcess
 from ponte.errors import PonteError
 from ponte.live.records import Reader
 from ponte.live.tables import LiveTable
 from ponte.model.folders import ModelFolder, load_folder
 from ponte.scoring.answering import answer
 from ponte.scoring.scorer import Scorer
-from ponte.serving.batching import BATCH_ROWS, INLINE_SECONDS, Inline, InProcess, Pace, Serving
-from ponte.serving.keys import KeyRing, valid_keys
+from ponte.serving.batching import Serving
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.storage.withholding import said_of

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from ponte.access.keys import Key
+from ponte.access.limits import Bucket, KeyRing
+from ponte.computing.workers import NotServed
 from ponte.errors import DatabaseUnavailable, PonteError, did_you_mean
 from ponte.live.journal import Journal
 from ponte.live.records import Problem
 from ponte.live.tables import Source, Unscored
-from ponte.serving.batching import Answered, Batch, Batcher, NotServed, Serving
-from ponte.serving.keys import Bucket, Key, KeyRing
+from ponte.serving.batching import Answered, Batch, Batcher, Serving
 from ponte.storage.database import Database, transient_faults_marked
 
 if TYPE_CHECKING:

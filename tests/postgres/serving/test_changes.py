@@ -7,35 +7,27 @@ import datetime as dt
 import time
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from tests.conftest import Cluster
-from tests.postgres.serving.served import ROW, Served
-from tests.sample_model import World
+from tests.postgres.serving.served import ROW, SERVED, Served
+from tests.sample_model import ESTIMATOR, World
 
+from ponte.access import keys
+from ponte.access.limits import Bucket
+from ponte.computing.pace import BATCH_ROWS
+from ponte.computing.workers import InProcess
 from ponte.model.estimator import ESTIMATOR_FILE
-from ponte.schema import roles
-from ponte.serving import keys
-from ponte.serving.batching import BATCH_ROWS, InProcess
-from ponte.serving.keys import Bucket
 
-#: A model that says no more of a visit than which version it is.
-CONSTANT = """
-from sklearn.dummy import DummyClassifier
-
-def build_estimator():
-    return DummyClassifier(strategy="prior")
-"""
+#: Says something else than the version of the fixture.
+OTHER = ESTIMATOR.format(kind="LogisticRegression").replace("LogisticRegression())", "LogisticRegression(C=0.01))")
 
 
 def second_version(own: Served) -> int:
     """Register another version; return its number. It is not champion."""
-    world = own.world.with_model(
-        gate='champion_indistinguishable = "promote"\n[serving]\napi = true\n', training="seed = 1"
-    )
+    gate = f'champion_indistinguishable = "promote"\n{SERVED}'
+    world = own.world.with_model(gate=gate, files={ESTIMATOR_FILE: OTHER})
     return world.train(run_id="second", promote=False).version.version
 
 
@@ -97,17 +89,9 @@ def test_who_listens_hears_at_once_that_a_champion_has_moved(own: Served, monkey
 
     second = second_version(own)
     monkeypatch.setattr(champions, "LOOK_SECONDS", 3600.0)  # it would never look by itself
+    before = own.service.champions.seen_at
     own.service.champions.start()
-    wait_for(
-        lambda: (
-            own.world.ask(
-                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%api_key%' AND usename = 'ponte_api'"
-            )
-            or True
-        )
-    )
-    listening = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'ponte_api' AND state = 'idle' AND datname = current_database()"
-    wait_for(lambda: own.world.ask(listening))
+    wait_for(lambda: own.service.champions.seen_at > before)  # so it listens
     own.world.set_champion(second)
     wait_for(lambda: own.service.champions.get("visits").version.version == second)
     own.world.mark(second, "bad", run_id="mark")
@@ -281,13 +265,10 @@ def test_what_comes_at_once_is_one_batch_and_each_gets_its_own(served: Served) -
 
 
 def test_who_would_wait_too_long_is_told_when_to_come_back(own: Served) -> None:
-    own.service.settings.__class__  # noqa: B018 - frozen; a service of its own below
-    slow = Served.__new__(Served)
-    slow.__dict__.update(own.__dict__)
     pace = own.service.champions.get("visits").pace
     pace.wait = lambda rows: 0.1 * rows  # type: ignore[method-assign]
-    replies = slow.at_once([
-        slow.request("POST", "/v1/models/visits:predict", json={"instances": [ROW] * 4}) for _ in range(6)
+    replies = own.at_once([
+        own.request("POST", "/v1/models/visits:predict", json={"instances": [ROW] * 4}) for _ in range(6)
     ])  # fmt: skip
     statuses = Counter(reply.status_code for reply in replies)
     assert statuses == {200: 2, 503: 4}
