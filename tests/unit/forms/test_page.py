@@ -21,7 +21,7 @@ from ponte.forms.values import Filled, read_values
 from ponte.forms.words import LANGUAGES, Language, fill, language_of, say
 from ponte.storage.columns import Column
 
-TOKEN = "t"
+SENT_BACK = "t"
 VOID = {"meta", "link", "input"}
 TAGS = {
     "html", "head", "meta", "title", "link", "body", "main", "header", "section", "h1", "h2", "p", "form", "fieldset",
@@ -75,7 +75,7 @@ def must_be_usable(page: str) -> Seen:
 
 
 def loan_pages(language: Language) -> dict[str, str]:
-    facts, place = loan_facts(), Place(language=language, token=TOKEN, key=True)
+    facts, place = loan_facts(), Place(language=language, token=SENT_BACK, key=True)
     fields = fields_of(facts, language)
     good = read_values({f"c.{name}": text for name, text in APPLICANT.items()}, fields, "en")
     wrong = read_values({"c.income": "lots", "c.loan_purpose": "other", "o.loan_purpose": "boat"}, fields, language)
