@@ -117,7 +117,7 @@ def create_key(
     """Make a key, and print it: this once, for it is kept nowhere."""
     import datetime as dt
 
-    from ponte.serving import keys as of_api
+    from ponte.access import keys as of_api
 
     expires = None if days is None else dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
     key_id, token = of_api.create_key(
@@ -135,7 +135,7 @@ def list_keys(json: output.Json = False) -> None:
     """List all keys that were ever made, and which are valid."""
     import datetime as dt
 
-    from ponte.serving import keys as of_api
+    from ponte.access import keys as of_api
 
     found, now = of_api.list_keys(_as_owner()), dt.datetime.now(dt.UTC)
     if json:
@@ -159,8 +159,8 @@ def revoke_key(key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="As 
     """Revoke a key: within seconds no process takes it any more."""
     from uuid import UUID
 
+    from ponte.access import keys as of_api
     from ponte.errors import PonteError
-    from ponte.serving import keys as of_api
 
     try:
         known = UUID(key_id)
@@ -242,3 +242,31 @@ def _progress(source: Source) -> Iterator[Callable[[Counts], object]]:
     with Progress(*columns, console=console, transient=True) as shown:
         task = shown.add_task("", total=source.byte_count, rows=0)
         yield lambda counts: shown.update(task, completed=source.bytes_read(), rows=counts.read)
+
+
+def work(
+    model: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MODEL]...", help="Models to answer for; all that are served without it.",
+                       autocompletion=model_names),
+    ] = None,
+    take: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="Requests per transaction, at most.")] = 256,
+) -> None:  # fmt: skip
+    """Answer what waits in the queue, the most urgent first, until it is stopped.
+
+    For the models whose folder says [serving] api = true, with the champion of each. Start as many as needed. It
+    works as the database role ponte_stream, and waits while the database is away. Ctrl-C and SIGTERM let it finish what
+    it took.
+    """
+    import os
+
+    # One thread computes: those of OpenMP would spin while they wait, on the cores that other workers need.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    from ponte.notebook.surroundings import runtime_of
+    from ponte.runtime import models_root
+    from ponte.schema import roles
+    from ponte.stream.worker import run
+
+    place = runtime_of("", roles.STREAM)
+    run(place.db, place.store, models_root(), only=model or (), most=take)

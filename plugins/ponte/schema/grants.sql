@@ -233,3 +233,20 @@ GRANT SELECT ON ponte.api_key, ponte.api_key_revoked, ponte.version_mark TO pont
 
 -- Counts by window, to say what is usual, and what training has never seen empty; no values.
 GRANT SELECT ON ponte.reference_count TO ponte_api;
+
+-- ---------------------------------------------------------------- 0024: the queue
+
+-- Who fills it reads nothing of it but what became of a request whose id he has. Who works it reads what waits and puts
+-- answers where it cannot read them again.
+GRANT EXECUTE ON FUNCTION ponte.enqueue(text, jsonb, jsonb, integer), ponte.request_state(uuid) TO ponte_enqueuer;
+GRANT INSERT ON ponte.queue_in TO ponte_enqueuer;
+-- RETURNING reads the view, which shows nothing.
+GRANT SELECT ON ponte.queue_in TO ponte_enqueuer;
+-- FOR UPDATE asks for the right to change a column.
+GRANT SELECT, DELETE, UPDATE (rank) ON ponte.request TO ponte_stream;
+GRANT SELECT, INSERT, DELETE ON ponte.stream_take, ponte.stream_progress TO ponte_stream;
+GRANT SELECT, INSERT (model, open), UPDATE (open, changed_at) ON ponte.queue TO ponte_stream;
+GRANT SELECT ON ponte.version_mark TO ponte_stream;
+GRANT SELECT ON ponte.queue_overview TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_api, ponte_stream,
+    ponte_viewer, ponte_analyst, ponte_enqueuer;
+GRANT SELECT ON ponte.queue, ponte.stream_progress TO ponte_promoter, ponte_monitor, ponte_viewer;
