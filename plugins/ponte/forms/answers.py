@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from ponte.forms.card import CLASSES, readable
@@ -86,7 +85,7 @@ def _of_number(answer: Answer, facts: FormFacts, language: Language) -> Said:
     if facts.decision is not None:
         decided = value >= facts.decision
         # What is said must not lie on the other side of the line than what was decided.
-        while (rounded(value, exponent) >= Decimal(facts.decision)) != decided:
+        while (float(rounded(value, exponent)) >= facts.decision) != decided:
             exponent -= 1
     about = write_rounded(value, exponent, language)
     if decided is not None:

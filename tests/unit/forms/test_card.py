@@ -72,17 +72,27 @@ def test_the_loan_form_says_all_of_its_columns_and_values_in_both_languages() ->
 
 #: Card → what is said of it.
 WRONG = {
-    "## Columns\n| column | label |\n|---|---|\n| incom | x |": "unknown column 'incom' (line 4) → did you mean 'income'?",
-    "## Columns\n| column | label |\n|---|---|\n| home | x |\n| home | y |": "'home' stands there twice (line 5)",
-    "## Columns\n| column | lable |\n|---|---|\n| home | x |": "unknown heading 'lable' (line 2) → did you mean 'label'?",
-    "## Columns\n| label |\n|---|\n| x |": "the heading 'column' is missing (line 2)",
-    "## Columns\n| column | label |\n|---|---|\n| home | a | b |": "a row has 3 cells, and there are 2 headings (line 4)",
-    "## Values\n| column | value | label |\n|---|---|---|\n| hom | OWN | x |": "unknown column 'hom' (line 4)",
-    "## Values\n| column | value |\n|---|---|\n| home | A |\n| home | A |": "'home A' stands there twice (line 5)",
-    "## Form\n| text | en |\n|---|---|\n| tittle | x |": "unknown text 'tittle' (line 4) → did you mean 'title'?",
-    "## Form\n| text | fr |\n|---|---|\n| title | x |": "unknown heading 'fr' (line 2)",
-    "## Form\n| text | en |\n|---|---|\n| answer | {amount} |": "'answer' cannot say {amount} (line 4) → it can say {value}",
-}
+    "## Columns\n| column | label |\n|---|---|\n| incom | x |":
+        "unknown column 'incom' (line 4) → did you mean 'income'?",
+    "## Columns\n| column | label |\n|---|---|\n| home | x |\n| home | y |":
+        "'home' stands there twice (line 5)",
+    "## Columns\n| column | lable |\n|---|---|\n| home | x |":
+        "unknown heading 'lable' (line 2) → did you mean 'label'?",
+    "## Columns\n| label |\n|---|\n| x |":
+        "the heading 'column' is missing (line 2)",
+    "## Columns\n| column | label |\n|---|---|\n| home | a | b |":
+        "a row has 3 cells, and there are 2 headings (line 4)",
+    "## Values\n| column | value | label |\n|---|---|---|\n| hom | OWN | x |":
+        "unknown column 'hom' (line 4)",
+    "## Values\n| column | value |\n|---|---|\n| home | A |\n| home | A |":
+        "'home A' stands there twice (line 5)",
+    "## Form\n| text | en |\n|---|---|\n| tittle | x |":
+        "unknown text 'tittle' (line 4) → did you mean 'title'?",
+    "## Form\n| text | fr |\n|---|---|\n| title | x |":
+        "unknown heading 'fr' (line 2)",
+    "## Form\n| text | en |\n|---|---|\n| answer | {amount} |":
+        "'answer' cannot say {amount} (line 4) → it can say {value}",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("card", WRONG)

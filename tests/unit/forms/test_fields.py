@@ -48,7 +48,8 @@ SHAPES: dict[str, tuple[Field, tuple[str, list[str], bool, bool]]] = {
         one("text", TEXTS, checks=(check("be_in_set", value_set=["a"], on_failure="warn"),)),
         ("list", ["b", "a"], True, True)),
     "a check of most rows": (
-        one("text", TEXTS, checks=(check("be_in_set", value_set=["a"], mostly=0.9),)), ("list", ["b", "a"], True, True)),
+        one("text", TEXTS, checks=(check("be_in_set", value_set=["a"], mostly=0.9),)),
+        ("list", ["b", "a"], True, True)),
     "a value that the card names": (
         one("text", TEXTS, card="## Values\n| column | value |\n|--|--|\n| x | rare |\n| y | no |\n"),
         ("list", ["b", "a", "rare"], True, True)),

@@ -21,6 +21,7 @@ from ponte.forms.values import Filled, read_values
 from ponte.forms.words import LANGUAGES, Language, fill, language_of, say
 from ponte.storage.columns import Column
 
+SENT_BACK = "t"
 VOID = {"meta", "link", "input"}
 TAGS = {
     "html", "head", "meta", "title", "link", "body", "main", "header", "section", "h1", "h2", "p", "form", "fieldset",
@@ -74,7 +75,7 @@ def must_be_usable(page: str) -> Seen:
 
 
 def loan_pages(language: Language) -> dict[str, str]:
-    facts, place = loan_facts(), Place(language=language, token="t", key=True)
+    facts, place = loan_facts(), Place(language=language, token=SENT_BACK, key=True)
     fields = fields_of(facts, language)
     good = read_values({f"c.{name}": text for name, text in APPLICANT.items()}, fields, "en")
     wrong = read_values({"c.income": "lots", "c.loan_purpose": "other", "o.loan_purpose": "boat"}, fields, language)
@@ -118,13 +119,15 @@ def test_what_is_wrong_stands_at_the_field_and_above_with_a_link_to_it() -> None
 def test_the_answer_comes_with_its_meaning_and_its_numbers() -> None:
     page = loan_pages("pt")["answer"]
     for text in ("Podemos emprestar cerca de 14.000 dólares", "Para 8 de cada 10 pessoas foi entre 6.000 e 25.000.",
-                 "14.237,4", "versão 3", ANSWER.request_id, "84.000 dólares", "Reforma da casa", "Isto estava certo?"):  # fmt: skip
+                 "14.237,4", "versão 3", ANSWER.request_id, "84.000 dólares", "Reforma da casa",
+                 "Isto estava certo?"):  # fmt: skip
         assert text in page
 
 
 HOSTILE = st.text(
     st.one_of(
-        st.characters(codec="utf-8", exclude_characters="\x00\r"), st.sampled_from("<>&\"'{}%\u202e\u2066\u200f\u2028\ufeff")
+        st.characters(codec="utf-8", exclude_characters="\x00\r"),
+        st.sampled_from("<>&\"'{}%\u202e\u2066\u200f\u2028\ufeff")
     ),
     min_size=1, max_size=60,
 )  # fmt: skip
@@ -177,7 +180,8 @@ def test_a_large_form_is_a_page_like_any_other(columns: int, length: int) -> Non
 
 @pytest.mark.parametrize(
     ("header", "language"),
-    [("", "en"), ("pt", "pt"), ("pt-PT,en;q=0.9", "pt"), ("en-US,pt;q=0.9", "en"), ("de,fr;q=0.5", "en"), ("PT-br", "pt"),
+    [("", "en"), ("pt", "pt"), ("pt-PT,en;q=0.9", "pt"), ("en-US,pt;q=0.9", "en"), ("de,fr;q=0.5", "en"),
+     ("PT-br", "pt"),
      ("de;q=0.9,pt;q=0.1", "pt"), ("pt;q=0,en;q=0", "en"), ("pt;q=nan,en;q=0.2", "en"), (",;;q=," * 300 + "pt", "en")],
 )  # fmt: skip
 def test_the_language_is_the_one_that_the_browser_asks_for(header: str, language: str) -> None:
