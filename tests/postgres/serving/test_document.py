@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from tests.postgres.serving.served import Served
+from tests.postgres.serving.served import Served, open_queue
 
 #: Cases per operation and kind; PONTE_API_CASES is for a longer look by hand.
 CASES = 12
@@ -34,6 +34,7 @@ def test_what_the_document_allows_is_answered_and_nothing_else(served: Served, k
     import schemathesis
     from schemathesis import GenerationMode
 
+    open_queue(served)
     headers = {"Authorization": f"Bearer {served.key(per_minute=10**8)[1]}"}
     served.look()
     schema = schemathesis.openapi.from_asgi("/openapi.json", without_lifespan(served.app), headers=headers)

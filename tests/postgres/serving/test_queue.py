@@ -6,13 +6,9 @@ import uuid
 from typing import Any
 
 import pytest
-from tests.postgres.serving.served import ROW, Served
+from tests.postgres.serving.served import ROW, Served, open_queue
 
 ENQUEUE = "/v1/models/visits:enqueue"
-
-
-def open_queue(served: Served) -> None:
-    served.world.execute("INSERT INTO ponte.queue (model, open) VALUES ('visits', true) ON CONFLICT DO NOTHING")
 
 
 def test_instances_go_into_the_queue_all_or_none_and_are_found_again(own: Served) -> None:
@@ -42,7 +38,7 @@ def test_an_answer_of_the_api_is_found_by_its_number(own: Served) -> None:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
-    "no queue": ({"instances": [ROW]}, 422, "no queue of this model"),
+    "no queue": ({"instances": [ROW]}, 409, "no queue of this model"),
     "a priority that there is not": ({"instances": [ROW], "priority": 10}, 422, "the body is not what is expected"),
 }
 
