@@ -206,6 +206,7 @@ async def model(service: Service, scope: Scope, _: Receive) -> Reply:
         "features": [{"name": c.name, "type": c.family} for c in signature.features],
         "classes": list(serving.version.classes),
         "threshold": serving.version.threshold,
+        "interval": serving.version.interval,
         "trained_on": serving.version.train_cutoff,
         "computed": {
             "way": way.kind if way else "whole",
