@@ -6,7 +6,7 @@ CREATE OR REPLACE VIEW ponte.notice_overview WITH (security_barrier) AS
 
 COMMENT ON VIEW ponte.notice_overview IS 'Every notice: what people were told, or would be if a channel were configured.';
 COMMENT ON COLUMN ponte.notice_overview.notice_id IS 'Number of the notice.';
-COMMENT ON COLUMN ponte.notice_overview.event IS 'batch_rejected, guard_tripped, version_refused, question_waiting, alarm_opened, alarm_closed, window_late or live_misplaced.';
+COMMENT ON COLUMN ponte.notice_overview.event IS 'batch_rejected, guard_tripped, version_refused, question_waiting, alarm_opened, alarm_closed or window_late.';
 COMMENT ON COLUMN ponte.notice_overview.model IS 'Name of the model.';
 COMMENT ON COLUMN ponte.notice_overview.window_start IS 'First day of the window; NULL when it is about none.';
 COMMENT ON COLUMN ponte.notice_overview.batch_id IS 'The batch; NULL when it is about none.';

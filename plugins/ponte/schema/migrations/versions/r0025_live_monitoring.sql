@@ -46,7 +46,6 @@ CREATE TABLE ponte.live_window (
     seconds        double precision NOT NULL,
     cpu_seconds    double precision NOT NULL,
     peak_bytes     bigint NOT NULL,
-    retired_at     timestamptz,
     UNIQUE (model, version, window_start),
     FOREIGN KEY (model, version) REFERENCES ponte.version
 );
@@ -61,7 +60,6 @@ COMMENT ON COLUMN ponte.live_window.flushes IS 'Flushes that brought them.';
 COMMENT ON COLUMN ponte.live_window.seconds IS 'Wall time of the processes in seconds, the share of these rows.';
 COMMENT ON COLUMN ponte.live_window.cpu_seconds IS 'CPU time of the processes in seconds, the share of these rows.';
 COMMENT ON COLUMN ponte.live_window.peak_bytes IS 'Largest resident memory of any of the processes in bytes.';
-COMMENT ON COLUMN ponte.live_window.retired_at IS 'When retention began to drop its rows, after their last figures; NULL while all are there.';
 
 CREATE TABLE ponte.live_window_count (
     live_window_id bigint NOT NULL REFERENCES ponte.live_window,
@@ -125,11 +123,3 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ponte.live_lab
     FOR EACH STATEMENT EXECUTE FUNCTION ponte.refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ponte.live_realised
     FOR EACH STATEMENT EXECUTE FUNCTION ponte.refuse_change();
-
--- ---------------------------------------------------------------- notices
-
-ALTER TABLE ponte.notice
-    DROP CONSTRAINT notice_event_check,
-    ADD CONSTRAINT notice_event_check CHECK (event IN ('batch_rejected', 'guard_tripped', 'version_refused',
-        'question_waiting', 'alarm_opened', 'alarm_closed', 'window_late', 'live_misplaced'));
-COMMENT ON COLUMN ponte.notice.event IS 'batch_rejected, guard_tripped, version_refused, question_waiting, alarm_opened, alarm_closed, window_late or live_misplaced.';
