@@ -150,6 +150,9 @@ BEGIN
         ) w
         WHERE c.relnamespace IN ('ponte_data'::regnamespace, 'predictions'::regnamespace)
           AND c.relkind IN ('r', 'p', 'v') AND c.relowner = (SELECT datdba FROM pg_database WHERE datname = current_database())
+          -- Those of live rows stay the owner's, who made them for roles that may only write rows.
+          AND NOT EXISTS (SELECT FROM ponte.version v WHERE c.relname = v.model || '_live'
+                          OR c.relname ~ ('^live_' || v.model || '(__([0-9]{4}_[0-9]{2}|default))?$'))
     LOOP
         EXECUTE format('ALTER TABLE %s OWNER TO %I', found.name, found.role);
     END LOOP;
@@ -187,7 +190,42 @@ GRANT SELECT ON ponte.alias_event, ponte.champion, ponte.reference_column, ponte
     TO ponte_api, ponte_stream;
 GRANT EXECUTE ON FUNCTION ponte.is_bad(text, integer), ponte.champion_at(text, timestamptz) TO ponte_api, ponte_stream;
 
--- ---------------------------------------------------------------- live rows counted, judged and measured (0025)
+-- ---------------------------------------------------------------- 0022: live rows
+
+-- Who answers writes rows and reads none: a process that faces a network can be told to say what it can read.
+GRANT USAGE ON SCHEMA ponte_data TO ponte_api, ponte_stream;
+GRANT EXECUTE ON FUNCTION ponte.prepare_live(text) TO ponte_api, ponte_stream, ponte_scorer, ponte_monitor;
+GRANT EXECUTE ON FUNCTION ponte.retire_live(text, integer) TO ponte_monitor;
+GRANT EXECUTE ON FUNCTION ponte.give_live_feedback(uuid, text, text, text, text) TO ponte_api;
+GRANT INSERT ON ponte.live_dropped, ponte.live_unscored TO ponte_api, ponte_stream, ponte_scorer;
+GRANT SELECT ON ponte.live_dropped, ponte.live_retired TO ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
+GRANT SELECT (request_id, model, source, kind, model_version, asked_at, at) ON ponte.live_unscored
+    TO ponte_monitor, ponte_viewer, ponte_analyst;
+-- Corrections are labels of the monitor's; nobody needs the comments.
+GRANT SELECT (feedback_id, request_id, asked_at, model, model_version, verdict, prediction, correct_label, given_by, at)
+    ON ponte.live_feedback TO ponte_monitor;
+-- As prepare_live grants them, in a database that was restored without its rights.
+DO $$
+DECLARE
+    found record;
+BEGIN
+    FOR found IN
+        SELECT c.oid::regclass AS name, c.relkind, c.relname ~ '__default$' AS default_part
+        FROM pg_class c JOIN (SELECT DISTINCT model FROM ponte.version) v
+            ON c.relnamespace = 'ponte_data'::regnamespace AND c.relname IN ('live_' || v.model, 'live_' || v.model || '__default')
+            OR c.relnamespace = 'predictions'::regnamespace AND c.relname = v.model || '_live'
+        WHERE c.relowner = (SELECT datdba FROM pg_database WHERE datname = current_database())
+    LOOP
+        EXECUTE format('GRANT SELECT ON %s TO ponte_monitor', found.name);
+        IF found.relkind = 'v' THEN
+            EXECUTE format('GRANT SELECT ON %s TO ponte_analyst', found.name);
+        ELSIF NOT found.default_part THEN
+            EXECUTE format('GRANT INSERT ON %s TO ponte_api, ponte_stream, ponte_scorer', found.name);
+        END IF;
+    END LOOP;
+END $$;
+
+-- ---------------------------------------------------------------- 0025: live rows counted, judged and measured
 
 -- Who answers adds counts, and reads none. The monitor folds them, and reads which place in a row of counts is which
 -- column's, without its values.
