@@ -1,4 +1,4 @@
-"""Live rows are counted as those of a batch are: in the bins of the version that answered, without a second look at them.
+"""Live rows are counted as those of a batch are: in the bins of the version that answered, by the process that did.
 
 A process keeps the Arrow rows that it has answered until it writes them, counts them once per flush, and writes the
 counts in the transaction of the rows. So they are those of the rows that are there, of no other, and none is counted
@@ -19,7 +19,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from ponte.counting.bins import DAY_MICROSECONDS, FAMILIES, Bins, Family, Tally, column_of, empty_tally
+from ponte.counting.bins import DAY_MICROSECONDS, FAMILIES, Bins, Family, column_of, empty_tally
 from ponte.counting.reference import read_bins
 from ponte.model.spec import WindowRule
 from ponte.model.windows import window_holding
@@ -54,8 +54,8 @@ class Answered:
     asked_at: Any
     #: The columns of its features, with or without others.
     rows: pa.Table | pa.RecordBatch
-    #: n_rows values by the name of the column, as `ponte.scoring.answering` returns them. A row whose prediction is None
-    #: was not answered, and is not counted.
+    #: n_rows values by the name of the column, as `ponte.scoring.answering` returns them. A row whose prediction is
+    #: None was not answered, and is not counted.
     answers: Mapping[str, Sequence[Any]]
 
 
@@ -113,7 +113,7 @@ def _windows(of: Counted, parts: Sequence[Answered]) -> list[dict[str, Any]]:
     import pyarrow as pa
 
     asked = np.concatenate([np.broadcast_to(p.asked_at, p.rows.num_rows) for p in parts])
-    rows = {"features": _together(of, parts), "answers": pa.table(_columns(parts))}
+    rows: dict[Family, pa.Table] = {"features": _together(of, parts), "answers": pa.table(_columns(parts))}
     answered = np.asarray(rows["answers"].column("prediction").is_valid())
     days, day_of_row = np.unique(asked // DAY_MICROSECONDS, return_inverse=True)
     windows = [window_holding(of.window, _EPOCH + dt.timedelta(days=int(day))) for day in days]

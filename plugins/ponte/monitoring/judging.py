@@ -67,7 +67,8 @@ _COUNTED = sa.text("""SELECT column_name, array_agg(n ORDER BY place) AS counts 
         WHERE batch_id = :batch_id AND family = :family GROUP BY column_name, place
     ) AS summed GROUP BY column_name ORDER BY column_name""")
 _STORE = """INSERT INTO {verdict}
-    SELECT * FROM jsonb_populate_record(NULL::{verdict}, CAST(:verdict AS jsonb) || jsonb_build_object('judged_at', now()))
+    SELECT * FROM jsonb_populate_record(NULL::{verdict},
+        CAST(:verdict AS jsonb) || jsonb_build_object('judged_at', now()))
     ON CONFLICT ({id}, family) DO NOTHING"""
 _STORE_COLUMNS = """INSERT INTO {verdict}_column
         ({id}, family, column_name, statistic, share_change, null_change, detectable, named)
@@ -91,9 +92,7 @@ class Book:
     calm: sa.TextClause
 
 
-BATCHES = Book(
-    id="batch_id", verdict="ponte.drift_verdict", own="published_windows", counted=_COUNTED, calm=_PUBLISHED
-)
+BATCHES = Book(id="batch_id", verdict="ponte.drift_verdict", own="published_windows", counted=_COUNTED, calm=_PUBLISHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +217,7 @@ def _columns(names: Sequence[str], found: drift.Judged) -> Iterator[dict[str, An
         }
 
 
-def read_known(
-    connection: sa.Connection, batch: Mapping[str, Any], family: Family, book: Book = BATCHES
-) -> Known:
+def read_known(connection: sa.Connection, batch: Mapping[str, Any], family: Family, book: Book = BATCHES) -> Known:
     """Return a family of a batch and the windows it is held against; windows without a row are left out.
 
     batch : see `judge_families`.

@@ -15,7 +15,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from ponte.batches import lifecycle as batches
-from ponte.batches.lifecycle import Batch
 from ponte.errors import PonteError
 from ponte.model.folders import ModelFolder
 from ponte.model.queries import AuthorQuery, columns_of
@@ -225,9 +224,7 @@ def read_batch_labels(db: Database, folder: ModelFolder, batch_id: int, *, now: 
         others=_OTHERS,
         are_there=are_there,
     )
-    with recorded(
-        db, Receipt(model=batch.model, step="read_labels", batch_id=batch_id, version=batch.version)
-    ) as cost:
+    with recorded(db, Receipt(model=batch.model, step="read_labels", batch_id=batch_id, version=batch.version)) as cost:
         reading = read_labels_of(db, folder, predicted, now=now)
         if reading is None or reading.labels_from:
             cost.row_count = reading.changes if reading else 0

@@ -1,9 +1,9 @@
 """Live rows by window: their counts folded to one row per column, and a finished window held against what is known.
 
-A live window is what one version answered in a window. It is judged as a batch is, by the same rule and against the same
-windows of training; and its answers besides against the calm live windows of the version before it, never against
-batches: who asks one by one is somebody else than who is in the weekly table. It is judged once, FINISHED after its end;
-rows that come later are counted, and `ponte.live_drift` says how many.
+A live window is what one version answered in a window. It is judged as a batch is, by the same rule and against the
+same windows of training; its answers besides against the calm live windows of the version before it, never against
+batches: who asks one by one is somebody else than who is in the weekly table. It is judged once, FINISHED after its
+end; rows that come later are counted, and `ponte.live_drift` says how many.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _FOLD = sa.text("""WITH taken AS (
     SELECT version, family, column_name, size, sum(size) OVER (PARTITION BY version, family ORDER BY position) AS last
     FROM ponte.reference_column c CROSS JOIN LATERAL (
         SELECT cardinality(r.counts) AS size FROM ponte.reference_count r
-        WHERE r.model = c.model AND r.version = c.version AND r.family = c.family AND r.column_name = c.column_name LIMIT 1
+        WHERE (r.model, r.version, r.family, r.column_name) = (c.model, c.version, c.family, c.column_name) LIMIT 1
     ) AS r
     WHERE model = :model AND version IN (SELECT version FROM taken)
 ), summed AS (
@@ -58,11 +58,13 @@ _FOLD = sa.text("""WITH taken AS (
     WHERE place > last - size AND place <= last
     GROUP BY live_window_id, family, column_name
     ON CONFLICT (live_window_id, family, column_name) DO UPDATE SET counts = (
-        SELECT array_agg(a + b ORDER BY place) FROM unnest(w.counts, excluded.counts) WITH ORDINALITY AS u (a, b, place))
+        SELECT array_agg(a + b ORDER BY place)
+        FROM unnest(w.counts, excluded.counts) WITH ORDINALITY AS u (a, b, place))
 )
 SELECT count(*) FROM taken""")
 
-_UNJUDGED = sa.text("""SELECT w.live_window_id, w.model, w.version, w.window_start, NULL::date AS since, false AS uncounted,
+_UNJUDGED = sa.text("""SELECT w.live_window_id, w.model, w.version, w.window_start,
+        NULL::date AS since, false AS uncounted,
         EXISTS (SELECT FROM ponte.reference_count r WHERE r.model = w.model AND r.version = w.version) AS known
     FROM ponte.live_window w
     WHERE w.model = :model AND w.window_end::timestamp AT TIME ZONE 'UTC' <= :finished
@@ -76,9 +78,7 @@ _CALM = sa.text("""SELECT w.window_start, c.column_name, c.counts
     WHERE w.model = :model AND w.version = :version AND w.window_start < :window_start
     AND v.family = :family AND v.beyond IS NOT TRUE""")
 
-LIVE = Book(
-    id="live_window_id", verdict="ponte.live_drift_verdict", own="live_windows", counted=_COUNTED, calm=_CALM
-)
+LIVE = Book(id="live_window_id", verdict="ponte.live_drift_verdict", own="live_windows", counted=_COUNTED, calm=_CALM)
 
 _HAS_ROWS = sa.text("SELECT to_regclass(format('ponte_data.%I', 'live_' || CAST(:model AS text))) IS NOT NULL")
 _RETIRE = sa.text("SELECT ponte.retire_live(:model, :days)")
@@ -95,13 +95,13 @@ def fold(db: Database, model: str) -> int:
 
 
 def judge_live(db: Database, model: str, *, now: dt.datetime) -> list[int]:
-    """Fold, and judge every finished live window of the model that has no verdict; return their numbers, oldest first."""
+    """Fold, and judge every finished live window of the model that has no verdict; return their ids, oldest first."""
     fold(db, model)
     with db.begin() as connection:
         found = connection.execute(_UNJUDGED, {"model": model, "finished": now - FINISHED}).mappings().all()
     for window in found:
         with db.begin() as connection:
-            judge_families(connection, window, LIVE)
+            judge_families(connection, dict(window), LIVE)
     return [window["live_window_id"] for window in found]
 
 
