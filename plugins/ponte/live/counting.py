@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -59,19 +59,25 @@ class Answered:
     answers: Mapping[str, Sequence[Any]]
 
 
-@dataclass(slots=True)
-class Meter:
-    """What the process has used since its last flush."""
+class Counter:
+    """Counts what a process has answered, flush by flush; a `ponte.live.journal.Beside`.
 
-    _wall: float = field(default_factory=time.perf_counter)
-    _cpu: float = field(default_factory=time.process_time)
+    The queue's worker, which writes what it answers at once, calls it in the transaction of its rows.
+    """
 
-    def read(self) -> tuple[float, float]:
-        """Return wall and CPU seconds since the last call, or since it was made."""
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def __call__(self, connection: sa.Connection, flush_id: UUID, answered: Sequence[Answered]) -> None:
+        """Write the counts of rows in the transaction that writes the rows.
+
+        What the process has used since its flush before goes with them; that of one that failed is told by nobody.
+        """
         wall, cpu = time.perf_counter(), time.process_time()
-        found = (wall - self._wall, cpu - self._cpu)
+        rows = counts_of(answered, flush_id=flush_id, cost=(wall - self._wall, cpu - self._cpu))
         self._wall, self._cpu = wall, cpu
-        return found
+        if rows:
+            connection.exec_driver_sql(statement(rows))
 
 
 def counted(connection: sa.Connection, model: str, version: int, window: WindowRule) -> Counted:
@@ -84,7 +90,7 @@ def counts_of(
 ) -> list[dict[str, Any]]:
     """Return the rows of `ponte.live_count` of a flush: one per version and window that it has rows of.
 
-    cost : what the process has used since its flush before, see `Meter`; it is shared out by rows.
+    cost : wall and CPU seconds of the process, which are shared out by rows.
     """
     groups: dict[Counted, list[Answered]] = {}
     for part in answered:
@@ -123,8 +129,8 @@ def _windows(of: Counted, parts: Sequence[Answered]) -> list[dict[str, Any]]:
         if not here.any():
             continue
         own = rows if here.all() else {family: table.filter(pa.array(here)) for family, table in rows.items()}
-        counts = {family: _counts(of.bins.get(family, ()), own[family], asked[here]) for family in FAMILIES}
-        row = {"model": of.model, "version": of.version, "window_start": window.start, "window_end": window.end}
+        counts = {str(family): _counts(of.bins.get(family, ()), own[family], asked[here]) for family in FAMILIES}
+        row: dict[str, Any] = {"model": of.model, "version": of.version, "window_start": window.start, "window_end": window.end}
         found.append({**row, "row_count": int(here.sum()), **counts})
     return found
 

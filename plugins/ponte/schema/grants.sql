@@ -190,6 +190,10 @@ GRANT SELECT ON ponte.alias_event, ponte.champion, ponte.reference_column, ponte
     TO ponte_api, ponte_stream;
 GRANT EXECUTE ON FUNCTION ponte.is_bad(text, integer), ponte.champion_at(text, timestamptz) TO ponte_api, ponte_stream;
 
+-- ---------------------------------------------------------------- keys of the API (revision 0023)
+
+GRANT SELECT ON ponte.api_key, ponte.api_key_revoked, ponte.version_mark TO ponte_api;
+
 -- ---------------------------------------------------------------- 0022: live rows
 
 -- Who answers writes rows and reads none: a process that faces a network can be told to say what it can read.
