@@ -128,7 +128,7 @@ def _windows(of: Counted, parts: Sequence[Answered]) -> list[dict[str, Any]]:
         here = np.array([one == window for one in windows])[day_of_row] & answered
         if not here.any():
             continue
-        own = rows if here.all() else {family: table.filter(pa.array(here)) for family, table in rows.items()}
+        own = rows if here.all() else {f: t.filter(pa.array(here)) if t.num_columns else t for f, t in rows.items()}
         counts = {str(family): _counts(of.bins.get(family, ()), own[family], asked[here]) for family in FAMILIES}
         row: dict[str, Any] = {"model": of.model, "version": of.version, "window_start": window.start, "window_end": window.end}
         found.append({**row, "row_count": int(here.sum()), **counts})
