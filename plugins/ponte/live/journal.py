@@ -21,7 +21,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ponte.live.tables import LiveTable, Unscored, copy_unscored, prepare
-from ponte.storage.database import Database, insert_rows
+from ponte.storage.database import Database, insert_rows, is_transient
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +208,7 @@ class Journal:
             if again and state == _UNIQUE:  # the one whose end nobody knew had come to its end
                 self._done(flush)
                 return True
-            if state[:2] in _OF_ROWS and not again:
+            if state[:2] in _OF_ROWS and self._unsure is not flush:
                 return self._one_by_one(flush, state)
             self._disconnect()
             self.failures += 1
@@ -243,7 +243,18 @@ class Journal:
         insert_rows(connection, "ponte.live_dropped", flush.drops.rows(flush.number))
         beside = [entry.beside for entry in flush.entries if entry.beside is not None]
         if beside:
-            self._beside(connection, flush.number, beside)
+            self._write_beside(connection, flush.number, beside)
+
+    def _write_beside(self, connection: sa.Connection, number: uuid.UUID, beside: Sequence[Any]) -> None:
+        """Write what goes with the rows; a fault of its own costs what was put beside, and no row."""
+        try:
+            with connection.begin_nested():
+                self._beside(connection, number, beside)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            self.failures += 1
+            log.exception("what was counted beside live rows cannot be written, and is lost", exc_info=False)
 
     def _one_by_one(self, flush: _Flush, state: str) -> bool:
         """Write the entries each by itself, then the rows, and drop those that the database refuses even so."""

@@ -19,8 +19,6 @@ from ponte.storage.database import DATA_SCHEMA, Database, quote
 from ponte.versions.registry import Version
 
 Source = Literal["api", "form", "queue", "offline"]
-#: Column names that the key of a model which answers one by one cannot have.
-OWN_COLUMNS = ("request_id", "asked_at", "source", "features")
 
 _PREPARE = sa.text("SELECT ponte.prepare_live(:model)")
 _NULL = "\\N"

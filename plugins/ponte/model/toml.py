@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from ponte.errors import ModelFolderError, Problem, did_you_mean
 from ponte.model.spec import COLUMN_NAME, METRICS, ON_DEMAND, ModelSpec, Schedule
-from ponte.storage.prediction_columns import RESERVED_COLUMNS
+from ponte.storage.prediction_columns import LIVE_COLUMNS, RESERVED_COLUMNS
 
 CRON_FIELDS = 5
 
@@ -146,6 +146,9 @@ def _consistency_problems(spec: ModelSpec, file: str) -> list[Problem]:
             problems.append(problem("key", f"{name!r} is no column name", "use a-z, 0-9 and _, at most 63 characters"))
         if name in RESERVED_COLUMNS:
             problems.append(problem("key", f"{name!r} is reserved", "rename the column in the SQL, with AS"))
+        if spec.serving.api and name in LIVE_COLUMNS:
+            what = f"{name!r} is the name of a column that live rows have beside the key"
+            problems.append(problem("key", what, "rename the column in the SQL, with AS, or leave out [serving] api"))
     if len(set(spec.key)) < len(spec.key):
         problems.append(problem("key", f"names a column twice: {list(spec.key)}"))
     known = METRICS[spec.task]

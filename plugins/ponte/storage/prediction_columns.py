@@ -69,3 +69,5 @@ def view_columns(key: Sequence[Column], task: str) -> dict[str, tuple[str, str]]
 RESERVED_COLUMNS: frozenset[str] = frozenset({"label", "labelled_at"}).union(
     *(columns for task in _SCORES for columns in (table_columns((), task, "text"), view_columns((), task)))
 )
+#: Names that no column of the key may have, of a model that answers one by one: its live rows have them beside the key.
+LIVE_COLUMNS = frozenset({"request_id", "asked_at", "source", "features"})
