@@ -13,7 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -57,6 +57,22 @@ class Answered:
     #: n_rows values by the name of the column, as `ponte.scoring.answering` returns them. A row whose prediction is
     #: None was not answered, and is not counted.
     answers: Mapping[str, Sequence[Any]]
+
+    def single(self) -> list[Answered]:
+        """Return it answer by answer: of a request of which the database refuses a row, the others are kept."""
+        import numpy as np
+
+        asked = np.broadcast_to(self.asked_at, self.rows.num_rows)
+        return [
+            replace(
+                self,
+                asked_at=int(asked[n]),
+                rows=self.rows.slice(n, 1),
+                answers={name: [values[n]] for name, values in self.answers.items()},
+            )
+            for n, said in enumerate(self.answers["prediction"])
+            if said is not None
+        ]
 
 
 class Counter:
@@ -130,7 +146,12 @@ def _windows(of: Counted, parts: Sequence[Answered]) -> list[dict[str, Any]]:
             continue
         own = rows if here.all() else {f: t.filter(pa.array(here)) if t.num_columns else t for f, t in rows.items()}
         counts = {str(family): _counts(of.bins.get(family, ()), own[family], asked[here]) for family in FAMILIES}
-        row: dict[str, Any] = {"model": of.model, "version": of.version, "window_start": window.start, "window_end": window.end}
+        row: dict[str, Any] = {
+            "model": of.model,
+            "version": of.version,
+            "window_start": window.start,
+            "window_end": window.end,
+        }
         found.append({**row, "row_count": int(here.sum()), **counts})
     return found
 

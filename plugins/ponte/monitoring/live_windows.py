@@ -81,9 +81,6 @@ _CALM = sa.text("""SELECT w.window_start, c.column_name, c.counts
 
 LIVE = Book(id="live_window_id", verdict="ponte.live_drift_verdict", own="live_windows", counted=_COUNTED, calm=_CALM)
 
-_HAS_ROWS = sa.text("SELECT to_regclass(format('ponte_data.%I', 'live_' || CAST(:model AS text))) IS NOT NULL")
-_RETIRE = sa.text("SELECT ponte.retire_live(:model, :days)")
-
 
 def fold(db: Database, model: str) -> int:
     """Add the counts of the flushes that have come to their windows; return how many flushes.
@@ -104,14 +101,3 @@ def judge_live(db: Database, model: str, *, now: dt.datetime) -> list[int]:
         with db.begin() as connection:
             judge_families(connection, dict(window), LIVE)
     return [window["live_window_id"] for window in found]
-
-
-def retire_live(db: Database, model: str, *, keep_days: int) -> int:
-    """Drop the months of live rows that are older than `[serving] keep_days` in whole; return how many.
-
-    After their last figures were measured: what was measured and counted stays.
-    """
-    with db.begin() as connection:
-        if not connection.execute(_HAS_ROWS, {"model": model}).scalar_one():
-            return 0
-        return int(connection.execute(_RETIRE, {"model": model, "days": keep_days}).scalar_one())
