@@ -83,6 +83,7 @@ ALTER TABLE ponte.live_drift_verdict DROP COLUMN since,
     ADD FOREIGN KEY (live_window_id) REFERENCES ponte.live_window;
 COMMENT ON TABLE ponte.live_drift_verdict IS 'Whether a family of columns of a finished live window is like the windows its version knows. Append-only.';
 COMMENT ON COLUMN ponte.live_drift_verdict.live_window_id IS 'The live window.';
+COMMENT ON COLUMN ponte.live_drift_verdict.row_count IS 'Rows that were counted when it was judged.';
 COMMENT ON COLUMN ponte.live_drift_verdict.live_windows IS 'Of the windows it was compared with: live windows before it; the others are those of training.';
 
 CREATE TABLE ponte.live_drift_verdict_column (LIKE ponte.drift_verdict_column INCLUDING ALL);
@@ -99,6 +100,10 @@ ALTER TABLE ponte.live_label_read RENAME COLUMN batch_id TO live_window_id;
 ALTER TABLE ponte.live_label_read ADD FOREIGN KEY (live_window_id) REFERENCES ponte.live_window;
 COMMENT ON TABLE ponte.live_label_read IS 'Each reading of the labels of a live window. Append-only.';
 COMMENT ON COLUMN ponte.live_label_read.live_window_id IS 'The live window.';
+COMMENT ON COLUMN ponte.live_label_read.unknown_keys IS 'Keys with a label that nobody asked for in the window. They are not kept.';
+COMMENT ON COLUMN ponte.live_label_read.new_labels IS 'Rows added to ponte.live_label_seen for keys without a label until then.';
+COMMENT ON COLUMN ponte.live_label_read.changed_labels IS 'Rows added to ponte.live_label_seen because the label, or its moment, is another one.';
+COMMENT ON COLUMN ponte.live_label_read.withdrawn_labels IS 'Rows added to ponte.live_label_seen because a label is not there any more.';
 COMMENT ON COLUMN ponte.live_label_read.labelled_rows IS 'Keys that were asked for and have a label.';
 
 CREATE TABLE ponte.live_label_seen (LIKE ponte.label_seen INCLUDING ALL);
@@ -106,12 +111,23 @@ ALTER TABLE ponte.live_label_seen RENAME COLUMN batch_id TO live_window_id;
 ALTER TABLE ponte.live_label_seen DROP COLUMN origin, ADD FOREIGN KEY (live_window_id) REFERENCES ponte.live_window;
 COMMENT ON TABLE ponte.live_label_seen IS 'Labels of keys that were asked for live, as they were seen, one per key however often it was asked. Content of a source. Append-only.';
 COMMENT ON COLUMN ponte.live_label_seen.live_window_id IS 'The live window.';
+COMMENT ON COLUMN ponte.live_label_seen.label_id IS 'Number of the row; of one key the greatest counts.';
+COMMENT ON COLUMN ponte.live_label_seen.known_at IS 'The moment that maturity is counted by: labelled_at, else when this label of this window was first seen, for whichever version. NULL when it was taken back.';
 
 CREATE TABLE ponte.live_realised (LIKE ponte.realised INCLUDING ALL);
 ALTER TABLE ponte.live_realised RENAME COLUMN batch_id TO live_window_id;
 ALTER TABLE ponte.live_realised ADD FOREIGN KEY (live_window_id) REFERENCES ponte.live_window;
 COMMENT ON TABLE ponte.live_realised IS 'What live answers turned out to be worth, by the age of labels. Append-only.';
 COMMENT ON COLUMN ponte.live_realised.live_window_id IS 'The live window.';
+COMMENT ON COLUMN ponte.live_realised.version IS 'Version that answered.';
+COMMENT ON COLUMN ponte.live_realised.slice_column IS 'Column of [evaluation] slices that is part of the key; empty for all rows.';
+COMMENT ON COLUMN ponte.live_realised.slice_value IS 'Value of that column, "NULL" for none; empty for all rows.';
+COMMENT ON COLUMN ponte.live_realised.labelled_rows IS 'Answers whose label counts for this maturity, also several about one key.';
+COMMENT ON COLUMN ponte.live_realised.feedback_rows IS 'Of labelled_rows: those whose label is what a person said of the answer.';
+COMMENT ON COLUMN ponte.live_realised.other_rows IS 'Answers left out because their label is a class that the version does not know.';
+COMMENT ON COLUMN ponte.live_realised.row_count IS 'Answers of the window, also those without a key, or of the slice.';
+COMMENT ON COLUMN ponte.live_realised.coverage IS 'labelled_rows of row_count, 0 to 1.';
+COMMENT ON COLUMN ponte.live_realised.label_digest IS 'Digest of the numbers of the labels, and of what people said, that counted, of the whole window: the same digest, the same labels.';
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON ponte.live_drift_verdict
     FOR EACH STATEMENT EXECUTE FUNCTION ponte.refuse_change();
