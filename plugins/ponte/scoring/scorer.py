@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ponte.checks.quarantine import Unscored
 from ponte.estimation.errors import expected_errors
-from ponte.versions.isolation import isolate
+from ponte.versions.isolation import Isolated, isolate
 from ponte.versions.loading import LoadedVersion
 from ponte.versions.predicting import Predictions, as_labels, score_column
 
@@ -59,16 +59,23 @@ class Scorer:
         """
         import sklearn
 
+        found = self.isolated(rows, allowed=allowed)
         with sklearn.config_context(**self._settings):
-            found = isolate(self._loaded.predictions, rows, allowed=allowed)
             errors = [] if self._error_model is None else [self._errors(*part) for part in found.scored]
         names = [c.name for c in self.version.signature.key]
         return Scored(
             tuple(self._prediction_rows(part, predictions, now) for part, predictions in found.scored),
-            tuple(Unscored(key, why) for part, why in found.unscored for key in part.select(names).to_pylist()),
+            tuple(Unscored(key, why) for part, _, why in found.unscored for key in part.select(names).to_pylist()),
             found.kinds,
             tuple(errors),
         )
+
+    def isolated(self, rows: pa.Table, *, allowed: int) -> Isolated:
+        """Return the predictions of rows, and the rows without; see `score`."""
+        import sklearn
+
+        with sklearn.config_context(**self._settings):
+            return isolate(self._loaded.predictions, rows, allowed=allowed)
 
     def _errors(self, rows: pa.Table, predictions: Predictions) -> Array:
         return expected_errors(self._error_model, rows, self._loaded.signature, predictions.prediction)

@@ -27,8 +27,8 @@ class Isolated:
     """Rows with their predictions, in parts of consecutive rows, and the rows without."""
 
     scored: list[tuple[pa.Table, Predictions]] = field(default_factory=list)
-    #: A table of one row or more, and what the estimator said of them.
-    unscored: list[tuple[pa.Table, str]] = field(default_factory=list)
+    #: A table of one row or more, the kind of what is wrong with them (see `kinds`), and what the estimator said.
+    unscored: list[tuple[pa.Table, str, str]] = field(default_factory=list)
     unscored_rows: int = 0
     #: How many of them by kind: the class of what was raised. It holds no value of a row, as the words may.
     kinds: Counter[str] = field(default_factory=Counter)
@@ -70,7 +70,7 @@ def _split(predict: Callable[[Any], Predictions], rows: pa.Table, allowed: int, 
 def _set_aside(rows: pa.Table, kind: str, reason: str, allowed: int, found: Isolated) -> None:
     reason = reason if len(reason) <= MESSAGE_LENGTH else reason[: MESSAGE_LENGTH - 1] + "…"
     reason = reason.encode(errors="replace").decode().replace("\0", "?")  # neither fits into jsonb
-    found.unscored.append((rows, reason))
+    found.unscored.append((rows, kind, reason))
     found.unscored_rows += rows.num_rows
     found.kinds[kind] += rows.num_rows
     if found.unscored_rows > allowed:

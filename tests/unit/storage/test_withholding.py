@@ -99,7 +99,7 @@ def test_too_many_rows_are_told_by_class_and_count_and_each_by_its_words() -> No
     rows = pa.table({"n": np.arange(10)})
     found = isolate(predict, rows, allowed=2)
     assert dict(found.kinds) == {"ValueError": 2}
-    assert all(VALUE in why for _, why in found.unscored)  # for the quarantine
+    assert all(VALUE in why for _, _, why in found.unscored)  # for the quarantine
     with pytest.raises(TooManyUnscored) as caught:
         isolate(predict, rows, allowed=1)
     assert "2 rows: ValueError" in str(caught.value)

@@ -54,7 +54,7 @@ def counted(predict: Predict) -> tuple[Predict, list[int]]:
 
 
 def numbers_of(tables: list[Any]) -> list[int]:
-    return [n for table, _ in tables for n in table.column("n").to_pylist()]
+    return [n for table, *_ in tables for n in table.column("n").to_pylist()]
 
 
 @given(st.data())
@@ -71,7 +71,7 @@ def test_the_bad_rows_and_only_they_are_set_aside_and_nothing_is_lost(data: st.D
     for table, predictions in found.scored:
         assert table.column("n").to_pylist() == (predictions.prediction // 2).tolist()
         assert predictions.score.tolist() == (predictions.prediction // 2 / 7).tolist()
-    reasons = {n: why for table, why in found.unscored for n in table.column("n").to_pylist()}
+    reasons = {n: why for table, _, why in found.unscored for n in table.column("n").to_pylist()}
     assert {reasons[n] for n in raises} <= {"ValueError: cannot convert"}
     assert {reasons[n] for n in says - raises} <= {"predict() returned NaN"}
 
@@ -158,6 +158,6 @@ def test_a_reason_is_cut_and_holds_nothing_that_jsonb_refuses(message: str, kept
     def predict(rows: pa.Table) -> Predictions:
         raise ValueError(message)
 
-    [(_, reason)] = isolate(predict, rows_of(1), allowed=1).unscored
+    [(_, _, reason)] = isolate(predict, rows_of(1), allowed=1).unscored
     assert reason == kept
     assert len(reason) <= MESSAGE_LENGTH
