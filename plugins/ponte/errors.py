@@ -50,6 +50,9 @@ class PonteError(Exception):
         parts = [("where", where), ("got", got), ("expected", expected), ("next", fix)]
         super().__init__("\n".join([what, *(f"  {label}: {text}" for label, text in parts if text)]))
         self.what = what
+        #: What was given of the other parts.
+        given = {"where": where, "got": got, "expected": expected, "fix": fix}
+        self.parts = {name: text for name, text in given.items() if text}
 
 
 #: A list of names longer than this hides the one that is meant.

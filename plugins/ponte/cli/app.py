@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ponte.cli import database, exchange, loop, models, output, rows, stack
+from ponte.cli import answers, database, exchange, loop, models, output, stack
 from ponte.errors import PonteError
 
 #: What a shell says of a program that SIGPIPE has ended: `./ponte predict … | head`.
@@ -71,7 +71,10 @@ app.command()(loop.versions)
 app.command()(loop.compare)
 app.command()(loop.judge)
 app.command()(models.lock)
-app.command()(rows.predict)
+app.command()(answers.predict)
+app.command()(answers.work)
+app.command()(answers.serve)
+app.add_typer(answers.keys, name="keys")
 app.command("import")(exchange.import_)
 app.command()(exchange.export)
 # What this command does not know is for the program psql.

@@ -190,10 +190,6 @@ GRANT SELECT ON ponte.alias_event, ponte.champion, ponte.reference_column, ponte
     TO ponte_api, ponte_stream;
 GRANT EXECUTE ON FUNCTION ponte.is_bad(text, integer), ponte.champion_at(text, timestamptz) TO ponte_api, ponte_stream;
 
--- ---------------------------------------------------------------- keys of the API (revision 0023)
-
-GRANT SELECT ON ponte.api_key, ponte.api_key_revoked, ponte.version_mark TO ponte_api;
-
 -- ---------------------------------------------------------------- 0022: live rows
 
 -- Who answers writes rows and reads none: a process that faces a network can be told to say what it can read.
@@ -228,6 +224,32 @@ BEGIN
         END IF;
     END LOOP;
 END $$;
+
+-- ---------------------------------------------------------------- keys of the API (revision 0023)
+
+GRANT SELECT ON ponte.api_key, ponte.api_key_revoked, ponte.version_mark TO ponte_api;
+
+-- ---------------------------------------------------------------- the web form
+
+-- Counts by window, to say what is usual, and what training has never seen empty; no values.
+GRANT SELECT ON ponte.reference_count TO ponte_api;
+
+-- ---------------------------------------------------------------- 0024: the queue
+
+-- Who fills it reads nothing of it but what became of a request whose id he has. Who works it reads what waits and puts
+-- answers where it cannot read them again.
+GRANT EXECUTE ON FUNCTION ponte.enqueue(text, jsonb, jsonb, integer), ponte.request_state(uuid) TO ponte_enqueuer;
+GRANT INSERT ON ponte.queue_in TO ponte_enqueuer;
+-- RETURNING reads the view, which shows nothing.
+GRANT SELECT ON ponte.queue_in TO ponte_enqueuer;
+-- FOR UPDATE asks for the right to change a column.
+GRANT SELECT, DELETE, UPDATE (rank) ON ponte.request TO ponte_stream;
+GRANT SELECT, INSERT, DELETE ON ponte.stream_take, ponte.stream_progress TO ponte_stream;
+GRANT SELECT, INSERT (model, open), UPDATE (open, changed_at) ON ponte.queue TO ponte_stream;
+GRANT SELECT ON ponte.version_mark TO ponte_stream;
+GRANT SELECT ON ponte.queue_overview TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_api, ponte_stream,
+    ponte_viewer, ponte_analyst, ponte_enqueuer;
+GRANT SELECT ON ponte.queue, ponte.stream_progress TO ponte_promoter, ponte_monitor, ponte_viewer;
 
 -- ---------------------------------------------------------------- 0025: live rows counted, judged and measured
 

@@ -1,1 +1,1 @@
-"""The priority queue and its workers."""
+"""The queue: requests are taken by rank, answered, and gone, in one transaction."""
