@@ -187,7 +187,8 @@ def test_each_task_has_its_columns(live: World, task: str, scores: str) -> None:
     assert list(LiveTable.of(version).columns) == [*names, "features"]
     bare = live.rows(
         "SELECT attname FROM pg_attribute WHERE attrelid "
-        "IN ('predictions.m_live'::regclass, 'ponte_data.live_m'::regclass) AND attnum > 0 AND col_description(attrelid, attnum) IS NULL"
+        "IN ('predictions.m_live'::regclass, 'ponte_data.live_m'::regclass) "
+        "AND attnum > 0 AND col_description(attrelid, attnum) IS NULL"
     )
     assert not bare
 
