@@ -16,7 +16,7 @@ WITHOUT_VENV = if [ -e .ponte/run/settings.json ]; then \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up down status psql check-models password test test-fast compose-demo compose-test lint backup restore bench lock secrets clean
+.PHONY: help demo up down status psql check-models password test test-fast compose-demo compose-test lint backup restore bench bench-serving lock secrets clean
 
 help: ## Show this list
 	@echo "Ponte: a scikit-learn model from a notebook to a table that anybody can query."
@@ -77,6 +77,10 @@ restore: ## Put a backup in the place of the local stack's database: make restor
 bench: $(VENV)/.ready ## Compare scoring with other ways (one case: make bench ROWS=1000000 ESTIMATOR=logistic)
 	@PYTHONPATH=plugins:. $(VENV)/bin/python -m tests.bench.scoring \
 		$(if $(ROWS),--rows $(ROWS)) $(if $(ESTIMATOR),--estimator $(ESTIMATOR)) $(ARGS)
+
+bench-serving: $(VENV)/.ready ## Compare the API with Flask and gunicorn, and measure the queue (about 20 min)
+	@$(VENV)/bin/uv pip install --quiet --target $(VENV)/gunicorn --no-deps --require-hashes -r tests/bench/requirements-gunicorn.txt
+	@PYTHONPATH=plugins:. $(VENV)/bin/python -m tests.bench.serving $(ARGS)
 
 lock: ## Resolve requirements.in and those of the models into requirements.txt (to upgrade: edit requirements.in first)
 	@./ponte lock

@@ -17,7 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 from tests.bench import scoring_cases
+from tests.sample_model import AS_OF
+
+from ponte.schema import roles
 
 if TYPE_CHECKING:
     from ponte.local.airflow_api import AirflowApi
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 SHARD_ROWS = 500_000
+ROWS = int(os.environ.get("PONTE_COMPOSE_ROWS", "5000000"))
 WANTED = bool(os.environ.get("PONTE_COMPOSE_TEST"))
 collect_ignore_glob = [] if WANTED else ["test_*.py"]
 
@@ -45,6 +50,7 @@ class Compose:
     secrets: dict[str, str]
     ui_port: int
     db_port: int
+    api_port: int
     #: Compose files, in their order.
     files: list[Path]
     #: TCP ports of this machine that something listened on before the stack came up.
@@ -75,6 +81,16 @@ class Compose:
         os.kill(container["State"]["Pid"], 9)
         return str(container["Id"])
 
+    def open_database(self) -> None:
+        """Let this machine reach PostgreSQL, as for analysts; once is enough."""
+        override = ROOT / "docker-compose.analysts.yaml"
+        if override in self.files:
+            return
+        with (self.folder / ".env").open("a") as file:
+            file.write(f"PONTE_DB_PORT={self.db_port}\n")
+        self.files.append(override)
+        self("up", "-d", "--wait")
+
     def sql(self, query: str) -> list[list[str]]:
         """Return the rows of a query as the superuser, inside of the database's container."""
         out = self("exec", "-T", "postgres", "psql", "-U", "postgres", "-d", "ponte", "-AtX", "-c", query)
@@ -88,6 +104,28 @@ class Compose:
         password = self.secrets["AIRFLOW_ADMIN_PASSWORD"]
         with connect(f"http://127.0.0.1:{self.ui_port}", user="admin", password=password) as api:
             yield api
+
+
+def _ignore(task: dict[str, Any]) -> None:
+    del task
+
+
+@pytest.fixture(scope="session")
+def big(compose: Compose) -> Compose:
+    """A champion for a table of many events."""
+    compose.open_database()
+    password = compose.secrets["POSTGRES_PASSWORD"]
+    url = sa.URL.create("postgresql+psycopg2", "postgres", password, "127.0.0.1", compose.db_port, "ponte")
+    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
+        scoring_cases.create_events(connection, ROWS)
+        roles.open_source(connection, "bench")
+    compose.sql("ANALYZE bench.event")
+    with compose.api() as api:
+        for dag_id in ("big__train", "big__score"):
+            api.wait_for_dag(dag_id)
+        api.run("big__train", "first", {"as_of": f"{AS_OF:%Y-%m-%d}"})
+        assert api.wait_for_run("big__train", "first", seconds=900, on_task=_ignore) == "success"
+    return compose
 
 
 def _run(*command: str) -> str:
@@ -115,6 +153,8 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
     shutil.copytree(ROOT / "include" / "models", models)
     more = 'schedule = { score = "on demand", train = "on demand" }\n'
     scoring_cases.write_folder(models / "big", "logistic", shard_rows=SHARD_ROWS, more=more)
+    with (models / "big" / "model.toml").open("a") as file:
+        file.write("[serving]\napi = true\n")
     for path in (folder, *folder.parents):
         if path.stat().st_uid == os.getuid() and path != Path("/"):
             path.chmod(path.stat().st_mode | 0o011 if path != folder else 0o755)
@@ -131,15 +171,17 @@ def compose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compose]:
         secrets=secrets,
         ui_port=_free_port(),
         db_port=_free_port(),
+        api_port=_free_port(),
         files=files,
         busy_before=_listening(),
     )
     with (folder / ".env").open("a") as file:
         file.write(
             f"PONTE_UI_PORT={compose.ui_port}\nPONTE_BACKUPS={folder}/backups\nPONTE_CODE_REVISION=tested\nPONTE_TAG=test\n"
+            f"PONTE_API_PORT={compose.api_port}\n"
         )
     service = f"{{environment: {{PONTE_MODELS: /models}}, volumes: ['{models}:/models:ro']}}"
-    names = ("api-server", "scheduler", "dag-processor", "worker")
+    names = ("api-server", "scheduler", "dag-processor", "worker", "api", "stream")
     override = "services:\n" + "".join(f"  {name}: {service}\n" for name in names)
     (folder / "override.yaml").write_text(override)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from collections import Counter
@@ -14,18 +13,14 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psycopg2
 import pytest
-import sqlalchemy as sa
-from tests.bench import scoring_cases
-from tests.compose.conftest import ROOT, SHARD_ROWS, Compose
-from tests.sample_model import AS_OF, WEEK
+from tests.compose.conftest import ROOT, ROWS, SHARD_ROWS, Compose
+from tests.sample_model import WEEK
 
 from ponte.errors import PonteError
-from ponte.schema import roles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-ROWS = int(os.environ.get("PONTE_COMPOSE_ROWS", "5000000"))
 SERVICES = {"postgres", "api-server", "scheduler", "dag-processor"}
 MINUTES_15 = 900.0
 CHECKSUM = "count(*), count(DISTINCT event_id), bit_xor(hashint8extended(event_id, 0)), sum(event_id)"
@@ -109,10 +104,7 @@ asyncio.run(main())
 def test_the_demo_runs_and_an_analyst_reads_it_from_outside(compose: Compose) -> None:
     out = compose("run", "--rm", "-T", "ops", "ponte", "demo")
     assert "How good were the predictions?" in out
-    with (compose.folder / ".env").open("a") as file:
-        file.write(f"PONTE_DB_PORT={compose.db_port}\n")
-    compose.files.append(ROOT / "docker-compose.analysts.yaml")
-    compose("up", "-d", "--wait")
+    compose.open_database()
     with (
         psycopg2.connect(
             host="127.0.0.1",
@@ -144,23 +136,6 @@ def test_a_backup_is_made_and_put_back_with_the_documented_commands(compose: Com
 
 
 # ---------------------------------------------------------------- five million rows, and kills
-
-
-@pytest.fixture(scope="session")
-def big(compose: Compose) -> Compose:
-    """A champion for a table of many events."""
-    password = compose.secrets["POSTGRES_PASSWORD"]
-    url = sa.URL.create("postgresql+psycopg2", "postgres", password, "127.0.0.1", compose.db_port, "ponte")
-    with sa.create_engine(url, poolclass=sa.NullPool).begin() as connection:
-        scoring_cases.create_events(connection, ROWS)
-        roles.open_source(connection, "bench")
-    compose.sql("ANALYZE bench.event")
-    with compose.api() as api:
-        for dag_id in ("big__train", "big__score"):
-            api.wait_for_dag(dag_id)
-        api.run("big__train", "first", {"as_of": f"{AS_OF:%Y-%m-%d}"})
-        assert api.wait_for_run("big__train", "first", seconds=MINUTES_15, on_task=_ignore) == "success"
-    return compose
 
 
 def _ignore(task: dict[str, Any]) -> None:

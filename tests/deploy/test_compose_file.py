@@ -47,8 +47,8 @@ READERS = {
     "PONTE_SCORER_PASSWORD": ADMINISTRATION | RUN_TASKS,
     "PONTE_PROMOTER_PASSWORD": ADMINISTRATION | RUN_TASKS,
     "PONTE_MONITOR_PASSWORD": ADMINISTRATION | RUN_TASKS,
-    "PONTE_API_PASSWORD": ADMINISTRATION,
-    "PONTE_STREAM_PASSWORD": ADMINISTRATION,
+    "PONTE_API_PASSWORD": ADMINISTRATION | {"api"},
+    "PONTE_STREAM_PASSWORD": ADMINISTRATION | {"stream"},
     "PONTE_VIEWER_PASSWORD": ADMINISTRATION | {"api-server"},
     "AIRFLOW_ADMIN_PASSWORD": ADMINISTRATION,
     "AIRFLOW_DB_PASSWORD": AIRFLOW | {"worker"},
@@ -60,7 +60,8 @@ READERS = {
 
 
 def test_what_runs_for_weeks_is_known() -> None:
-    assert sorted(LONG_RUNNING) == ["api-server", "dag-processor", "postgres", "redis", "scheduler", "worker"]
+    known = ["api", "api-server", "dag-processor", "postgres", "redis", "scheduler", "stream", "worker"]
+    assert sorted(LONG_RUNNING) == known
 
 
 @pytest.mark.parametrize("law", LAWS)
@@ -81,9 +82,19 @@ def test_only_ops_begins_as_root(name: str) -> None:
     assert not SERVICES[name].get("privileged", False)
 
 
-def test_only_the_ui_is_published_and_on_this_machine_alone() -> None:
+def test_only_ui_and_api_are_published_and_on_this_machine_alone() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {"api-server": ["${PONTE_UI_BIND:-127.0.0.1}:${PONTE_UI_PORT:-8080}:8080"]}
+    assert published == {
+        "api-server": ["${PONTE_UI_BIND:-127.0.0.1}:${PONTE_UI_PORT:-8080}:8080"],
+        "api": ["${PONTE_API_BIND:-127.0.0.1}:${PONTE_API_PORT:-8088}:8088"],
+    }
+
+
+def test_what_answers_has_no_setting_of_airflow_and_changes_no_version() -> None:
+    """It faces a network: whoever breaks in finds one role, and files that can be read only."""
+    for name, own in (("api", "AIRFLOW_CONN_PONTE_API"), ("stream", "AIRFLOW_CONN_PONTE_STREAM")):
+        assert set(SERVICES[name]["environment"]) == {"PONTE_ARTIFACTS", own}
+        assert SERVICES[name]["volumes"] == ["artifacts:/var/lib/ponte/artifacts:ro"]
 
 
 def test_database_and_broker_have_no_way_out() -> None:

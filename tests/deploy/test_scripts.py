@@ -1,5 +1,6 @@
 """Scripts of the image, run by a real shell; stand-ins for their programs write down how they are called."""
 
+import json
 import os
 import shlex
 import signal
@@ -17,6 +18,9 @@ import psutil
 import psycopg2
 import pytest
 import yaml
+
+from ponte.schema import roles
+from ponte.storage.database import Database
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"
@@ -165,6 +169,34 @@ def test_a_job_is_well_if_its_last_heartbeat_is_recent(empty_url: str, job: dict
     finally:
         connection.close()
     assert health("DagProcessorJob", AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=empty_url) == status
+
+
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [
+        ("", 0),
+        ("INSERT INTO ponte.queue (model, open) VALUES ('m', false)", 0),
+        ("INSERT INTO ponte.queue (model, open) VALUES ('m', true)", 1),
+        ("INSERT INTO ponte.queue (model, open) VALUES ('m', true); {told}", 0),
+        ("INSERT INTO ponte.queue (model, open) VALUES ('m', true); {old}", 1),
+        ("INSERT INTO ponte.queue (model, open) VALUES ('m', true); {other}", 1),
+    ],
+)
+def test_a_worker_of_the_queue_is_well_if_it_told_lately_what_it_did(db: Database, told: str, status: int) -> None:
+    roles.grant(db)
+    row = "INSERT INTO ponte.stream_progress (worker, model, at, seconds, answered, failed) "
+    row += "VALUES ('{}', 'm', {}, 5, 0, 0)"
+    name = socket.gethostname()
+    rows = {
+        "told": row.format(f"{name}:7", "now() - interval '100 seconds'"),
+        "old": row.format(f"{name}:7", "now() - interval '3 minutes'"),
+        "other": row.format("another:7", "now()"),
+    }
+    with db.begin() as connection:
+        connection.exec_driver_sql(told.format_map(rows) or "SELECT")
+    place = {"host": db.url.query["host"], "port": int(str(db.url.query.get("port", 5432))), "schema": db.url.database}
+    login = {"login": roles.STREAM, "password": db.url.password}
+    assert health("stream", AIRFLOW_CONN_PONTE_STREAM=json.dumps(place | login)) == status
 
 
 # ---------------------------------------------------------------- docker/scheduler.sh

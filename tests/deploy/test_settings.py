@@ -77,6 +77,8 @@ PASSWORDS = {
     "ponte_scorer": "PONTE_SCORER_PASSWORD",
     "ponte_promoter": "PONTE_PROMOTER_PASSWORD",
     "ponte_monitor": "PONTE_MONITOR_PASSWORD",
+    "ponte_api": "PONTE_API_PASSWORD",
+    "ponte_stream": "PONTE_STREAM_PASSWORD",
     "ponte_viewer": "PONTE_VIEWER_PASSWORD",
 }
 
@@ -134,6 +136,8 @@ MOUNTS = {
     "dag-processor": [LOGS],
     "worker": [ARTIFACTS, LOGS],
     "redis": [],
+    "api": [f"{ARTIFACTS}:ro"],
+    "stream": [f"{ARTIFACTS}:ro"],
     "ops": [ARTIFACTS, "${PONTE_BACKUPS:-./backups}:/backups"],
 }
 
@@ -147,6 +151,8 @@ DEPENDS_ON = {
     "scheduler": AFTER_INIT | {"api-server": READY, "redis": READY | {"required": False}},
     "worker": AFTER_INIT | {"api-server": READY, "redis": READY},
     "redis": {},
+    "api": AFTER_INIT,
+    "stream": AFTER_INIT,
     "ops": {"postgres": READY},
 }
 
@@ -158,6 +164,8 @@ HEALTH = {
     "scheduler": [*HEALTHY, ":8974/health"],
     "dag-processor": [*HEALTHY, "DagProcessorJob"],
     "worker": [*HEALTHY, "celery"],
+    "api": [*HEALTHY, ":8088/health/live"],
+    "stream": [*HEALTHY, "stream"],
 }
 
 #: Of some services, what nothing but a bad day would show the lack of.
@@ -177,6 +185,12 @@ SETTINGS = {
     ("redis", "profiles"): ["celery"],
     ("worker", "profiles"): ["celery"],
     ("ops", "profiles"): ["tools"],
+    ("api", "profiles"): ["live"],
+    ("api", "command"): ["ponte", "serve", "--host", "0.0.0.0"],  # noqa: S104 - of the container
+    ("stream", "profiles"): ["live"],
+    ("stream", "command"): ["ponte", "work"],
+    ("api", "stop_grace_period"): "30s",
+    ("stream", "stop_grace_period"): "30s",
 }
 
 

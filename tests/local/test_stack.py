@@ -2,15 +2,17 @@
 
 import fcntl
 import json
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
 from tests.door import ponte
 
+from ponte.embedded.postgres import Server
 from ponte.errors import StackError
 from ponte.local import processes, stack
-from ponte.local.secrets import write_private_json
+from ponte.local.secrets import generate, write_private_json
 from ponte.local.settings import Settings
 
 
@@ -89,15 +91,57 @@ def test_up_says_what_folders_need_and_the_lock_lacks_and_resolves_nothing(
     (settings.root / "requirements.in").write_text("")
     (settings.root / "requirements.txt").write_text("maths==1 \\\n    --hash=sha256:00\n")
     monkeypatch.setenv("PONTE_MODELS", str(folder.parent))
-    for name in ("start_database", "airflow_environment", "write_password_file", "_migrate_airflow", "_score_pool"):
+    for name in ("start_database", "airflow_environment", "write_password_file", "_score_pool"):
         monkeypatch.setattr(stack, name, MagicMock())
     stack.start_database.return_value.address = None
     monkeypatch.setattr(processes, "alive", MagicMock(return_value=dict.fromkeys(processes.COMPONENTS)))
     monkeypatch.setattr(stack, "as_running", MagicMock(return_value=settings))
     monkeypatch.setattr(stack.postgres, "is_running", MagicMock(return_value=True))
-    for name in ("check_ports", "wait_until_healthy"):
+    for name in ("airflow_is_migrated", "check_ports", "wait_until_healthy"):
         monkeypatch.setattr(stack.readiness, name, MagicMock())
     stack.up(settings, migrate=MagicMock())
     said = capsys.readouterr().out
     assert "churn: requirements.txt: nonsuch-trees==1: is not in the lock → run `make lock`\nReady: " in said
     assert "maths" not in said
+
+
+def test_the_api_can_be_added_to_what_runs_and_stays_until_down(settings: Settings) -> None:
+    asked = replace(settings, api=1, api_port=9000)
+    write_private_json(settings.run / "settings.json", {"ui_port": 8080})  # as of a release without an API
+    assert stack.as_running(settings, strict=True).api == 0
+    added = stack.as_running(asked, strict=True)
+    assert (added.api, added.api_port) == (1, 9000)
+    assert processes.wanted(added) == (*processes.COMPONENTS, "api", "stream")
+    write_private_json(settings.run / "settings.json", {"api": 1, "api_port": 9000})
+    kept = stack.as_running(settings, strict=True)
+    assert (kept.api, kept.api_port) == (1, 9000)
+    with pytest.raises(StackError, match="api_port: runs with 9000, asked for 9001"):
+        stack.as_running(replace(asked, api_port=9001), strict=True)
+
+
+def test_what_answers_is_started_with_its_own_role_and_nothing_of_airflow(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever gets hold of it has neither the other roles' passwords nor Airflow's keys."""
+    secrets = generate()
+    server = Server(data_dir=tmp_path / "data", socket_dir=tmp_path / "socket")
+    started = {}
+
+    def start(_: Settings, name: str, environment: dict[str, str]) -> MagicMock:
+        started[name] = environment
+        return MagicMock(create_time=lambda: 0.0)
+
+    monkeypatch.setattr(processes, "start", start)
+    monkeypatch.setattr(stack, "_wait", MagicMock())
+    asked = replace(settings, api=1)
+    environments = stack.environments_of(asked, secrets, server, airflow={"A": "1"})
+    stack._start_components(asked, environments)
+    assert list(started) == ["api-server", "scheduler", "dag-processor", "triggerer", "api", "stream"]
+    for name, role in (("api", "ponte_api"), ("stream", "ponte_stream")):
+        text = json.dumps(started[name])
+        known = {other for other, password in secrets.database_passwords.items() if password in text}
+        assert known == {role}
+        assert not [key for key in started[name] if key.startswith("AIRFLOW__")]
+        assert not {secrets.fernet_key, secrets.jwt_secret, secrets.api_secret_key, secrets.admin_password} & set(
+            started[name].values()
+        )

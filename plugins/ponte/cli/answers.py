@@ -1,4 +1,4 @@
-"""Commands about rows of one's own: score a file."""
+"""Commands that answer: a file at once, programs and people over HTTP, and who may ask."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from ponte.cli import output
 from ponte.cli.models import model_names
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from ponte.offline.files import Counts
+    from ponte.offline.keeping import Keep
     from ponte.offline.source import Source
+    from ponte.storage.database import Database
     from ponte.versions.loading import LoadedVersion
+    from ponte.versions.registry import Version
 
 #: Every row that can be scored is, and some cannot.
 SOME_REJECTED = 4
@@ -46,11 +51,14 @@ def predict(  # noqa: PLR0917 - every option of a command is one
     null: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="Is NULL too, as NA; what is empty always is. Repeat it.")
     ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the rows in predictions.MODEL_live as well.")] = False,
 ) -> None:
     """Score the rows of a file with the champion, or another version.
 
-    Prints or writes key, prediction, score and model_version of each row. Nothing is written to the database. Exit
-    status 4 when rows were rejected: they are in a file of their own, with reasons, and all others are scored.
+    Prints or writes key, prediction, score (or low and high, of a regression with intervals) and model_version of each
+    row. Nothing is written to the database but what --keep leaves there: all rows that were predicted, or none when the
+    command does not come to its end. Exit status 4 when rows were rejected: they are in a file of their own, with
+    reasons, and all others are scored.
     """
     from ponte.errors import StackError
     from ponte.offline.source import of_record, open_source
@@ -61,7 +69,7 @@ def predict(  # noqa: PLR0917 - every option of a command is one
     mark = "\t" if delimiter == "\\t" else delimiter
     loaded = _loaded(model, version)
     if record:
-        raise typer.Exit(_predict(loaded, of_record(record), output_file, None))
+        raise typer.Exit(_predict(loaded, of_record(record), output_file, None, keep=keep))
     assert rows is not None
     if rejected_file is None:
         whole = Path("stdin" if rows == "-" else Path(rows).name)
@@ -70,7 +78,122 @@ def predict(  # noqa: PLR0917 - every option of a command is one
         if path is not None and rows != "-" and path.absolute() == Path(rows).absolute():
             raise StackError("this would replace the rows that are read", where=name, got=str(path))
     with open_source(rows, sys.stdin.buffer, delimiter=mark, nulls=null or ()) as source:
-        raise typer.Exit(_predict(loaded, source, output_file, rejected_file))
+        raise typer.Exit(_predict(loaded, source, output_file, rejected_file, keep=keep))
+
+
+def serve(
+    host: Annotated[str, typer.Option(envvar="PONTE_API_HOST", help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="PONTE_API_PORT", help="Port to listen at.")] = 8088,
+) -> None:
+    """Answer at once over HTTP: the champion of every model that says so.
+
+    Those are the models whose folder says [serving] api = true. Champions and keys may change while it runs. It works
+    as the database role ponte_api, and goes on while the database is away. Ends at Ctrl-C or SIGTERM, when what was
+    asked is answered and kept.
+    """
+    import os
+
+    # One thread computes a batch: those of OpenMP would spin while they wait, on the core that the answers need.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    from ponte.notebook.surroundings import runtime_of
+    from ponte.runtime import models_root
+    from ponte.schema import roles
+    from ponte.serving.app import make_service, run
+
+    place = runtime_of("", roles.API)
+    run(make_service(place.db, place.store, models_root()), host=host, port=port)
+
+
+keys = typer.Typer(no_args_is_help=True, help="Keys of the API: who may ask it, which models, and how much.")
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is, or what for.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="A model that it may ask; without it all. Repeat it.",
+                     autocompletion=model_names),
+    ] = None,
+    per_minute: Annotated[int, typer.Option(metavar="ROWS", min=1, help="Rows that it may ask for a minute.")] = 6_000,
+    days: Annotated[int | None, typer.Option(min=1, help="Days that it is valid; by default for ever.")] = None,
+    json: output.Json = False,
+) -> None:  # fmt: skip
+    """Make a key, and print it: this once, for it is kept nowhere."""
+    import datetime as dt
+
+    from ponte.access import keys as of_api
+
+    expires = None if days is None else dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
+    key_id, token = of_api.create_key(
+        _as_owner(), name, models=model or (), per_minute=per_minute, expires_at=expires, created_by=_person()
+    )
+    if json:
+        output.as_json({"key_id": key_id, "name": name, "key": token, "models": model or [], "expires_at": expires})
+        return
+    print(token)
+    print(f"Key {key_id} of {name}. It is shown this once.", file=sys.stderr)
+
+
+@keys.command("list")
+def list_keys(json: output.Json = False) -> None:
+    """List all keys that were ever made, and which are valid."""
+    import datetime as dt
+
+    from ponte.access import keys as of_api
+
+    found, now = of_api.list_keys(_as_owner()), dt.datetime.now(dt.UTC)
+    if json:
+        output.as_json([
+            {"key_id": key.key_id, "name": key.name, "models": key.models, "per_minute": key.per_minute,
+             "created_at": key.created_at, "created_by": key.created_by, "expires_at": key.expires_at,
+             "revoked_at": key.revoked_at, "state": key.state(now)}
+            for key in found
+        ])  # fmt: skip
+        return
+    rows = [
+        (str(key.key_id), key.name, ", ".join(key.models) or "all", str(key.per_minute), f"{key.created_at:%Y-%m-%d}",
+         f"{key.expires_at:%Y-%m-%d}" if key.expires_at else "never", key.state(now))
+        for key in found
+    ]  # fmt: skip
+    output.table(("key_id", "name", "models", "per_minute", "created", "expires", "state"), rows)
+
+
+@keys.command("revoke")
+def revoke_key(key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="As `keys list` shows it.")]) -> None:
+    """Revoke a key: within seconds no process takes it any more."""
+    from uuid import UUID
+
+    from ponte.access import keys as of_api
+    from ponte.errors import PonteError
+
+    try:
+        known = UUID(key_id)
+    except ValueError:
+        fix = "./ponte keys list shows the numbers of all keys; the key itself is not one"
+        got = "a key" if key_id.startswith(of_api.PREFIX) else key_id
+        raise PonteError("no number of a key", got=got, expected="a UUID", fix=fix) from None
+    print(f"The key of {of_api.revoke_key(_as_owner(), known, revoked_by=_person())} is revoked.")
+
+
+def _as_owner() -> Database:
+    import os
+
+    from ponte.local.stack import database_of
+    from ponte.schema import roles
+    from ponte.storage.database import Database
+
+    return Database(database_of(os.environ, roles.OWNER))
+
+
+def _person() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return "unknown"
 
 
 def _loaded(model: str, version: int | None) -> LoadedVersion:
@@ -87,7 +210,9 @@ def _loaded(model: str, version: int | None) -> LoadedVersion:
     return load_registered(place.db, place.store, found)
 
 
-def _predict(loaded: LoadedVersion, source: Source, output_file: Path | None, rejected_file: Path | None) -> int:
+def _predict(
+    loaded: LoadedVersion, source: Source, output_file: Path | None, rejected_file: Path | None, *, keep: bool
+) -> int:
     """Score the rows, say the counts, and return the exit status."""
     import csv
     import datetime as dt
@@ -99,16 +224,32 @@ def _predict(loaded: LoadedVersion, source: Source, output_file: Path | None, re
     reasons = io.BytesIO()
     written = Output(output_file, sys.stdout.buffer)
     rejected = Output(rejected_file, reasons)
-    with _progress(source) as show:
-        counts = predict_rows(loaded, source, written, rejected, now=dt.datetime.now(dt.UTC), progress=show)
-    version = loaded.version
+    version, now = loaded.version, dt.datetime.now(dt.UTC)
+    with _keeping(version, now=now, keep=keep) as kept, _progress(source) as show:
+        counts = predict_rows(loaded, source, written, rejected, now=now, progress=show, keep=kept)
     said = f"{counts.read:,} rows read, {counts.predicted:,} predicted by version {version.version} of {version.model}"
+    said += f" and kept in predictions.{version.model}_live" if keep else ""
     if not counts.rejected:
         print(f"{said}.", file=sys.stderr)
         return 0
     where = rejected_file or next(csv.DictReader(io.StringIO(reasons.getvalue().decode())))[REASON]
     output.complain(f"{said}, {counts.rejected:,} rejected: {where}")
     return SOME_REJECTED
+
+
+@contextmanager
+def _keeping(version: Version, *, now: dt.datetime, keep: bool) -> Iterator[Keep | None]:
+    """Yield what leaves predictions among the live rows when its context ends; None when that is not asked for."""
+    from ponte.notebook.surroundings import runtime_of
+    from ponte.offline.keeping import kept
+    from ponte.schema import roles
+
+    if not keep:
+        yield None
+        return
+    place = runtime_of(version.model, roles.SCORER)
+    with kept(place.db, version, place.folder.spec.window, now=now) as write:
+        yield write
 
 
 @contextmanager

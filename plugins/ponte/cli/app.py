@@ -73,6 +73,8 @@ app.command()(loop.judge)
 app.command()(models.lock)
 app.command()(answers.predict)
 app.command()(answers.work)
+app.command()(answers.serve)
+app.add_typer(answers.keys, name="keys")
 app.command("import")(exchange.import_)
 app.command()(exchange.export)
 # What this command does not know is for the program psql.

@@ -22,7 +22,7 @@ def _settings() -> Settings:
 
 
 def up() -> None:
-    """Start PostgreSQL and Airflow; what runs already is left alone.
+    """Start PostgreSQL and Airflow, and the API if it is asked for; what runs already is left alone.
 
     Settings are environment variables, as in PONTE_UI_PORT=8081 ./ponte up:
 
@@ -34,6 +34,8 @@ def up() -> None:
     PONTE_LOG_PORT            port for logs of running tasks (8793)
     PONTE_TRIGGERER_LOG_PORT  port for logs of running triggers (8794)
     PONTE_SCHEDULER_PORT      port of the scheduler's health check (8974)
+    PONTE_API                 1: the API and a worker of the queue run, too (0)
+    PONTE_API_PORT            port of the API on 127.0.0.1 (8088)
     PONTE_PARALLELISM         tasks that run at the same time (4)
     PONTE_SCORE_SLOTS         score tasks that run at the same time (number of cores)
     PONTE_PRELOAD             0: each task imports the heavy libraries by itself (1)
@@ -77,6 +79,8 @@ def _show(found: Status) -> None:
     print()
     if found.ui is not None:
         print(f"UI:     {found.ui.url}   user {found.ui.user}; `./ponte password` prints the password")
+    if found.api_url is not None:
+        print(f"API:    {found.api_url}   `./ponte keys create NAME` makes a key")
     if found.sql is not None:
         sql = found.sql
         print(f"SQL:    database {sql.database}, role {sql.role}; `./ponte password {sql.role}` prints the password")

@@ -1,4 +1,4 @@
-"""The environment variables of the local Airflow: every setting that differs from its default, in one place."""
+"""The environment variables of the local Airflow, and of what answers beside it: every setting that is no default."""
 
 from __future__ import annotations
 
@@ -47,8 +47,7 @@ def airflow_environment(settings: Settings, secrets: Secrets, server: Server) ->
         "AIRFLOW_HOME": str(airflow_home(settings)),
         "PYTHONPATH": os.pathsep.join(str(settings.root / part) for part in ("", "plugins", "config")),
         **_connections(secrets, server, _OF_AIRFLOW),
-        "PONTE_HOME": str(settings.home),
-        "PONTE_ARTIFACTS": (settings.home / "artifacts").as_uri(),
+        **_places(settings),
         "PONTE_SCORE_POOL": SCORE_POOL,
         "PONTE_SCORE_SLOTS": str(settings.score_slots),
         "PONTE_PRELOAD": str(settings.preload),
@@ -66,6 +65,20 @@ def airflow_environment(settings: Settings, secrets: Secrets, server: Server) ->
     for (section, option), value in _airflow_options(settings, secrets, server).items():
         environment[f"AIRFLOW__{section.upper()}__{option.upper()}"] = value
     return environment
+
+
+def live_environment(settings: Settings, secrets: Secrets, server: Server, role: str) -> dict[str, str]:
+    """Return the variables of a process that answers one by one: the connection of its role, and nothing of Airflow."""
+    return {
+        "PYTHONPATH": str(settings.root / "plugins"),
+        **_places(settings),
+        **_connections(secrets, server, (role,)),
+        "OMP_WAIT_POLICY": "passive",
+    }
+
+
+def _places(settings: Settings) -> dict[str, str]:
+    return {"PONTE_HOME": str(settings.home), "PONTE_ARTIFACTS": (settings.home / "artifacts").as_uri()}
 
 
 #: Roles of tasks and of the web server.

@@ -1,4 +1,4 @@
-"""The four components of Airflow as processes: start, recognise, stop.
+"""The four components of Airflow as processes, and the two that answer one by one: start, recognise, stop.
 
 A component is recognised by the pid and the start time in its record, so a pid that another program has got since is
 never taken for ours. Everything that a component starts inherits two environment variables (`marks`), and is found by
@@ -23,16 +23,23 @@ from ponte.errors import StackError
 from ponte.local.secrets import write_private_json
 from ponte.local.settings import Settings
 
-#: Every component, in the order of start: the others report to the api-server.
+#: Those of Airflow, in the order of start: the others report to the api-server.
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+#: What answers one by one, if the settings say so: component -> command of `./ponte`.
+LIVE = {"api": "serve", "stream": "work"}
 #: In the order of stop: tasks that are being ended by the scheduler still report to the api-server.
-_STOP_ORDER = (("scheduler", "dag-processor", "triggerer"), ("api-server",))
+_STOP_ORDER = (("scheduler", "dag-processor", "triggerer", *LIVE), ("api-server",))
 
 _HOME_MARK = "PONTE_LOCAL_STACK"
 _COMPONENT_MARK = "PONTE_LOCAL_COMPONENT"
 #: Seconds. psutil derives start times from the boot time, which moves when the clock is set.
 _START_TIME_TOLERANCE = 2.0
 _LOG_LIMIT = 20 * 1024**2
+
+
+def wanted(settings: Settings) -> tuple[str, ...]:
+    """Return the components that run when all is up."""
+    return (*COMPONENTS, *(LIVE if settings.api else ()))
 
 
 def marks(settings: Settings, component: str) -> dict[str, str]:
@@ -69,7 +76,7 @@ def find(settings: Settings, component: str) -> psutil.Process | None:
 
 def alive(settings: Settings) -> dict[str, psutil.Process]:
     """Return component -> main process, for those that run."""
-    found = {component: find(settings, component) for component in COMPONENTS}
+    found = {component: find(settings, component) for component in (*COMPONENTS, *LIVE)}
     return {component: process for component, process in found.items() if process is not None}
 
 
@@ -86,7 +93,7 @@ def start(settings: Settings, component: str, environment: Mapping[str, str]) ->
         log.write(f"\n--- {time.strftime('%Y-%m-%d %H:%M:%S %z')} start of {component} ---\n".encode())
         log.flush()
         started = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
-            [sys.executable, "-m", "airflow", component],
+            [sys.executable, "-m", *_arguments(settings, component)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -100,7 +107,14 @@ def start(settings: Settings, component: str, environment: Mapping[str, str]) ->
     return process
 
 
-def stop(settings: Settings, components: Iterable[str] = COMPONENTS) -> list[str]:
+def _arguments(settings: Settings, component: str) -> list[str]:
+    if component not in LIVE:
+        return ["airflow", component]
+    place = ["--host", "127.0.0.1", "--port", str(settings.api_port)] if component == "api" else []
+    return ["ponte.cli", LIVE[component], *place]
+
+
+def stop(settings: Settings, components: Iterable[str] = (*COMPONENTS, *LIVE)) -> list[str]:
     """Stop components with everything that they have started; return the names of those that had to be killed.
 
     SIGTERM first, then SIGKILL for the tasks that still run after a quarter of `settings.stop_timeout` (which their
@@ -148,7 +162,7 @@ def _end(settings: Settings, names: Sequence[str]) -> list[str]:
     return stubborn
 
 
-def members(settings: Settings, components: Sequence[str] = COMPONENTS) -> list[psutil.Process]:
+def members(settings: Settings, components: Sequence[str] = (*COMPONENTS, *LIVE)) -> list[psutil.Process]:
     """Return every living process of `components`: the main ones, their descendants, and all that carry the marks."""
     found: dict[int, psutil.Process] = {}
     for component in components:

@@ -1,20 +1,31 @@
-"""Is the way free before the start, and is everything healthy after it?"""
+"""Is the way free before the start, is Airflow's database what it needs, and is everything healthy after it?"""
 
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
+import sqlalchemy as sa
 
 from ponte.errors import StackError
+from ponte.local.processes import log_tail
+from ponte.local.secrets import write_private_json
 from ponte.local.settings import Settings
+
+_AIRFLOW_REVISION = sa.text("SELECT version_num FROM alembic_version")
+_DATABASE_SYSTEM = sa.text("SELECT system_identifier::text FROM pg_control_system()")
 
 #: Requests go to this machine, so a proxy of the environment must not be asked.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -30,6 +41,7 @@ def ports(settings: Settings, component: str) -> dict[str, tuple[str, int, str]]
             "PONTE_SCHEDULER_PORT": ("127.0.0.1", settings.scheduler_port, "the scheduler's health check"),
         },
         "triggerer": {"PONTE_TRIGGERER_LOG_PORT": ("", settings.triggerer_log_port, "the logs of running triggers")},
+        "api": {"PONTE_API_PORT": ("127.0.0.1", settings.api_port, "the API")},
     }.get(component, {})
 
 
@@ -135,3 +147,72 @@ def wait_until_healthy(settings: Settings, since: Mapping[str, float], check: Ca
     while fetch_json(f"{settings.ui_url}/execution/health", 60) is None and time.monotonic() < deadline:
         check()
         time.sleep(0.5)
+
+
+def wait_for_api(settings: Settings, check: Callable[[], None]) -> None:
+    """Return when the API answers; whether a model has a champion is another question.
+
+    check: as of `wait_until_healthy`. Raises StackError after `settings.start_timeout` seconds.
+    """
+    deadline = time.monotonic() + settings.start_timeout
+    while not api_lives(settings):
+        check()
+        if time.monotonic() > deadline:
+            raise StackError(f"The API does not answer after {settings.start_timeout} s; look into {settings.logs}")
+        time.sleep(0.2)
+
+
+def api_lives(settings: Settings) -> bool:
+    """Say whether the API answers."""
+    return fetch_json(f"{settings.api_url}/health/live", 10) is not None
+
+
+def airflow_is_migrated(settings: Settings, database_url: str) -> bool:
+    """Say whether this version of Airflow has migrated this very database.
+
+    The database is asked, not only the marker file: it may have been replaced or migrated by hand since.
+    """
+    try:
+        done = json.loads(_marker(settings).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return done is not None and done == _airflow_schema(database_url)
+
+
+def migrate_airflow(settings: Settings, database_url: str, environment: Mapping[str, str]) -> None:
+    """Run `airflow db migrate`, and note which database it was; raises StackError with the end of its log."""
+    log = settings.logs / "migrate.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        result = subprocess.run(
+            [sys.executable, "-m", "airflow", "db", "migrate"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=settings.root,
+            env={**os.environ, **environment},
+            check=False,
+        )
+    if result.returncode != 0:
+        raise StackError(
+            f"`airflow db migrate` failed with exit status {result.returncode}. End of {log}:\n{log_tail(log)}"
+        )
+    write_private_json(_marker(settings), _airflow_schema(database_url) or {})
+
+
+def _marker(settings: Settings) -> Path:
+    return settings.run / "airflow-migrated.json"
+
+
+def _airflow_schema(database_url: str) -> dict[str, Any] | None:
+    """Return what identifies a migrated metadata database, or None if it is not migrated at all."""
+    engine = sa.create_engine(database_url)
+    try:
+        with engine.connect() as connection:
+            revision = connection.scalar(_AIRFLOW_REVISION)
+            system = connection.scalar(_DATABASE_SYSTEM)
+    except sa.exc.ProgrammingError:
+        return None
+    finally:
+        engine.dispose()
+    return {"airflow": version("apache-airflow-core"), "revision": revision, "database_system": system}

@@ -16,13 +16,18 @@ _NUMBERS = {
     "PONTE_LOG_PORT": ("log_port", 1, 65535),
     "PONTE_TRIGGERER_LOG_PORT": ("triggerer_log_port", 1, 65535),
     "PONTE_SCHEDULER_PORT": ("scheduler_port", 1, 65535),
+    "PONTE_API": ("api", 0, 1),
+    "PONTE_API_PORT": ("api_port", 1, 65535),
     "PONTE_PARALLELISM": ("parallelism", 1, 256),
     "PONTE_SCORE_SLOTS": ("score_slots", 1, 256),
     "PONTE_PRELOAD": ("preload", 0, 1),
     "PONTE_START_TIMEOUT": ("start_timeout", 10, 86400),
     "PONTE_STOP_TIMEOUT": ("stop_timeout", 1, 86400),
 }
-_PORTS = ("PONTE_UI_PORT", "PONTE_DB_PORT", "PONTE_LOG_PORT", "PONTE_TRIGGERER_LOG_PORT", "PONTE_SCHEDULER_PORT")
+_PORTS = (
+    *("PONTE_UI_PORT", "PONTE_DB_PORT", "PONTE_LOG_PORT", "PONTE_TRIGGERER_LOG_PORT", "PONTE_SCHEDULER_PORT"),
+    "PONTE_API_PORT",
+)
 
 
 def cores() -> int:
@@ -51,6 +56,10 @@ class Settings:
     triggerer_log_port: int = 8794
     #: The scheduler's own health check.
     scheduler_port: int = 8974
+    #: 1: the API and a worker of the queue run beside Airflow.
+    api: int = 0
+    #: Port of the API on 127.0.0.1.
+    api_port: int = 8088
     #: Tasks that run at the same time. Each costs a process from the start, so Airflow's default of 32 is too many.
     parallelism: int = 4
     #: Score tasks that run at the same time, of all models: each keeps a core busy and holds a chunk of rows in memory.
@@ -87,6 +96,11 @@ class Settings:
         """Address of the UI for programs and people on this machine, without a trailing slash."""
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.ui_host, self.ui_host)  # noqa: S104
         return f"http://{host}:{self.ui_port}"
+
+    @property
+    def api_url(self) -> str:
+        """Address of the API on this machine, without a trailing slash."""
+        return f"http://127.0.0.1:{self.api_port}"
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], root: Path | None = None) -> Settings:

@@ -1,18 +1,14 @@
-"""Start, stop and show the whole stack: secrets, PostgreSQL, schemas, the four components of Airflow."""
+"""Start and stop the whole stack: secrets, PostgreSQL, schemas, components of Airflow, and what answers one by one."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -20,7 +16,13 @@ from ponte.embedded import cluster, postgres
 from ponte.embedded.postgres import SUPERUSER, Server
 from ponte.errors import PonteError, StackError, did_you_mean
 from ponte.local import processes, readiness
-from ponte.local.environment import ADMIN, SCORE_POOL, airflow_environment, write_password_file
+from ponte.local.environment import (
+    ADMIN,
+    SCORE_POOL,
+    airflow_environment,
+    live_environment,
+    write_password_file,
+)
 from ponte.local.secrets import Secrets, load_or_create, write_private_json
 from ponte.local.settings import Settings
 from ponte.packages import locking
@@ -32,14 +34,11 @@ from ponte.schema.provision import passwords_of
 #: What `up` remembers, so that `status`, `down` and a second `up` need no PONTE_* variables.
 _REMEMBERED = (
     *("ui_host", "ui_port", "db_port", "log_port", "triggerer_log_port", "scheduler_port"),
-    *("parallelism", "score_slots", "preload"),
+    *("parallelism", "score_slots", "preload", "api", "api_port"),
 )
 
 #: Seconds; the time of a shorter step is not printed.
 _WORTH_TELLING = 2.0
-
-_AIRFLOW_REVISION = sa.text("SELECT version_num FROM alembic_version")
-_DATABASE_SYSTEM = sa.text("SELECT system_identifier::text FROM pg_control_system()")
 
 
 def up(settings: Settings, migrate: Callable[[str], None] | None = None) -> None:
@@ -52,7 +51,7 @@ def up(settings: Settings, migrate: Callable[[str], None] | None = None) -> None
         running = processes.alive(settings)
         if running:
             settings = as_running(settings, strict=True)
-        missing = [name for name in processes.COMPONENTS if name not in running]
+        missing = [name for name in processes.wanted(settings) if name not in running]
         # What a killed component has left behind: it may hold ports, or write results that nobody waits for.
         if missing and processes.members(settings, missing):
             with _step("Ending what stopped components have left behind"):
@@ -64,18 +63,24 @@ def up(settings: Settings, migrate: Callable[[str], None] | None = None) -> None
         server = start_database(settings, secrets, keep=keep)
         environment = airflow_environment(settings, secrets, server)
         write_password_file(settings, secrets)
-        _migrate_airflow(settings, secrets, server, environment)
+        metadata = server.url("airflow", "airflow", secrets.airflow_password, "psycopg2")
+        if not readiness.airflow_is_migrated(settings, metadata):
+            with _step("Preparing Airflow's schema (about half a minute)"):
+                readiness.migrate_airflow(settings, metadata, environment)
         with _step("Preparing Ponte's schema"):
             (migrate or _ponte_migrations)(server.url("ponte", roles.OWNER, secrets.ponte_password))
         if missing:
             with _step(f"Starting {', '.join(missing)} (about a minute)"):
-                _start_components(settings, missing, environment)
+                environments = environments_of(settings, secrets, server, airflow=environment)
+                _start_components(settings, {name: environments[name] for name in missing})
         else:
-            readiness.wait_until_healthy(settings, {}, lambda: _check_alive(settings))
+            _wait(settings, {})
         _score_pool(settings, secrets)
         for line in locking.what_is_not_locked(models_root(), of_checkout(settings.root)):
             print(line)
         print(f"Ready: {settings.ui_url}  (user admin; `./ponte password` prints the password)")
+        if settings.api:
+            print(f"API: {settings.api_url}  (`./ponte keys create NAME` makes a key)")
         if server.address:
             print(f"SQL on {server.address}:{server.port} until `./ponte down`; `./ponte status` says how to connect")
 
@@ -112,66 +117,40 @@ def _ponte_migrations(url: str) -> None:
     upgrade(url)
 
 
-def _migrate_airflow(
-    settings: Settings, secrets: Secrets, server: postgres.Server, environment: Mapping[str, str]
-) -> None:
-    """Run `airflow db migrate` unless this version of Airflow has done so in this very database.
-
-    The database is asked, not only the marker file: it may have been replaced or migrated by hand since.
-    """
-    marker = settings.run / "airflow-migrated.json"
-    try:
-        done = json.loads(marker.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        done = None
-    if done is not None and done == _airflow_schema(server, secrets):
-        return
-    log = settings.logs / "migrate.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with _step("Preparing Airflow's schema (about half a minute)"), log.open("ab") as output:
-        result = subprocess.run(
-            [sys.executable, "-m", "airflow", "db", "migrate"],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=settings.root,
-            env={**os.environ, **environment},
-            check=False,
-        )
-        if result.returncode != 0:
-            raise StackError(
-                f"`airflow db migrate` failed with exit status {result.returncode}. "
-                f"End of {log}:\n{processes.log_tail(log)}"
-            )
-    write_private_json(marker, _airflow_schema(server, secrets) or {})
+def environments_of(
+    settings: Settings, secrets: Secrets, server: Server, *, airflow: Mapping[str, str]
+) -> dict[str, Mapping[str, str]]:
+    """Return component -> its variables, for all that run; `airflow` has those of the components of Airflow."""
+    live = {
+        "api": live_environment(settings, secrets, server, roles.API),
+        "stream": live_environment(settings, secrets, server, roles.STREAM),
+    }
+    return {name: live.get(name, airflow) for name in processes.wanted(settings)}
 
 
-def _airflow_schema(server: postgres.Server, secrets: Secrets) -> dict[str, Any] | None:
-    """Return what identifies a migrated metadata database, or None if it is not migrated at all."""
-    engine = sa.create_engine(server.url("airflow", "airflow", secrets.airflow_password, "psycopg2"))
-    try:
-        with engine.connect() as connection:
-            revision = connection.scalar(_AIRFLOW_REVISION)
-            system = connection.scalar(_DATABASE_SYSTEM)
-    except sa.exc.ProgrammingError:
-        return None
-    finally:
-        engine.dispose()
-    return {"airflow": version("apache-airflow-core"), "revision": revision, "database_system": system}
-
-
-def _start_components(settings: Settings, names: list[str], environment: Mapping[str, str]) -> None:
-    """Start components and wait until all of Airflow is healthy; on failure stop those that were started."""
+def _start_components(settings: Settings, environments: Mapping[str, Mapping[str, str]]) -> None:
+    """Start components (name -> its environment) and wait until all are healthy; on failure stop those again."""
     write_private_json(settings.run / "settings.json", {name: getattr(settings, name) for name in _REMEMBERED})
     started: dict[str, float] = {}
 
     try:
-        for name in names:
+        for name, environment in environments.items():
             started[name] = processes.start(settings, name, environment).create_time()
-        readiness.wait_until_healthy(settings, started, lambda: _check_alive(settings))
+        _wait(settings, started)
     except StackError:
-        processes.stop(settings, names)
+        processes.stop(settings, environments)
         raise
+
+
+def _wait(settings: Settings, since: Mapping[str, float]) -> None:
+    """Return when every component is healthy; since as of `readiness.wait_until_healthy`."""
+
+    def check() -> None:
+        _check_alive(settings)
+
+    readiness.wait_until_healthy(settings, since, check)
+    if settings.api:
+        readiness.wait_for_api(settings, check)
 
 
 def _score_pool(settings: Settings, secrets: Secrets) -> None:
@@ -191,7 +170,7 @@ def _score_pool(settings: Settings, secrets: Secrets) -> None:
 
 def _check_alive(settings: Settings) -> None:
     """Raise StackError with the end of its log if a component does not run."""
-    for name in processes.COMPONENTS:
+    for name in processes.wanted(settings):
         if processes.find(settings, name) is None:
             log = processes.log_file(settings, name)
             raise StackError(f"The {name} has died. End of {log}:\n{processes.log_tail(log)}")
@@ -206,7 +185,7 @@ def down(settings: Settings) -> None:
         anything = False
         if processes.members(settings):
             anything = True
-            with _step("Stopping Airflow"):
+            with _step("Stopping Airflow and what runs beside it"):
                 killed = processes.stop(settings)
             if killed:
                 seconds = settings.stop_timeout
@@ -224,6 +203,7 @@ def as_running(settings: Settings, *, strict: bool = False) -> Settings:
     """Return the settings with which the stack was started, where they differ from `settings`.
 
     strict: raise StackError if the environment asks for something else than what runs (only a restart could change it).
+    The API may be asked for later: it is started beside what runs.
     """
     try:
         remembered = json.loads((settings.run / "settings.json").read_text(encoding="utf-8"))
@@ -231,6 +211,8 @@ def as_running(settings: Settings, *, strict: bool = False) -> Settings:
         return settings
     default = Settings(root=settings.root, home=settings.home)
     runs_with = {name: remembered.get(name, getattr(default, name)) for name in _REMEMBERED}
+    if strict and not runs_with["api"]:
+        runs_with |= {"api": settings.api, "api_port": settings.api_port}
     changed = [
         f"{name}: runs with {value!r}, asked for {getattr(settings, name)!r}"
         for name, value in runs_with.items()
@@ -242,7 +224,7 @@ def as_running(settings: Settings, *, strict: bool = False) -> Settings:
             + "\n  ".join(changed)
             + "\nStop it first (./ponte down), or leave the settings as they are."
         )
-    return replace(settings, **{name: value for name, value in remembered.items() if name in _REMEMBERED})
+    return replace(settings, **runs_with)
 
 
 def admin_database(environ: Mapping[str, str]) -> sa.URL:

@@ -24,7 +24,7 @@ State = Literal["running", "unhealthy", "stopped"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Component:
-    """PostgreSQL, or a component of Airflow."""
+    """PostgreSQL, a component of Airflow, or what answers one by one beside it."""
 
     name: str
     state: State
@@ -66,6 +66,8 @@ class Status:
     components: tuple[Component, ...]
     #: None while the api-server does not run.
     ui: Ui | None
+    #: Address of the API; None while it does not run.
+    api_url: str | None
     #: None while PostgreSQL does not run.
     sql: Sql | None
 
@@ -80,15 +82,19 @@ def look(settings: Settings) -> Status:
     settings = as_running(settings)
     running = processes.alive(settings)
     health = readiness.fetch_json(f"{settings.ui_url}/api/v2/monitor/health", 10) if "api-server" in running else None
-    bad = readiness.unhealthy(health, {}) if len(running) == len(processes.COMPONENTS) else []
+    bad = readiness.unhealthy(health, {}) if running.keys() >= set(processes.COMPONENTS) else []
+    if "api" in running and not readiness.api_lives(settings):
+        bad.append("api")
     database, server = cluster.postmaster(settings.data_dir), postgres.describe(settings.data_dir)
     components = [_component("postgres", database, server.log_file, bad)]
     components += [
-        _component(name, running.get(name), processes.log_file(settings, name), bad) for name in processes.COMPONENTS
+        _component(name, running.get(name), processes.log_file(settings, name), bad)
+        for name in processes.wanted(settings)
     ]
     return Status(
         components=tuple(components),
         ui=Ui(url=settings.ui_url, user=ADMIN) if "api-server" in running else None,
+        api_url=settings.api_url if "api" in running else None,
         sql=_sql(settings, server) if database is not None else None,
     )
 

@@ -10,24 +10,28 @@ from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from ponte.serving import documents, routes
+from ponte.access.limits import KeyRing
+from ponte.live.journal import Journal
+from ponte.serving import documents, replies, routes
 from ponte.serving.champions import Champions
-from ponte.serving.keys import KeyRing
-from ponte.serving.routes import Page
+from ponte.serving.form_routes import OfService, router
+from ponte.serving.replies import Page
 from ponte.serving.service import Service, Settings, refused
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
+from ponte.storage.withholding import without_values
 
 #: Path, method, page, and the name by which it is counted.
 _PAGES = (
-    ("/v1/models/{model}:predict", "POST", routes.predict, "predict"),
-    ("/v1/models/{model}:enqueue", "POST", routes.enqueue, "enqueue"),
+    ("/v1/models/{model:name}:predict", "POST", routes.predict, "predict"),
+    ("/v1/models/{model:name}:enqueue", "POST", routes.enqueue, "enqueue"),
     ("/v1/models", "GET", routes.models, "models"),
-    ("/v1/models/{model}/schema", "GET", routes.schema, "schema"),
-    ("/v1/models/{model}", "GET", routes.model, "model"),
+    ("/v1/models/{model:name}/schema", "GET", routes.schema, "schema"),
+    ("/v1/models/{model:name}", "GET", routes.model, "model"),
     ("/v1/requests/{request_id}", "GET", routes.request_state, "request"),
     ("/v1/feedback", "POST", routes.feedback, "feedback"),
     ("/health/live", "GET", routes.live, "live"),
@@ -41,11 +45,20 @@ _PAGES = (
 log = logging.getLogger(__name__)
 
 
+class _Name(StringConvertor):
+    """Part of a path, without the colon that divides a model from what it shall do."""
+
+    regex = "[^/:]+"
+
+
+register_url_convertor("name", _Name())
+
+
 def make_service(db: Database, store: ArtifactStore, models_root: Path, settings: Settings | None = None) -> Service:
     """Return the API of one process; nothing of it runs yet."""
     keys = KeyRing()
     champions = Champions(db, store, models_root, keys)
-    return Service(db=db, champions=champions, keys=keys, settings=settings or Settings())
+    return Service(db=db, champions=champions, keys=keys, settings=settings or Settings(), journal=Journal(db))
 
 
 def make_app(service: Service) -> FastAPI:
@@ -54,28 +67,53 @@ def make_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.champions.start()
+        service.journal.start()
         try:
             yield
         finally:
             service.champions.stop()
+            service.journal.close()
 
     # Its own pages about itself load scripts from elsewhere; ours are those of `documents`.
     app = FastAPI(title="Ponte", openapi_url=None, lifespan=lifespan)
     for path, method, answer, name in _PAGES:
         app.router.routes.append(Route(path, Page(service, name, answer), methods=[method], name=name))
+    app.include_router(router(OfService(service)))
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _broken)
     return app
+
+
+def run(service: Service, *, host: str, port: int) -> None:
+    """Serve until the process is told to end, by SIGINT or SIGTERM; what was asked by then is answered."""
+    import uvicorn
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).addFilter(_without_values)
+    # No access log: a path and its query are content of requests.
+    uvicorn.run(
+        make_app(service), host=host, port=port, loop="uvloop", http="httptools", ws="none", log_config=None,
+        access_log=False, server_header=False, timeout_graceful_shutdown=10,
+    )  # fmt: skip
+
+
+def _without_values(record: logging.LogRecord) -> bool:
+    """Take from a record of a library the words of an error: they may hold values of a request."""
+    if record.exc_info and record.exc_info[1] is not None:
+        error = without_values(record.exc_info[1])
+        record.exc_info = (type(error), error, error.__traceback__)
+    return True
 
 
 async def _refused(_: Request, error: Exception) -> Response:
     """Tell in our words what the framework refuses: a path or a method that is not there."""
     assert isinstance(error, HTTPException)
     told = refused(HTTPStatus(error.status_code), str(error.detail).lower(), fix="GET /docs lists what there is")
-    body = routes.encoded(routes.error_body(told))
+    body = replies.encoded(replies.error_body(told))
     return Response(body, error.status_code, headers=error.headers, media_type="application/json")
 
 
 async def _broken(request: Request, error: Exception) -> Response:
-    reply = routes.reply_of(error, request.url.path)
-    return Response(routes.encoded(reply.content), int(reply.status), media_type="application/json")
+    reply = replies.reply_of(error, request.url.path)
+    return Response(replies.encoded(reply.content), int(reply.status), media_type="application/json")

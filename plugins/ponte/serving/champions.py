@@ -21,18 +21,22 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ponte.access.keys import valid_keys
+from ponte.access.limits import KeyRing
+from ponte.computing.pace import BATCH_ROWS, Pace
+from ponte.computing.workers import INLINE_SECONDS, Inline, InProcess
 from ponte.errors import PonteError
 from ponte.live.records import Reader
+from ponte.live.tables import LiveTable
 from ponte.model.folders import ModelFolder, load_folder
 from ponte.scoring.answering import answer
 from ponte.scoring.scorer import Scorer
-from ponte.serving.batching import BATCH_ROWS, INLINE_SECONDS, Inline, InProcess, Pace, Serving
-from ponte.serving.keys import KeyRing, valid_keys
+from ponte.serving.batching import Serving
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.storage.withholding import said_of
 from ponte.versions import marks, registry
-from ponte.versions.loading import GOLDEN, LoadedVersion, load_registered, read_file
+from ponte.versions.loading import GOLDEN, load_registered, read_file
 from ponte.versions.registry import Version
 
 #: Seconds between two looks: so late, at most, a change is seen by who hears nothing of it.
@@ -84,7 +88,8 @@ class Champions:
     def stop(self) -> None:
         """Stop looking, and end the processes of slow versions."""
         self._stop.send(b"x")
-        self._thread.join(10)
+        if self._thread.is_alive():
+            self._thread.join(10)
         self._loader.shutdown(wait=True, cancel_futures=True)
         for serving in self._serving.values():
             serving.worker.close()
@@ -93,6 +98,11 @@ class Champions:
     def folders(self) -> Mapping[str, ModelFolder]:
         """The folders of the models that are served, by name."""
         return {name: folder for name, (_, folder) in list(self._folders.items())}
+
+    @property
+    def store(self) -> ArtifactStore:
+        """Where the files of the versions are."""
+        return self._store
 
     def get(self, model: str) -> Serving | None:
         """Return what answers for the model now; None when nothing does, see `why_not`."""
@@ -103,6 +113,10 @@ class Champions:
         if (failed := self._failed.get(model)) is not None:
             return f"version {failed.version} could not be loaded: {failed.why}"
         return self._why_not.get(model, "" if model in self._serving else "its champion is being loaded")
+
+    def wait(self) -> None:
+        """Wait until all that is being loaded is loaded, or has failed."""
+        self._loader.submit(lambda: None).result()
 
     def look(self, connection: sa.Connection) -> None:
         """See which folders, champions and keys there are now; what is new is loaded, in a thread."""
@@ -153,14 +167,15 @@ class Champions:
         loaded = load_registered(self._db, self._store, version)
         scorer = Scorer(loaded)
         golden = _golden(self._store, version)
+        reader, table = Reader(loaded.signature), LiveTable.of(version)
         pace = Pace.of(lambda rows: answer(scorer, _of_length(golden, rows)))
         if pace.seconds(BATCH_ROWS) < INLINE_SECONDS:
-            return Serving(loaded, since, Inline(scorer), pace, Reader(loaded.signature))
+            return Serving(loaded, since, Inline(scorer), pace, reader, table)
         allowed = marks.allows_other_libraries(self._db, version)
         worker = InProcess(str(self._store.root), version, other_libraries_allowed=allowed)
         # The other process has its own, so this one keeps none.
         lean = replace(loaded, estimator=None, error_model=None)
-        return Serving(lean, since, worker, pace, Reader(loaded.signature))
+        return Serving(lean, since, worker, pace, reader, table)
 
     def _drop(self, model: str, why: str) -> None:
         self._why_not[model] = why

@@ -11,10 +11,10 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from ponte.access.keys import Key
 from ponte.live.records import schema_of, schema_of_key
 from ponte.serving.batching import Serving
-from ponte.serving.keys import Key
-from ponte.serving.routes import Receive, Reply, Scope, token_of
+from ponte.serving.replies import Receive, Reply, Scope, token_of
 from ponte.serving.service import Refused, Service, refused
 
 #: Where Swagger UI lies, below the package flask_appbuilder.
@@ -103,8 +103,8 @@ def document(service: Service, key: Key) -> dict[str, Any]:
         schemas |= {f"{name}.instance": _instance(serving), f"{name}.key": schema_of_key(serving.loaded.signature)}
         paths[f"/v1/models/{name}:predict"] = {"post": _predict(name, description, serving, service)}
         paths[f"/v1/models/{name}:enqueue"] = {"post": _enqueue(name, serving, service)}
-        paths[f"/v1/models/{name}"] = {"get": _get("models", f"What is known of {name}.", _ANY, 404, 503)}
-        paths[f"/v1/models/{name}/schema"] = {"get": _get("models", f"JSON Schema of an instance of {name}.", _ANY, 404, 503)}
+        for path, what in (("", f"What is known of {name}."), ("/schema", f"JSON Schema of an instance of {name}.")):
+            paths[f"/v1/models/{name}{path}"] = {"get": _get("models", what, _ANY, 404, 503)}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -143,7 +143,7 @@ def _predict(name: str, description: str, serving: Serving, service: Service) ->
         "type": "object",
         "properties": {
             "prediction": prediction,
-            "score": {**scores, "description": f"Probability of {version.classes[-1] if version.classes else 'true'!r}"},
+            "score": {**scores, "description": f"Probability of {version.classes[-1:]}."},
             "scores": {"type": "array", "items": scores, "description": f"Of {list(version.classes)}, in this order."},
             "low": {"type": "number"},
             "high": {"type": "number"},
@@ -161,7 +161,10 @@ def _predict(name: str, description: str, serving: Serving, service: Service) ->
         "responses": _responses({
             "type": "object",
             "properties": {
-                "predictions": {"type": "array", "items": {"oneOf": [answered, {"$ref": "#/components/schemas/unanswered"}]}},
+                "predictions": {
+                    "type": "array",
+                    "items": {"oneOf": [answered, {"$ref": "#/components/schemas/unanswered"}]},
+                },
                 "model_version": {"type": "integer"},
             },
             "required": ["predictions", "model_version"],
@@ -172,7 +175,8 @@ def _predict(name: str, description: str, serving: Serving, service: Service) ->
 def _enqueue(name: str, serving: Serving, service: Service) -> dict[str, Any]:
     priority = {"type": "integer", "minimum": 0, "maximum": 9, "default": 0, "description": "9 is the most urgent."}
     body = _rows(name, service.settings.instances, {"priority": priority})
-    ids = {"type": "object", "properties": {"request_ids": {"type": "array", "items": _UUID}}, "required": ["request_ids"]}
+    properties = {"request_ids": {"type": "array", "items": _UUID}}
+    ids = {"type": "object", "properties": properties, "required": ["request_ids"]}
     return {
         "tags": [name],
         "operationId": f"enqueue_{name}",
@@ -339,7 +343,10 @@ _PATHS: Mapping[str, Any] = {
             "tags": ["health"],
             "summary": "What was counted, for Prometheus.",
             "responses": {
-                "200": {"description": "In Prometheus' own format.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+                "200": {
+                    "description": "In Prometheus' own format.",
+                    "content": {"text/plain": {"schema": {"type": "string"}}},
+                },
                 "401": {"description": _ERRORS[401]},
             },
         },
