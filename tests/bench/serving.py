@@ -53,11 +53,11 @@ from tests.bench.serving_table import COMPARED, CONNECTIONS, Figures
 from tests.sample_model import World, run_named
 from upath import UPath
 
+from ponte.access.keys import create_key
 from ponte.decisions import rollback
 from ponte.embedded import cluster, postgres
 from ponte.model.folders import get_folder
 from ponte.schema import provision, roles
-from ponte.serving.keys import create_key
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.versions import registry

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ponte.authoring.trial import try_out
 from ponte.errors import ModelFolderError, Problem
+from ponte.forms.card import card_problems
 from ponte.model.estimator import ESTIMATOR_FILE, load_estimator
 from ponte.model.folders import BrokenFolder, ModelFolder
 from ponte.model.inspection import FolderColumns, inspected, refused
@@ -48,6 +49,7 @@ def examine(db: Database, folder: ModelFolder | BrokenFolder, *, now: dt.datetim
     columns, problems = inspected(db, folder)
     notes: list[str] = []
     if columns is not None:
+        problems += card_problems(folder.card, [c.name for c in columns.features])
         tried = try_out(db, folder, columns, now=now)
         problems += tried.problems
         notes += tried.notes

@@ -50,8 +50,9 @@ def predict(  # noqa: PLR0917 - every option of a command is one
 ) -> None:
     """Score the rows of a file with the champion, or another version.
 
-    Prints or writes key, prediction, score and model_version of each row. Nothing is written to the database. Exit
-    status 4 when rows were rejected: they are in a file of their own, with reasons, and all others are scored.
+    Prints or writes key, prediction, score (or low and high, of a regression with intervals) and model_version of each
+    row. Nothing is written to the database. Exit status 4 when rows were rejected: they are in a file of their own,
+    with reasons, and all others are scored.
     """
     from ponte.errors import StackError
     from ponte.offline.source import of_record, open_source
@@ -116,7 +117,7 @@ def create_key(
     """Make a key, and print it: this once, for it is kept nowhere."""
     import datetime as dt
 
-    from ponte.serving import keys as of_api
+    from ponte.access import keys as of_api
 
     expires = None if days is None else dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
     key_id, token = of_api.create_key(
@@ -134,7 +135,7 @@ def list_keys(json: output.Json = False) -> None:
     """List all keys that were ever made, and which are valid."""
     import datetime as dt
 
-    from ponte.serving import keys as of_api
+    from ponte.access import keys as of_api
 
     found, now = of_api.list_keys(_as_owner()), dt.datetime.now(dt.UTC)
     if json:
@@ -158,8 +159,8 @@ def revoke_key(key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="As 
     """Revoke a key: within seconds no process takes it any more."""
     from uuid import UUID
 
+    from ponte.access import keys as of_api
     from ponte.errors import PonteError
-    from ponte.serving import keys as of_api
 
     try:
         known = UUID(key_id)

@@ -67,6 +67,11 @@ def import_(  # noqa: PLR0917 - every option of a command is one
     revision = place.code_revision
     version = import_version(place.db, place.store, place.folder, said, as_of=moment, run=run, code_revision=revision)
     found = judge(model, version.version)
+    if place.folder.spec.training.interval is not None:
+        output.complain(
+            "Its predictions come without an interval: the width is set on windows that neither fit nor measure, "
+            "and an import measures on all others."
+        )
     if json:
         facts: dict[str, Any] = {"model": model, "version": version.version, "sha256": arrived.sha256}
         facts |= {"outcome": found.verdict.outcome, "reason": found.verdict.reason}

@@ -75,8 +75,8 @@ def pairs_of(champion: Outcomes, challenger: Outcomes, *, place: int) -> Pairs:
     digest = hashlib.blake2b(ids.astype("<i8").tobytes(), digest_size=8).digest()
     return Pairs(
         labels=champion.labels[rows],
-        champion=_taken(champion.predictions, rows),
-        challenger=_taken(challenger.predictions, other_rows),
+        champion=champion.predictions.take(rows),
+        challenger=challenger.predictions.take(other_rows),
         units=units,
         digest=int.from_bytes(digest, "little", signed=True),
     )
@@ -141,8 +141,8 @@ def _intervals(
         rows, share = np.flatnonzero(np.isin(units, order[:most])), most / count
     taken = Pairs(
         labels=pairs.labels[rows],
-        champion=_taken(pairs.champion, rows),
-        challenger=_taken(pairs.challenger, rows),
+        champion=pairs.champion.take(rows),
+        challenger=pairs.challenger.take(rows),
         units=np.unique(units[rows], return_inverse=True)[1],
         digest=0,
     )
@@ -162,10 +162,6 @@ def _intervals(
 
 def _figures(spec: ModelSpec, output: Output, pairs: Pairs, said: Predictions) -> Figures:
     return figures_of(output.task, pairs.labels, said, output.classes, quantile=spec.evaluation.quantile)
-
-
-def _taken(said: Predictions, rows: Array) -> Predictions:
-    return Predictions(said.prediction[rows], None if said.score is None else said.score[rows])
 
 
 def _joined(parts: Sequence[Predictions]) -> Predictions:

@@ -83,6 +83,11 @@ def card(version: Version, *, mlflow: bool) -> str:
     labels = f" Labels: {', '.join(map(str, version.classes))}, {decides}." if version.classes else ""
     if version.task == "binary" and version.classes:
         labels += f" The score is the probability of {version.classes[-1]}."
+    if version.interval is not None:
+        labels += (
+            f" Between `low` and `high`, {version.half_width:g} below and above the prediction, lies the outcome of "
+            f"{version.interval:.4g} of rows: on average over rows like those it was measured on, not of each row."
+        )
     when = f"{version.train_cutoff:%Y-%m-%d %H:%M} UTC"
     made = f"{version.origin}; nothing of after {when} was seen"
     if version.import_id:
@@ -90,7 +95,8 @@ def card(version: Version, *, mlflow: bool) -> str:
     with_mlflow = (
         "\n## With MLflow\n\n`mlflow.sklearn.load_model(FOLDER)` and `mlflow.pyfunc.load_model(FOLDER)` load it. "
         "They predict as the estimator itself does: give a frame as `predict.py` makes it (`frame`), and apply a "
-        "threshold to `predict_proba` yourself.\n"
+        "threshold to `predict_proba` yourself; `low` and `high` are the prediction less and plus the `half_width` of "
+        f"`{FACTS}`, and not among what they return.\n"
         if mlflow
         else ""
     )
@@ -116,6 +122,8 @@ def _facts(loaded: LoadedVersion, text: str) -> dict[str, Any]:
         "task": version.task,
         "classes": list(version.classes),
         "threshold": version.threshold,
+        "interval": version.interval,
+        "half_width": version.half_width,
         "features": [c.as_json() for c in version.signature.features],
         "types": version.signature.types,
         "nullable_integers": version.signature.nullable_integers or version.signature.types == 3,  # noqa: PLR2004

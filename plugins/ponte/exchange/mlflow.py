@@ -28,6 +28,8 @@ def mlflow_files(loaded: LoadedVersion, text: str, requirements: str) -> dict[st
     version = loaded.version
     module = run_module(text, model=version.model).__name__
     python = version.libraries["python"]
+    width = {"ponte_interval": version.interval, "ponte_half_width": version.half_width}
+    interval = "".join(f"  {name}: {value!r}\n" for name, value in width.items() if value is not None)
     mlmodel = f"""\
 flavors:
   python_function:
@@ -47,7 +49,7 @@ metadata:
   ponte_model: {json.dumps(version.model)}
   ponte_version: {version.version}
   manifest_sha256: {version.manifest_sha256}
-mlflow_version: {_FORMAT}
+{interval}mlflow_version: {_FORMAT}
 utc_time_created: '{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S.%f}'
 """
     environment = f"python: {python}\nbuild_dependencies:\n- pip\ndependencies:\n- -r requirements.txt\n"

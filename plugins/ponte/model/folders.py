@@ -15,6 +15,8 @@ from ponte.packages.folder_requirements import REQUIREMENTS
 #: version is.
 CODE_FILES = ("model.toml", "features.sql", "labels.sql", "estimator.py")
 CARD = "README.md"
+#: Each model has the views predictions.<model> and predictions.<model><ending>.
+VIEW_ENDINGS = ("_latest", "_live", "_outcomes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,10 +98,11 @@ def name_problems(name: str) -> list[Problem]:
     if not MODEL_NAME.fullmatch(name):
         fix = f"rename it to match {MODEL_NAME.pattern}"
         problems.append(Problem(file=".", what=f"{name!r} is no model name", fix=fix))
-    for end in ("_latest", "_outcomes"):
+    for end in VIEW_ENDINGS:
         if name.endswith(end):
             what = f"{name!r} would take the name of the view predictions.{name} of another model"
-            problems.append(Problem(file=".", what=what, fix=f"choose a name that does not end in {end}"))
+            fix = f"choose a name that does not end in {end}; did you mean {name.removesuffix(end)!r}?"
+            problems.append(Problem(file=".", what=what, fix=fix))
     return problems
 
 

@@ -21,7 +21,7 @@ from ponte.model.spec import COLUMN_NAME
 from ponte.packages.folder_requirements import of_checkout, package_problems
 from ponte.storage.columns import FAMILIES, KEY_FAMILIES, Column, Family
 from ponte.storage.database import Database, is_transient
-from ponte.storage.prediction_columns import RESERVED_COLUMNS
+from ponte.storage.prediction_columns import ADDED, reserved_columns
 from ponte.storage.row_width import KEY_COLUMNS, width_problem
 
 _TABLES = sa.text("""SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -66,13 +66,14 @@ class FolderColumns(FeatureColumns):
 def inspect_features(db: Database, folder: ModelFolder, text: str) -> FeatureColumns:
     """Return the columns of `text`, the features.sql of the folder or of one of its versions.
 
-    All that scoring needs of a folder: it sees neither labels.sql nor estimator.py. Raises ModelFolderError with all
-    problems. Does not run the query and writes nothing.
+    All that scoring needs of a folder: it sees neither labels.sql nor estimator.py. A feature of a version from before
+    `low` and `high` were reserved may have such a name: no feature is written beside the predictions. Raises
+    ModelFolderError with all problems. Does not run the query and writes nothing.
     """
     problems: list[Problem] = []
     columns = _columns(db, folder, "features.sql", text, problems)
     if columns is not None:
-        problems += _feature_problems(folder, columns)
+        problems += _feature_problems(folder, columns, reserved_columns(folder.spec.task) - ADDED["regression"].keys())
     if problems or columns is None:
         raise ModelFolderError(folder.name, problems)
     return _feature_columns(folder, columns)
@@ -95,7 +96,7 @@ def inspected(db: Database, folder: ModelFolder) -> tuple[FolderColumns | None, 
     features = _columns(db, folder, "features.sql", folder.text("features.sql"), problems)
     labels = _columns(db, folder, "labels.sql", folder.text("labels.sql"), problems)
     if features is not None:
-        problems += _feature_problems(folder, features)
+        problems += _feature_problems(folder, features, reserved_columns(folder.spec.task))
     if labels is not None:
         problems += _label_problems(folder, labels, features or [])
     of_columns = None
@@ -161,7 +162,9 @@ def tables_of(db: Database) -> list[str]:
         return list(connection.execute(_TABLES).scalars())
 
 
-def _feature_problems(folder: ModelFolder, columns: list[tuple[str, str, Family | None]]) -> list[Problem]:
+def _feature_problems(
+    folder: ModelFolder, columns: list[tuple[str, str, Family | None]], reserved: frozenset[str]
+) -> list[Problem]:
     names = [name for name, _, _ in columns]
     found = [
         Problem(
@@ -205,7 +208,7 @@ def _feature_problems(folder: ModelFolder, columns: list[tuple[str, str, Family 
             what = f"column {name!r} has type {kind}"
             fix = "name a date or a timestamp"
             found.append(Problem(file="model.toml", field="guard.freshness_column", what=what, fix=fix))
-        if name in RESERVED_COLUMNS:
+        if name in reserved:
             found.append(Problem(file="features.sql", field=name, what="is a reserved name", fix="rename it with AS"))
         if not COLUMN_NAME.fullmatch(name):
             fix = "use a-z, 0-9 and _, with AS"

@@ -36,6 +36,10 @@ METRICS: dict[Task, dict[str, bool]] = {
     "regression": {"mae": False, "rmse": False, "r2": True, "pinball": False},
 }  # fmt: skip
 
+#: Figures of the intervals of a regression, of which there is no better and worse: the share of outcomes that they
+#: hold, and how wide they are on average.
+COVERAGE, WIDTH = "interval_coverage", "interval_width"
+OF_INTERVALS = (COVERAGE, WIDTH)
 #: Metrics that look at the predicted labels and not at the scores: all there is without probabilities.
 OF_LABELS = frozenset({"accuracy", "balanced_accuracy", "precision", "recall", "f1"})
 

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from ponte.errors import ModelFolderError, Problem, did_you_mean
 from ponte.model.spec import COLUMN_NAME, METRICS, ON_DEMAND, ModelSpec, Schedule
-from ponte.storage.prediction_columns import RESERVED_COLUMNS
+from ponte.storage.prediction_columns import LIVE_COLUMNS, reserved_columns
 
 CRON_FIELDS = 5
 
@@ -144,8 +144,11 @@ def _consistency_problems(spec: ModelSpec, file: str) -> list[Problem]:
     for name in spec.key:
         if not COLUMN_NAME.fullmatch(name):
             problems.append(problem("key", f"{name!r} is no column name", "use a-z, 0-9 and _, at most 63 characters"))
-        if name in RESERVED_COLUMNS:
+        if name in reserved_columns(spec.task):
             problems.append(problem("key", f"{name!r} is reserved", "rename the column in the SQL, with AS"))
+        if spec.serving.api and name in LIVE_COLUMNS:
+            what = f"{name!r} is the name of a column that live rows have beside the key"
+            problems.append(problem("key", what, "rename the column in the SQL, with AS, or leave out [serving] api"))
     if len(set(spec.key)) < len(spec.key):
         problems.append(problem("key", f"names a column twice: {list(spec.key)}"))
     known = METRICS[spec.task]
@@ -163,6 +166,7 @@ def _consistency_problems(spec: ModelSpec, file: str) -> list[Problem]:
         problems
         + _binary_problems(spec, file)
         + _training_problems(spec, file)
+        + _serving_problems(spec, file)
         + _schedule_problems(spec.schedule, file)
     )
 
@@ -183,11 +187,15 @@ def _training_problems(spec: ModelSpec, file: str) -> list[Problem]:
         problems.append(Problem(file=file, field=field, what=what, fix=fix))
 
     fitted = training.calibration != "none" or isinstance(training.threshold, str)
-    if fitted and not training.calibration_windows:
+    if (fitted or training.interval is not None) and not training.calibration_windows:
         fix = "set calibration_windows, at least 1: the parts that fit and that measure must not overlap"
-        problem("training.calibration_windows", "no rows to calibrate or to set the threshold on", fix)
-    if training.calibration_windows and not fitted:
-        problem("training.calibration_windows", "nothing uses them", "set calibration or threshold, or leave it out")
+        what = "calibrate or to set the threshold on" if fitted else "set the width of the interval on"
+        problem("training.calibration_windows", f"no rows to {what}", fix)
+    if training.calibration_windows and not fitted and training.interval is None:
+        fix = "set calibration, threshold or interval, or leave it out"
+        problem("training.calibration_windows", "nothing uses them", fix)
+    if spec.task != "regression" and training.interval is not None:
+        problem("training.interval", f"task {spec.task!r} has no interval", "leave it out")
     if spec.task == "regression" and training.calibration != "none":
         problem("training.calibration", "a regression has no probabilities", "leave it out")
     if spec.task != "regression" and evaluation.quantile is not None:
@@ -198,6 +206,18 @@ def _training_problems(spec: ModelSpec, file: str) -> list[Problem]:
         problem("gate.calibration_maximum", "a regression has no probabilities", "leave it out")
     if gate.slice_bound is not None and not evaluation.slices:
         problem("evaluation.slices", "slice_bound needs slices to judge", 'for example slices = ["region"]')
+    return problems
+
+
+def _serving_problems(spec: ModelSpec, file: str) -> list[Problem]:
+    serving, problems = spec.serving, []
+    if serving.form != "off" and not serving.api:
+        what = f"form = {serving.form!r} has nobody to ask"
+        problems.append(Problem(file=file, field="serving.form", what=what, fix="set api = true, or leave it out"))
+    if serving.decision is not None and spec.task != "regression":
+        what = f"task {spec.task!r} predicts no number to hold it against"
+        fix = "leave it out; [training] threshold decides between two classes"
+        problems.append(Problem(file=file, field="serving.decision", what=what, fix=fix))
     return problems
 
 

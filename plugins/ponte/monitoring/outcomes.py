@@ -13,8 +13,8 @@ from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Batch
 from ponte.model.spec import ModelSpec
 from ponte.storage.columns import SQL_TYPES, Column
-from ponte.storage.database import DATA_SCHEMA, Database, quote, table_exists
-from ponte.storage.prediction_columns import COMMENTS, view_columns
+from ponte.storage.database import DATA_SCHEMA, Database, quote
+from ponte.storage.prediction_columns import ADDED, COMMENTS, view_columns
 from ponte.versions import registry
 from ponte.versions.predicting import Output, Predictions
 from ponte.versions.registry import Version
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _COLUMN_NAMES = sa.text("""SELECT attname FROM pg_attribute
-    WHERE attrelid = CAST(:name AS regclass) AND attnum > 0 AND NOT attisdropped""")
+    WHERE attrelid = to_regclass(:name) AND attnum > 0 AND NOT attisdropped""")
 
 _ABOUT = {
     "outcome": "The newest label of the source; NULL when there is none, or it was taken back.",
@@ -73,10 +73,11 @@ def read_outcomes(
     wanted = dict.fromkeys([*slices, *([by] if by in kept or by in key else [])])
     names = {name: f"group_{place}" for place, name in enumerate(wanted) if name is not None}
     label, scores = SQL_TYPES["number" if version.task == "regression" else version.signature.label], _score(version)
+    ends = [] if version.interval is None else list(ADDED[version.task])
     passed = " + ".join(f"(l.known_at >= {_moment(m)})::int" for m in moments)
     columns = [
         "p.prediction",
-        *([f"p.{scores}"] if scores else []),
+        *(f"p.{name}" for name in ([scores] if scores else ends)),
         f"CAST(l.label AS {label}) AS label",
         "coalesce(l.label_id, 0) AS label_id",
         f"coalesce({passed}, 0) AS passed",
@@ -160,8 +161,9 @@ def _outcomes(
     if scores is not None and not table.column(scores).null_count:
         values = table.column(scores).combine_chunks()
         score = values.to_numpy(zero_copy_only=False) if scores == "score" else _matrix(values, len(classes))
+    ends = (table.column(name).to_numpy() for name in ADDED[output.task] if output.interval is not None)
     return Outcomes(
-        predictions=Predictions(prediction.to_numpy(), score),
+        predictions=Predictions(prediction.to_numpy(), score, *ends),
         labels=label.to_numpy(),
         label_ids=table.column("label_id").to_numpy(),
         passed=table.column("passed").to_numpy(),
@@ -200,25 +202,29 @@ def _two(*columns: pa.ChunkedArray[Any]) -> tuple[Any, ...]:
 def ensure_outcomes_view(db: Database, model: str) -> None:
     """Make the view `predictions.<model>_outcomes` unless it is there, once people see predictions of the model.
 
+    One of before a revision that has added columns to the predictions gets them, at its end, when they have them.
     It belongs to whoever calls this, so it is granted to nobody: labels are content of a source.
     """
     version = registry.get_version(db, model, registry.newest(db, model))  # a model keeps key and label for life
     name, shown = f"{model}_outcomes", quote("predictions", model)
     with db.begin() as connection:
-        if table_exists(connection, "predictions", name) or not table_exists(connection, "predictions", model):
-            return
         view, label = quote("predictions", name), SQL_TYPES[version.signature.label]
-        columns = list(view_columns(version.signature.key, version.task))
+        there, known = (set(connection.execute(_COLUMN_NAMES, {"name": one}).scalars()) for one in (view, shown))
+        added = [column for column in ADDED[version.task] if column in known]
+        if not known or (there and not {*added} - there):
+            return
+        columns = [c for c in view_columns(version.signature.key, version.task) if c not in ADDED[version.task]]
         connection.exec_driver_sql(
             f"CREATE OR REPLACE VIEW {view} WITH (security_barrier) AS "
             f"SELECT {', '.join(f'p.{quote(column)}' for column in columns)}, CAST(l.label AS {label}) AS outcome, "
-            f"l.known_at AS outcome_known_at, l.seen_at AS outcome_seen_at FROM {shown} AS p LEFT JOIN ("
+            f"l.known_at AS outcome_known_at, l.seen_at AS outcome_seen_at{''.join(f', p.{quote(c)}' for c in added)} "
+            f"FROM {shown} AS p LEFT JOIN ("
             "SELECT DISTINCT ON (batch_id, key) batch_id, key, label, known_at, seen_at FROM ponte.label_seen "
             f"WHERE model = '{model}' AND origin = 'source' ORDER BY batch_id, key, label_id DESC) AS l "
             f"ON l.batch_id = p.batch_id AND l.key = jsonb_build_object({key_pairs(version.signature.key, 'p')})"
         )
         about = f"Predictions of {model} beside what came true; an operator grants it to whom it is meant for."
         connection.exec_driver_sql(f"COMMENT ON VIEW {view} IS '{about}'")
-        for column in (*columns, *_ABOUT):
+        for column in (*columns, *_ABOUT, *added):
             text = _ABOUT.get(column) or COMMENTS.get(column, "Key of the entity; see the model card.")
             connection.exec_driver_sql(f"COMMENT ON COLUMN {view}.{quote(column)} IS '{text}'")

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Batch
 from ponte.model.folders import ModelFolder
-from ponte.model.spec import METRICS, OF_LABELS, ModelSpec
+from ponte.model.spec import METRICS, OF_INTERVALS, OF_LABELS, ModelSpec
 from ponte.model.windows import midnight
 from ponte.monitoring.labels import read_batch_labels
 from ponte.monitoring.outcomes import Outcomes, read_outcomes
@@ -31,7 +31,6 @@ from ponte.quality.resampling import bootstrap, interval, resampled_weights
 from ponte.storage.database import DATA_SCHEMA, Database, insert_rows, quote
 from ponte.storage.receipts import Receipt, recorded
 from ponte.versions import registry
-from ponte.versions.predicting import Predictions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,6 +168,7 @@ def _figures(spec: ModelSpec, outcomes: Outcomes, counted: Array) -> list[dict[s
     import numpy as np
 
     names = [m for m in METRICS[outcomes.output.task] if _is_measured(m, spec, outcomes)]
+    names += OF_INTERVALS if outcomes.predictions.low is not None else ()
     rows = np.flatnonzero(counted)
     found = _measured(spec, outcomes, rows, names, with_interval=names, row_count=len(counted))
     gate = [name for name in names if name == spec.gate.metric]
@@ -235,9 +235,8 @@ def _measured(
 
 
 def _of(spec: ModelSpec, outcomes: Outcomes, rows: Array) -> Figures:
-    said, output = outcomes.predictions, outcomes.output
-    taken = Predictions(said.prediction[rows], None if said.score is None else said.score[rows])
-    return figures_of(output.task, outcomes.labels[rows], taken, output.classes, quantile=spec.evaluation.quantile)
+    said, output = outcomes.predictions.take(rows), outcomes.output
+    return figures_of(output.task, outcomes.labels[rows], said, output.classes, quantile=spec.evaluation.quantile)
 
 
 def _intervals(

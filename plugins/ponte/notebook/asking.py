@@ -55,6 +55,16 @@ class AskableVersion:
         """
         return self._predictions(rows).score
 
+    def interval(self, rows: pd.DataFrame) -> np.ndarray[Any, Any] | None:
+        """Return both ends of the interval of each prediction, low and high, shape (n_rows, 2).
+
+        None of a version without `[training] interval`. rows : as in `predict`.
+        """
+        import numpy as np
+
+        said = self._predictions(rows)
+        return None if said.low is None or said.high is None else np.column_stack([said.low, said.high])
+
     def _predictions(self, rows: pd.DataFrame) -> Predictions:
         return self.loaded.predictions(to_arrow(rows, self.version.signature.features, where=self.version.place))
 

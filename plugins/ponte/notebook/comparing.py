@@ -13,10 +13,11 @@ from tabulate import tabulate
 
 from ponte.errors import ArtifactRefused
 from ponte.model.estimator import ESTIMATOR_FILE
-from ponte.model.spec import METRICS
+from ponte.model.spec import METRICS, OF_INTERVALS
 from ponte.notebook.showing import plain
 from ponte.notebook.surroundings import Surroundings, find, require_name
 from ponte.pages.plots import metric_name
+from ponte.pages.report import number
 from ponte.quality.figures import CANDIDATE, from_json
 from ponte.snapshots.lifecycle import Snapshot, get_snapshot
 from ponte.storage.columns import Column
@@ -142,11 +143,13 @@ def _parameters(place: Surroundings, version: Version, notes: list[str]) -> dict
 
 def _facts(version: Version, snapshot: Snapshot) -> dict[str, str]:
     windows = snapshot.windows
+    of_interval = {"interval": f"{version.interval:g}, ± {number(version.half_width)}"} if version.half_width else {}
     return {
         "as of": f"{snapshot.as_of:%Y-%m-%d}",
         "fitted on": f"{version.train_rows:,} rows from {windows[0]['window_start']}",
         "measured on": f"{version.holdout_rows:,} rows, {snapshot.holdout_from} to before {windows[-1]['window_end']}",
         "threshold": "the estimator's own" if version.threshold is None else f"{version.threshold:g}",
+        **of_interval,
         "code revision": version.code_revision or "not known",
     }
 
@@ -154,7 +157,8 @@ def _facts(version: Version, snapshot: Snapshot) -> dict[str, str]:
 def _figures(version: Version, files: Mapping[str, bytes]) -> dict[str, str]:
     found = from_json(files[METRICS_FILE]) if METRICS_FILE in files else []
     own = {m.name: m.figure for m in found if m.subject == CANDIDATE and not m.slice}
-    return {metric_name(name): plain(own[name]) for name in METRICS[version.task] if name in own}
+    names = (*METRICS[version.task], *OF_INTERVALS)
+    return {metric_name(name): plain(own[name]) for name in names if name in own}
 
 
 def _holdout(snapshot: Snapshot) -> tuple[object, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
-from ponte.model.spec import METRICS, ModelSpec
+from ponte.model.spec import METRICS, OF_INTERVALS, ModelSpec
 from ponte.pages.plots import metric_name
 from ponte.pages.report import compared, number
 from ponte.quality.figures import BASELINE, CANDIDATE, READABLE, Figure, Measured, difference_subject
@@ -37,7 +37,7 @@ def figures_table(spec: ModelSpec, measured: Sequence[Measured], *, own: str, st
     for subject in others:
         headers += [_called(subject), "difference"]
     rows = []
-    for name, higher in METRICS[spec.task].items():
+    for name, higher in {**METRICS[spec.task], **dict.fromkeys(OF_INTERVALS)}.items():
         if name not in by_subject[CANDIDATE]:
             continue
         row = [("* " if name == spec.gate.metric else "") + metric_name(name)]
@@ -60,7 +60,9 @@ def _by_subject(measured: Sequence[Measured]) -> Mapping[str, Mapping[str, Measu
     return found
 
 
-def _difference(figure: Figure, *, higher_is_better: bool) -> str:
+def _difference(figure: Figure, *, higher_is_better: bool | None) -> str:
+    if higher_is_better is None:
+        return plain(figure, signed=True)
     return f"{plain(figure, signed=True)} {compared(figure, higher_is_better=higher_is_better)}"
 
 

@@ -17,6 +17,7 @@ _TITLES = {
     "alarm_opened": "alarm",
     "alarm_closed": "alarm closed",
     "window_late": "a window is late",
+    "live_astray": "live rows lie in no month",
 }
 
 
@@ -92,5 +93,5 @@ def _page(notice: Notice) -> str:
     model = quote(notice.model, safe="")
     if notice.event in ("version_refused", "question_waiting"):
         return f"/ponte/report/{model}/{notice.version}"
-    pipeline = "monitor" if notice.event.startswith("alarm") else "score"
+    pipeline = "monitor" if notice.event.startswith(("alarm", "live")) else "score"
     return f"/dags/{model}__{pipeline}"

@@ -18,6 +18,7 @@ Event = Literal[
     "alarm_opened",
     "alarm_closed",
     "window_late",
+    "live_astray",
 ]
 
 

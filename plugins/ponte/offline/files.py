@@ -195,7 +195,7 @@ def _rejected(given: pa.Table, reasons: dict[int, str]) -> pa.Table:
 
 
 def _as_written(rows: pa.Table, version: Version) -> pa.Table:
-    """Return predictions as they stand in the file: key, prediction, score or a score per class, version."""
+    """Return predictions as they stand in the file: key, prediction, score, one per class, or low and high, version."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -216,5 +216,7 @@ def _empty(version: Version, key: Sequence[Column]) -> pa.Table:
     columns = {**{c.name: arrow_type(c.family) for c in key}, "prediction": label}
     if version.task == "binary":
         columns["score"] = pa.float64()
+    if version.interval is not None:
+        columns |= {"low": pa.float64(), "high": pa.float64()}
     columns |= {f"score_{label}": pa.float64() for label in (version.classes if version.task == "multiclass" else ())}
     return pa.schema({**columns, "model_version": pa.int32()}).empty_table()

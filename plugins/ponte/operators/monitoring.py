@@ -26,7 +26,8 @@ class ReadLabelsOperator(PonteOperator):
     """Read the labels of every batch of the model that was ever published, and keep what is new.
 
     With the labels.sql that the version of the batch was trained with, else with the folder's, as of now.
-    Corrections that people gave are kept beside them, if the model counts them.
+    Corrections that people gave are kept beside them, if the model counts them. Before that, months for live rows are
+    made ahead, and those past [serving] keep_days are dropped.
 
     Returns `{batches, new_labels, changed_labels, withdrawn_labels, corrections}`.
     Raises PonteError, after all batches, when the labels of one could not be read.
@@ -37,11 +38,13 @@ class ReadLabelsOperator(PonteOperator):
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
         from datetime import UTC, datetime
 
+        from ponte.live.keeping import keep
         from ponte.monitoring.corrections import copy_corrections
         from ponte.monitoring.labels import read_labels, require_read
         from ponte.monitoring.outcomes import ensure_outcomes_view
 
         now = datetime.now(UTC)
+        keep(runtime.db, self.model, runtime.folder.spec.serving.keep_days, now=now)
         readings = read_labels(runtime.db, runtime.folder, now=now)
         corrections = copy_corrections(runtime.db, runtime.folder, now=now)
         ensure_outcomes_view(runtime.db, self.model)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import PonteError
-from ponte.model.spec import METRICS, Task
+from ponte.model.spec import METRICS, OF_INTERVALS, Task
 from ponte.pages.plots import Plot, draw, metric_name
 from ponte.quality.features import ALONE
 from ponte.quality.figures import (
@@ -78,6 +78,9 @@ class ReportFacts:
     left_out: Mapping[str, int] = field(default_factory=dict)
     #: True when it was fitted elsewhere: the rows before the holdout are those that the baselines learn from.
     imported: bool = False
+    #: Of a regression with intervals, see `Output`.
+    interval: float | None = None
+    half_width: float | None = None
     snapshot_sha256: str
     spec_digest: str
     code_revision: str | None
@@ -116,7 +119,11 @@ def render(facts: ReportFacts, measured: Sequence[Measured], plots: Sequence[Plo
             metrics=sorted(names, key=lambda name: name != facts.metric),
             higher_is_better=METRICS[facts.task],
             candidate={m.name: m for m in figures.values() if m.subject == CANDIDATE},
-            counts=[m for m in figures.values() if m.subject == CANDIDATE and m.name not in METRICS[facts.task]],
+            counts=[
+                m
+                for m in figures.values()
+                if m.subject == CANDIDATE and m.name not in (*METRICS[facts.task], *OF_INTERVALS)
+            ],
             baselines=_baselines(figures),
             slices=_slices(facts, measured),
             features=_features(figures),
@@ -222,8 +229,26 @@ def compared(figure: Figure, *, higher_is_better: bool) -> str:
     return "better" if (figure.low > 0) == higher_is_better else "worse"
 
 
+def out_of(share: float) -> str:
+    """Return a share of rows in words.
+
+    >>> [out_of(share) for share in (0.8, 0.85, 0.9995)]
+    ['8 of 10', '85 of 100', '99.95 of 100']
+    """
+    tenths = f"{share * 10:g}"
+    return f"{share * 100:g} of 100" if "." in tenths else f"{tenths} of 10"
+
+
 def _moment(moment: dt.datetime) -> str:
     return f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def stylesheet() -> str:
+    """Return the stylesheet that all pages share."""
+    return (_FOLDER / "style.css").read_text(encoding="utf-8")
+
+
+_FOLDER = Path(__file__).parent / "templates"
 
 
 @cache
@@ -231,12 +256,12 @@ def _templates() -> jinja2.Environment:
     import jinja2
 
     found = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {"number": number, "moment": _moment, "rows": lambda count: f"{count:,}"}
+    found.filters |= {"number": number, "moment": _moment, "rows": lambda count: f"{count:,}", "out_of": out_of}
     found.globals |= {"compared": compared, "title": metric_name}
     return found

@@ -7,7 +7,9 @@ reader names the window.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -15,8 +17,15 @@ from ponte.batches import lifecycle as batches
 from ponte.batches.lifecycle import Batch
 from ponte.errors import PonteError
 from ponte.publishing.slices import create_slice_table, require_ours
-from ponte.storage.database import DATA_SCHEMA, Database, limit_lock_waits, quote, table_exists
-from ponte.storage.prediction_columns import COMMENTS, table_columns, view_columns
+from ponte.storage.database import (
+    DATA_SCHEMA,
+    Database,
+    limit_lock_waits,
+    quote,
+    table_exists,
+    with_lock_retries,
+)
+from ponte.storage.prediction_columns import ADDED, COMMENTS, table_columns, view_columns
 from ponte.versions.registry import Version
 from ponte.versions.signature import Signature
 
@@ -36,6 +45,8 @@ _HAS_COLUMN = sa.text("""SELECT EXISTS (
 #: a cast that fails would name values of batches that nobody is sent to.
 _BARRIER = "WITH (security_barrier)"
 
+#: How long readers queue behind a change of the table or of a view, at most, before they pass and it is tried again.
+CHANGE_TIMEOUT = "2s"
 #: What to do about a version whose predictions do not fit the earlier ones.
 WAY_OUT = "a model keeps its key and label type for life: give the changed model a folder of its own"
 
@@ -48,7 +59,8 @@ def parent_name(model: str) -> str:
 def create_prediction_table(db: Database, batch: Batch, version: Version, slices: Sequence[str] = ()) -> None:
     """Create the batch's own empty tables, and once per model the partitioned table and its views.
 
-    slices : columns of [evaluation] slices, kept beside the predictions for the monitor.
+    Those of before a revision that has added columns get them first. slices : columns of [evaluation] slices, kept
+    beside the predictions for the monitor.
 
     Raises PonteError when the model's key or label type is no longer that of its earlier predictions.
     """
@@ -57,9 +69,11 @@ def create_prediction_table(db: Database, batch: Batch, version: Version, slices
     columns = table_columns(signature.key, version.task, signature.label)
     key = ", ".join(quote(name) for name in ("batch_id", *(c.name for c in signature.key)))
     parent = quote(DATA_SCHEMA, parent_name(batch.model))
+    shown = view_columns(signature.key, version.task)
     with db.begin() as connection:
         _lock_model(connection, batch.model)
-        if not table_exists(connection, DATA_SCHEMA, parent_name(batch.model)):
+        new = not table_exists(connection, DATA_SCHEMA, parent_name(batch.model))
+        if new:
             connection.exec_driver_sql(
                 f"CREATE TABLE {parent} ({_body(columns)}, PRIMARY KEY ({key})) PARTITION BY LIST (batch_id)"
             )
@@ -69,7 +83,12 @@ def create_prediction_table(db: Database, batch: Batch, version: Version, slices
         else:
             require_ours(connection, batch, parent)
             _require_columns(connection, batch, columns)
-        _create_views(connection, batch.model, view_columns(signature.key, version.task))
+        changes = _changes(batch.model, version.task, shown)
+        due = [change for change in changes if not change.is_made(connection)]
+        for change in due if new else ():
+            change.make(connection)
+    for change in () if new else due:
+        with_lock_retries(partial(_make_alone, db, batch.model, change))
     with db.begin() as connection:
         limit_lock_waits(connection, "10s")
         locked = batches.lock(connection, batch.batch_id)
@@ -105,6 +124,10 @@ def attach_prediction_table(connection: sa.Connection, batch: Batch) -> None:
     own = quote(*batches.prediction_name(batch))
     if not connection.execute(_IS_PARTITION, {"name": own}).scalar_one():
         parent = quote(DATA_SCHEMA, parent_name(batch.model))
+        # Another batch may have given the parent columns since this one's table was made.
+        lacking = _column_types(connection, parent).items() - _column_types(connection, own).items()
+        if lacking:
+            _add_columns(connection, own, dict(lacking))
         connection.exec_driver_sql(f"ALTER TABLE {parent} ATTACH PARTITION {own} FOR VALUES IN ({batch.batch_id:d})")
 
 
@@ -126,28 +149,82 @@ def drop_prediction_table(db: Database, model: str, relation: str) -> bool:
         return there
 
 
-def _create_views(connection: sa.Connection, model: str, columns: dict[str, tuple[str, str]]) -> None:
-    view, latest = quote("predictions", model), quote("predictions", f"{model}_latest")
-    if _has_column(connection, view, "hindsight"):
-        return
-    shown = ", ".join(f"{row}.{quote(column)} AS {quote(name)}" for name, (row, column) in columns.items())
-    connection.exec_driver_sql(
-        f"CREATE OR REPLACE VIEW {view} {_BARRIER} AS SELECT {shown} FROM {quote(DATA_SCHEMA, parent_name(model))} p "
-        f"JOIN ponte.published u ON u.batch_id = p.batch_id AND u.window_start = p.window_start "
-        f"JOIN ponte.batch b ON b.batch_id = p.batch_id WHERE u.model = '{model}'"
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A column more of the partitioned table or of a view, which the newest of its columns tells of."""
+
+    relation: str
+    column: str
+    make: Callable[[sa.Connection], None]
+
+    def is_made(self, connection: sa.Connection) -> bool:
+        return bool(connection.execute(_HAS_COLUMN, {"name": self.relation, "column": self.column}).scalar_one())
+
+
+def _changes(model: str, task: str, columns: dict[str, tuple[str, str]]) -> list[_Change]:
+    """Return what gives table and views their newest columns, in the order in which they can be made.
+
+    A view that is not there yet is made.
+    """
+    parent, view, latest = (
+        quote(DATA_SCHEMA, parent_name(model)),
+        *(quote("predictions", name) for name in (model, f"{model}_latest")),
     )
-    connection.exec_driver_sql(
-        f"CREATE OR REPLACE VIEW {latest} {_BARRIER} AS SELECT * FROM {view} WHERE window_start = "
-        f"(SELECT max(window_start) FROM ponte.published WHERE model = '{model}')"
-    )
-    _comment(
-        connection, "VIEW", view, columns, f"Predictions of {model}, all windows: each window whole or not at all."
-    )
-    _comment(connection, "VIEW", latest, columns, f"Predictions of {model} for the newest window.")
+    newest = list(columns)[-1]
+
+    def add_columns(connection: sa.Connection) -> None:
+        added = ADDED[task]
+        _add_columns(connection, parent, added)
+        _comment_columns(connection, parent, added)
+
+    def show(connection: sa.Connection) -> None:
+        shown = ", ".join(f"{row}.{quote(column)} AS {quote(name)}" for name, (row, column) in columns.items())
+        connection.exec_driver_sql(
+            f"CREATE OR REPLACE VIEW {view} {_BARRIER} AS SELECT {shown} FROM {parent} p "
+            f"JOIN ponte.published u ON u.batch_id = p.batch_id AND u.window_start = p.window_start "
+            f"JOIN ponte.batch b ON b.batch_id = p.batch_id WHERE u.model = '{model}'"
+        )
+        text = f"Predictions of {model}, all windows: each window whole or not at all."
+        _comment(connection, "VIEW", view, columns, text)
+
+    def show_latest(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(
+            f"CREATE OR REPLACE VIEW {latest} {_BARRIER} AS SELECT * FROM {view} WHERE window_start = "
+            f"(SELECT max(window_start) FROM ponte.published WHERE model = '{model}')"
+        )
+        _comment(connection, "VIEW", latest, columns, f"Predictions of {model} for the newest window.")
+
+    return [
+        *(_Change(parent, name, add_columns) for name in list(ADDED[task])[-1:]),
+        _Change(view, newest, show),
+        _Change(latest, newest, show_latest),
+    ]
+
+
+def _make_alone(db: Database, model: str, change: _Change) -> None:
+    """Make a change in a transaction of its own, unless a twin has.
+
+    It holds back every reader until it ends, so it is about one relation: with two, it and a reader of the second one,
+    who has yet to lock the first, would wait for each other. Killed between two of them, the next call goes on.
+    """
+    with db.begin() as connection:
+        limit_lock_waits(connection, CHANGE_TIMEOUT)
+        _lock_model(connection, model)
+        if not change.is_made(connection):
+            change.make(connection)
+
+
+def _add_columns(connection: sa.Connection, relation: str, columns: Mapping[str, str]) -> None:
+    added = ", ".join(f"ADD COLUMN IF NOT EXISTS {quote(name)} {kind}" for name, kind in columns.items())
+    connection.exec_driver_sql(f"ALTER TABLE {relation} {added}")
 
 
 def _comment(connection: sa.Connection, kind: str, relation: str, columns: Iterable[str], text: str) -> None:
     connection.exec_driver_sql(f"COMMENT ON {kind} {relation} IS '{text}'")
+    _comment_columns(connection, relation, columns)
+
+
+def _comment_columns(connection: sa.Connection, relation: str, columns: Iterable[str]) -> None:
     for name in columns:
         about = COMMENTS.get(name, "Key of the entity; see the model card.")
         connection.exec_driver_sql(f"COMMENT ON COLUMN {relation}.{quote(name)} IS '{about}'")
@@ -183,10 +260,9 @@ def changed_columns(connection: sa.Connection, model: str, columns: dict[str, st
     """
     if not has_predictions(connection, model):
         return None
-    rows = connection.execute(_COLUMN_TYPES, {"name": quote(DATA_SCHEMA, parent_name(model))})
-    earlier: dict[str, str] = dict(rows.all())
+    earlier = _column_types(connection, quote(DATA_SCHEMA, parent_name(model)))
     now = {name: definition.partition(" NOT NULL")[0] for name, definition in columns.items()}
-    if now == earlier:
+    if now == {**{name: now[name] for name in ADDED["regression"] if name in now}, **earlier}:
         return None
     return ", ".join(f"{n} {t}" for n, t in now.items()), ", ".join(f"{n} {t}" for n, t in earlier.items())
 
@@ -202,8 +278,9 @@ def _other_columns(where: str, changed: tuple[str, str]) -> PonteError:
     )
 
 
-def _has_column(connection: sa.Connection, relation: str, column: str) -> bool:
-    return bool(connection.execute(_HAS_COLUMN, {"name": relation, "column": column}).scalar_one())
+def _column_types(connection: sa.Connection, relation: str) -> dict[str, str]:
+    found: dict[str, str] = dict(connection.execute(_COLUMN_TYPES, {"name": relation}).all())
+    return found
 
 
 def _lock_model(connection: sa.Connection, model: str) -> None:

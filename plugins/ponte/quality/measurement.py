@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ponte.model.spec import METRICS, ModelSpec
+from ponte.model.spec import METRICS, OF_INTERVALS, ModelSpec
 from ponte.quality.baselines import baselines
 from ponte.quality.features import of_features
 from ponte.quality.figures import CANDIDATE, CHANGED, IMPORTANCE, UNUSED, Figure, Measured, difference_subject
@@ -85,7 +85,8 @@ def compare(spec: ModelSpec, output: Output, part: Part, subjects: Mapping[str, 
     measures = {s: _figures_of(spec, output, part.labels, p) for s, p in subjects.items()}
     points = {s: one.weighted() for s, one in measures.items()}
     # A subject without probabilities has fewer figures; what the candidate has none of is compared with nothing.
-    names = {s: [m for m in METRICS[spec.task] if m in points[CANDIDATE] and m in points[s]] for s in measures}
+    every = (*METRICS[spec.task], *OF_INTERVALS)
+    names = {s: [m for m in every if m in points[CANDIDATE] and m in points[s]] for s in measures}
     units, weights = _resamples(spec, part)
     draws = bootstrap(measures, names, weights)
     rows, measured = len(part.labels), []
@@ -149,17 +150,13 @@ def _figures_of(spec: ModelSpec, output: Output, labels: Array, predictions: Pre
     return figures_of(output.task, labels, predictions, output.classes, quantile=spec.evaluation.quantile)
 
 
-def _taken(predictions: Predictions, rows: Array) -> Predictions:
-    return Predictions(predictions.prediction[rows], None if predictions.score is None else predictions.score[rows])
-
-
 def _slices(spec: ModelSpec, output: Output, part: Part, predictions: Predictions) -> list[Measured]:
     """Figures of the candidate per value of each declared column; the gate's metric with its interval."""
     measured = []
     for column in spec.evaluation.slices:
         values = value_names(part.rows.column(column))
         for value, rows in _largest_groups(values, spec.evaluation.slice_rows):
-            one = _figures_of(spec, output, part.labels[rows], _taken(predictions, rows))
+            one = _figures_of(spec, output, part.labels[rows], predictions.take(rows))
             units, weights = _resamples(spec, part, rows)
             draws = bootstrap({CANDIDATE: one}, {CANDIDATE: [spec.gate.metric]}, weights)[CANDIDATE]
             for name, point in one.weighted().items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ponte.model.spec import Task
+from ponte.model.spec import COVERAGE, WIDTH, Task
 from ponte.versions.predicting import Predictions
 
 if TYPE_CHECKING:
@@ -156,12 +156,19 @@ class MulticlassFigures:
 
 
 class RegressionFigures:
-    """mae, rmse and pinball in the unit of the label, lower is better; r2 at most 1, and 0 for the mean of the rows."""
+    """mae, rmse and pinball in the unit of the label, lower is better; r2 at most 1, and 0 for the mean of the rows.
+
+    With intervals also interval_coverage, the share of rows whose label lies in theirs, ends included, 0 to 1, and
+    interval_width, the mean distance of the ends, in the unit of the label.
+    """
 
     def __init__(self, labels: Array, predictions: Predictions, quantile: float | None) -> None:
         import numpy as np
 
         self._label = labels.astype(float)
+        self._width: Array | None = None
+        if (low := predictions.low) is not None and (high := predictions.high) is not None:
+            self._inside, self._width = (low <= self._label) & (self._label <= high), high - low
         error = self._label - predictions.prediction
         self._absolute, self._square = np.abs(error), error**2
         self._pinball = None if quantile is None else np.maximum(quantile * error, (quantile - 1) * error)
@@ -179,6 +186,9 @@ class RegressionFigures:
         }
         if self._pinball is not None:
             found["pinball"] = _ratio((w * self._pinball).sum(), total)
+        if self._width is not None:
+            found[COVERAGE] = _ratio((w * self._inside).sum(), total)
+            found[WIDTH] = _ratio((w * self._width).sum(), total)
         return found
 
 

@@ -229,7 +229,10 @@ END $$;
 
 GRANT SELECT ON ponte.api_key, ponte.api_key_revoked, ponte.version_mark TO ponte_api;
 
+-- ---------------------------------------------------------------- the web form
 
+-- Counts by window, to say what is usual, and what training has never seen empty; no values.
+GRANT SELECT ON ponte.reference_count TO ponte_api;
 
 -- ---------------------------------------------------------------- 0024: the queue
 

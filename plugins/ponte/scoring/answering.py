@@ -60,12 +60,12 @@ def answer(scorer: Scorer, rows: pa.Table) -> Answers:
         return Answers(parts[0][1], {})
     columns: dict[str, list[Any]] = {"prediction": [None] * count}
     for part, values in parts:
-        places = part.column(_PLACE).to_pylist()
+        places: list[Any] = part.column(_PLACE).to_pylist()
         for name, column in values.items():
             whole = columns.setdefault(name, [None] * count)
             for place, value in zip(places, column, strict=True):
                 whole[place] = value
-    unanswered = {
+    unanswered: dict[Any, Unanswered] = {
         place: Unanswered(kind, why) for part, kind, why in found.unscored for place in part.column(_PLACE).to_pylist()
     }
     return Answers(columns, unanswered)

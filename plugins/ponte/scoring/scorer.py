@@ -89,5 +89,7 @@ class Scorer:
         scores = score_column(predictions)
         if scores is not None:
             columns[scores[0]] = scores[1]
+        ends = {"low": predictions.low, "high": predictions.high}
+        columns |= {name: pa.array(values) for name, values in ends.items() if values is not None}
         columns["scored_at"] = pa.repeat(pa.scalar(now, pa.timestamp("us", tz="UTC")), rows.num_rows)
         return pa.RecordBatch.from_pydict(columns)

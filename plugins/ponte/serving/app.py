@@ -14,10 +14,12 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from ponte.serving import documents, routes
+from ponte.access.limits import KeyRing
+from ponte.live.journal import Journal
+from ponte.serving import documents, replies, routes
 from ponte.serving.champions import Champions
-from ponte.serving.keys import KeyRing
-from ponte.serving.routes import Page
+from ponte.serving.form_routes import OfService, router
+from ponte.serving.replies import Page
 from ponte.serving.service import Service, Settings, refused
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
@@ -56,7 +58,7 @@ def make_service(db: Database, store: ArtifactStore, models_root: Path, settings
     """Return the API of one process; nothing of it runs yet."""
     keys = KeyRing()
     champions = Champions(db, store, models_root, keys)
-    return Service(db=db, champions=champions, keys=keys, settings=settings or Settings())
+    return Service(db=db, champions=champions, keys=keys, settings=settings or Settings(), journal=Journal(db))
 
 
 def make_app(service: Service) -> FastAPI:
@@ -65,15 +67,18 @@ def make_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.champions.start()
+        service.journal.start()
         try:
             yield
         finally:
             service.champions.stop()
+            service.journal.close()
 
     # Its own pages about itself load scripts from elsewhere; ours are those of `documents`.
     app = FastAPI(title="Ponte", openapi_url=None, lifespan=lifespan)
     for path, method, answer, name in _PAGES:
         app.router.routes.append(Route(path, Page(service, name, answer), methods=[method], name=name))
+    app.include_router(router(OfService(service)))
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _broken)
     return app
@@ -105,10 +110,10 @@ async def _refused(_: Request, error: Exception) -> Response:
     """Tell in our words what the framework refuses: a path or a method that is not there."""
     assert isinstance(error, HTTPException)
     told = refused(HTTPStatus(error.status_code), str(error.detail).lower(), fix="GET /docs lists what there is")
-    body = routes.encoded(routes.error_body(told))
+    body = replies.encoded(replies.error_body(told))
     return Response(body, error.status_code, headers=error.headers, media_type="application/json")
 
 
 async def _broken(request: Request, error: Exception) -> Response:
-    reply = routes.reply_of(error, request.url.path)
-    return Response(routes.encoded(reply.content), int(reply.status), media_type="application/json")
+    reply = replies.reply_of(error, request.url.path)
+    return Response(replies.encoded(reply.content), int(reply.status), media_type="application/json")

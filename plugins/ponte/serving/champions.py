@@ -21,13 +21,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ponte.access.keys import valid_keys
+from ponte.access.limits import KeyRing
+from ponte.computing.pace import BATCH_ROWS, Pace
+from ponte.computing.workers import INLINE_SECONDS, Inline, InProcess
 from ponte.errors import PonteError
 from ponte.live.records import Reader
+from ponte.live.tables import LiveTable
 from ponte.model.folders import ModelFolder, load_folder
 from ponte.scoring.answering import answer
 from ponte.scoring.scorer import Scorer
-from ponte.serving.batching import BATCH_ROWS, INLINE_SECONDS, Inline, InProcess, Pace, Serving
-from ponte.serving.keys import KeyRing, valid_keys
+from ponte.serving.batching import Serving
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.storage.withholding import said_of
@@ -95,6 +99,11 @@ class Champions:
         """The folders of the models that are served, by name."""
         return {name: folder for name, (_, folder) in list(self._folders.items())}
 
+    @property
+    def store(self) -> ArtifactStore:
+        """Where the files of the versions are."""
+        return self._store
+
     def get(self, model: str) -> Serving | None:
         """Return what answers for the model now; None when nothing does, see `why_not`."""
         return self._serving.get(model)
@@ -158,14 +167,15 @@ class Champions:
         loaded = load_registered(self._db, self._store, version)
         scorer = Scorer(loaded)
         golden = _golden(self._store, version)
+        reader, table = Reader(loaded.signature), LiveTable.of(version)
         pace = Pace.of(lambda rows: answer(scorer, _of_length(golden, rows)))
         if pace.seconds(BATCH_ROWS) < INLINE_SECONDS:
-            return Serving(loaded, since, Inline(scorer), pace, Reader(loaded.signature))
+            return Serving(loaded, since, Inline(scorer), pace, reader, table)
         allowed = marks.allows_other_libraries(self._db, version)
         worker = InProcess(str(self._store.root), version, other_libraries_allowed=allowed)
         # The other process has its own, so this one keeps none.
         lean = replace(loaded, estimator=None, error_model=None)
-        return Serving(lean, since, worker, pace, Reader(loaded.signature))
+        return Serving(lean, since, worker, pace, reader, table)
 
     def _drop(self, model: str, why: str) -> None:
         self._why_not[model] = why

@@ -11,10 +11,10 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from ponte.access.keys import Key
 from ponte.live.records import schema_of, schema_of_key
 from ponte.serving.batching import Serving
-from ponte.serving.keys import Key
-from ponte.serving.routes import Receive, Reply, Scope, token_of
+from ponte.serving.replies import Receive, Reply, Scope, token_of
 from ponte.serving.service import Refused, Service, refused
 
 #: Where Swagger UI lies, below the package flask_appbuilder.

@@ -7,21 +7,25 @@ import datetime as dt
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from itertools import compress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+from ponte.access.keys import Key
+from ponte.access.limits import Bucket, KeyRing
+from ponte.computing.workers import NotServed
 from ponte.errors import DatabaseUnavailable, PonteError, did_you_mean
+from ponte.live.journal import Journal
 from ponte.live.records import Problem
-from ponte.serving.batching import Answered, Batcher, NotServed, Serving
-from ponte.serving.keys import Bucket, Key, KeyRing
+from ponte.live.tables import Source, Unscored
+from ponte.serving.batching import Answered, Batch, Batcher, Serving
 from ponte.storage.database import Database, transient_faults_marked
 
 if TYPE_CHECKING:
-
     from ponte.serving.champions import Champions
 
 #: Addresses that are remembered at once; the one that asked least recently is forgotten first.
@@ -69,7 +73,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        ours = {"namespace": "ponte_api", "registry": self.registry}
+        ours: dict[str, Any] = {"namespace": "ponte_api", "registry": self.registry}
         self.requests = Counter("requests", "Requests, by status.", ["model", "endpoint", "status"], **ours)
         self.seconds = Histogram(
             "request_seconds", "From the first byte of a prediction's request to its answer.", ["model"],
@@ -83,7 +87,7 @@ class Metrics:
         self.version = Gauge("model_version", "Version that answers; 0 for none.", ["model"], **ours)
         self.behind = Gauge("model_behind", "1 when the champion is not what answers.", ["model"], **ours)
         self.unkept = Gauge("unkept_rows", "Rows answered that wait to be kept in the database.", **ours)
-        self.dropped = Gauge("dropped_rows_total", "Rows answered, and not kept.", ["model"], **ours)
+        self.dropped = Gauge("dropped_rows", "Rows answered, and never kept.", **ours)
         self.database = Gauge("database_age_seconds", "Since the database last answered.", **ours)
 
 
@@ -94,10 +98,10 @@ class Service:
     db: Database
     champions: Champions
     keys: KeyRing
+    #: What was answered, on its way into the database.
+    journal: Journal
     settings: Settings = field(default_factory=Settings)
     metrics: Metrics = field(default_factory=Metrics)
-    #: Told of each batch that was answered, see `batching.Keep`.
-    keep: Callable[..., object] = lambda *_: None
     _batchers: dict[str, Batcher] = field(default_factory=dict)
     _addresses: OrderedDict[str, Bucket] = field(default_factory=OrderedDict)
 
@@ -151,7 +155,7 @@ class Service:
 
     # ------------------------------------------------------------ answering
 
-    async def answer(self, model: str, instances: list[Any], keys: list[Any] | None, *, source: str) -> Answered:
+    async def answer(self, model: str, instances: list[Any], keys: list[Any] | None, *, source: Source) -> Answered:
         """Return the answers for instances, each a mapping of column to value; raises Refused.
 
         keys : of each instance a mapping of key column to value, or None. source : `api` or `form`.
@@ -173,9 +177,27 @@ class Service:
         self.metrics.rows.labels(model, "answered").inc(len(instances) - bad)
         return answered
 
+    def keep(self, batch: Batch) -> None:
+        """Give what was answered to the journal, which never makes anybody wait."""
+        serving, version = batch.serving, batch.serving.version
+        columns: dict[str, Any] = {"request_id": batch.request_ids, **batch.answers.columns}
+        for column in version.signature.key:
+            values = batch.rows.column(column.name)
+            if values.null_count < len(values):
+                columns[column.name] = values.to_pylist()
+        if self.champions.folders[version.model].spec.serving.log_features:
+            columns["features"] = batch.rows.select([c.name for c in version.signature.features]).to_pylist()
+        answered = [place not in batch.answers.unanswered for place in range(len(batch.sources))]
+        for source in set(batch.sources):
+            chosen = [source == one and good for one, good in zip(batch.sources, answered, strict=True)]
+            mine = columns if all(chosen) else {name: list(compress(of, chosen)) for name, of in columns.items()}
+            unscored = [row for row in _unscored(batch, columns) if row.source == source]
+            mine |= {"scored_at": batch.asked_at, "model_version": version.version}
+            self.journal.put(serving.table, mine, source=source, asked_at=batch.asked_at, unscored=unscored)
+
     def _batcher(self, model: str) -> Batcher:
-        def keep(serving: Serving, *batch: Any) -> None:
-            self.keep(serving, *batch)
+        def keep(batch: Batch) -> None:
+            self.keep(batch)
 
         def current() -> Serving | None:
             return self.champions.get(model)
@@ -216,8 +238,30 @@ class Service:
             self.metrics.version.labels(model).set(serving.version.version if serving else 0)
             self.metrics.behind.labels(model).set(bool(self.champions.why_not(model)))
             self.metrics.waiting.labels(model).set(batcher.waiting if batcher else 0)
+        self.metrics.unkept.set(self.journal.waiting)
+        self.metrics.dropped.set(self.journal.dropped)
         seen = self.champions.seen_at
         self.metrics.database.set(float("inf") if seen is None else time.monotonic() - seen)
+
+
+def _unscored(batch: Batch, columns: Mapping[str, list[Any]]) -> list[Unscored]:
+    """Return the rows of a batch that have no answer, for the quarantine."""
+    version = batch.serving.version
+    names = [c.name for c in version.signature.key if c.name in columns]
+    return [
+        Unscored(
+            request_id=batch.request_ids[place],
+            model=version.model,
+            source=batch.sources[place],
+            asked_at=batch.asked_at,
+            why=why.why,
+            kind=why.kind,
+            key={name: columns[name][place] for name in names} or None,
+            model_version=version.version,
+            features=columns["features"][place] if "features" in columns else None,
+        )
+        for place, why in batch.answers.unanswered.items()
+    ]
 
 
 def _too_many(expected: str, seconds: float) -> Refused:

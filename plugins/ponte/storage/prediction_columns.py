@@ -19,17 +19,26 @@ COMMENTS = {
     "NULL: the estimator gives no probability.",
     "scores": "Probability of each class, in the order of ponte.version.classes; they sum to 1. "
     "NULL: the estimator gives no probability.",
+    "low": "Lower end of the interval of the prediction: between low and high lies the outcome of the share of rows in "
+    "ponte.version.interval. NULL: the version gives none.",
+    "high": "Upper end of that interval. NULL: the version gives none.",
     "scored_at": "When it was computed.",
     "model_version": "Version of the model that computed it.",
     "hindsight": "True when that version may have learned from what happened after as_of.",
 }
-
 
 #: Task of the model → the columns that hold scores, with their types.
 _SCORES: dict[str, dict[str, str]] = {
     "binary": {"score": "double precision"},
     "multiclass": {"scores": "double precision[]"},
     "regression": {},
+}
+#: Likewise the columns that tables and views of before revision 0021 do not have: they get them at their end, which is
+#: all that PostgreSQL allows of a view, so all have them there. NULL, and no constraint: adding them scans nothing.
+ADDED: dict[str, dict[str, str]] = {
+    "binary": {},
+    "multiclass": {},
+    "regression": {"low": "double precision", "high": "double precision"},
 }
 
 
@@ -50,6 +59,7 @@ def table_columns(key: Sequence[Column], task: str, label: Family) -> dict[str, 
         "prediction": f"{predicted} NOT NULL CONSTRAINT {constraints[task]}",
         **_SCORES[task],
         "scored_at": "timestamp with time zone NOT NULL",
+        **ADDED[task],
     }
 
 
@@ -62,10 +72,18 @@ def view_columns(key: Sequence[Column], task: str) -> dict[str, tuple[str, str]]
         "batch_id": ("p", "batch_id"),
         # At the end: the views of before this column get it there, which is all that PostgreSQL allows.
         "hindsight": ("b", "hindsight"),
+        **{name: ("p", name) for name in ADDED[task]},
     }
 
 
-#: Names that no column of features.sql may have, of a model of any task. A snapshot has the label and its time beside.
+#: All names that Ponte adds. A snapshot has the label and its time beside.
 RESERVED_COLUMNS: frozenset[str] = frozenset({"label", "labelled_at"}).union(
     *(columns for task in _SCORES for columns in (table_columns((), task, "text"), view_columns((), task)))
 )
+#: Names that no column of the key may have, of a model that answers one by one: its live rows have them beside the key.
+LIVE_COLUMNS = frozenset({"request_id", "asked_at", "source", "features"})
+
+
+def reserved_columns(task: str) -> frozenset[str]:
+    """Return the names that no column of features.sql may have: those of a regression's interval only in one."""
+    return RESERVED_COLUMNS - (ADDED["regression"].keys() - ADDED[task].keys())

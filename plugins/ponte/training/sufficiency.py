@@ -8,8 +8,9 @@ from ponte.model.spec import Task
 from ponte.quality.measurement import MINIMUM_UNITS, unit_count
 from ponte.snapshots.lifecycle import Snapshot
 from ponte.snapshots.parts import Part, Parts
+from ponte.training.fitting import rows_for
 
-#: A map from scores to probabilities, or a threshold, of fewer rows is noise.
+#: A map from scores to probabilities, a threshold, or the width of an interval, of fewer rows is noise.
 MINIMUM_CALIBRATION_ROWS = 100
 BINARY, MULTICLASS = 2, 3
 #: The usual share of rows with a label is that of the window so many windows before the latest.
@@ -25,11 +26,12 @@ def require_enough(folder: ModelFolder, snapshot: Snapshot, parts: Parts) -> Non
     if len(parts.holdout.labels) < needed:
         problems.append(f"the holdout has {len(parts.holdout.labels)} labelled rows, {needed} are needed")
     named = {"the fitting part": parts.fitting, "the holdout": parts.holdout}
-    if folder.spec.training.calibration_windows:
+    if snapshot.calibration_from is not None:  # an import measures on all windows, and calibrates on none
         named["the calibration part"] = parts.calibration
-        found = len(parts.calibration.labels)
-        if found < MINIMUM_CALIBRATION_ROWS:
-            problems.append(f"the calibration part has {found} labelled rows, {MINIMUM_CALIBRATION_ROWS} are needed")
+        found, share = len(parts.calibration.labels), folder.spec.training.interval
+        least = max(MINIMUM_CALIBRATION_ROWS, rows_for(share) if share else 0)
+        if found < least:
+            problems.append(f"the calibration part has {found} labelled rows, {least} are needed")
     units = unit_count(folder.spec, parts.holdout)
     if folder.spec.evaluation.resample_by is not None and units < MINIMUM_UNITS:
         column = folder.spec.evaluation.resample_by

@@ -1,11 +1,10 @@
 """Load a version. This is the only place in Ponte that unpickles, and it unpickles only bytes it has verified.
 
 Order: registry row → manifest digest → every file's digest, from bytes read once → library versions → the
-`estimator.py` the version was trained with → unpickle those same bytes → re-predict the golden rows.
-A table of the demo's data is a pickle too, and read here, by a digest that the code pins.
-Of 150 single flipped bits in a joblib file 8 % loaded and predicted something else and 7 % crashed the interpreter,
-so the digests come first; a file of another scikit-learn may load and fail, or differ, only when it predicts, so the
-library versions and the golden rows come too.
+`estimator.py` the version was trained with → unpickle those same bytes → re-predict the golden rows. A table of the
+demo's data is a pickle too, and read here, by a digest that the code pins. Of 150 single flipped bits in a joblib file
+8 % loaded and predicted something else and 7 % crashed the interpreter, so the digests come first; a file of another
+scikit-learn may load and fail, or differ, only when it predicts, so the versions and the golden rows come too.
 
 A file from elsewhere is unpickled once, when it is imported: its digest was recorded before, because a person has given
 it or has said that the file is to be trusted. What is loaded from then on is what Ponte wrote of it.
@@ -81,8 +80,9 @@ def artifact_facts(
 ) -> dict[str, Any]:
     """Return what the manifest binds the files to, and what loading compares with the registry row."""
     facts = {"model": model, "version": version, "libraries": libraries, "signature": signature.as_json()}
-    # Format 1 knew neither; None stands for "not in the manifest" too.
-    return {**facts, "classes": list(output.classes) or None, "threshold": output.threshold}
+    # None stands for "not in the manifest" too: older ones know no interval, those of format 1 none of these.
+    numbers = {name: getattr(output, name) for name in ("threshold", "interval", "half_width")}
+    return {**facts, "classes": list(output.classes) or None, **numbers}
 
 
 def read_files(store: ArtifactStore, version: Version) -> dict[str, bytes]:

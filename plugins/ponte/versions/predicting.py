@@ -39,11 +39,19 @@ class Predictions:
     #: (n, n_classes), rows sum to 1, in the order of the classes. None for a regression, and for a classifier that
     #: gives no probabilities.
     score: Array | None
+    #: Ends of the interval of each prediction, shape (n,); None of a version without, and of a classifier.
+    low: Array | None = None
+    high: Array | None = None
+
+    def take(self, rows: Array) -> Predictions:
+        """Return those of some rows, by place or by mask."""
+        taken = (None if values is None else values[rows] for values in (self.score, self.low, self.high))
+        return Predictions(self.prediction[rows], *taken)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Output:
-    """How the probabilities of a fitted classifier become labels."""
+    """What becomes of what an estimator says: labels of probabilities, an interval of a value."""
 
     task: Task
     #: The labels, ascending, but the positive one last in a binary task; () in a regression, and for versions that were
@@ -51,11 +59,15 @@ class Output:
     classes: tuple[Any, ...] = ()
     #: Score from which the positive class is predicted; None: the estimator's own predict() decides.
     threshold: float | None = None
+    #: Of a regression with intervals: the share of outcomes that they hold, and how far their ends lie from the
+    #: prediction, ≥ 0, in units of the label.
+    interval: float | None = None
+    half_width: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A fitted estimator and how its probabilities become labels."""
+    """A fitted estimator and what becomes of what it says."""
 
     estimator: Any
     output: Output
@@ -103,7 +115,7 @@ def predict(estimator: Any, rows: pa.Table | pa.RecordBatch, signature: Signatur
         value = np.asarray(estimator.predict(frame), dtype=np.float64)
         _require_shape(value, (len(frame),), "predict()")
         _require_finite(value, "predict()")
-        return Predictions(value, None)
+        return as_predictions(output, value)
     last, features = last_step(estimator, frame)
     if not hasattr(last, "predict_proba"):
         return Predictions(_labels(last.predict(features), len(frame)), None)
@@ -185,7 +197,8 @@ def as_predictions(output: Output, values: Array) -> Predictions:
     import numpy as np
 
     if output.task == "regression":
-        return Predictions(np.asarray(values, dtype=float).ravel(), None)
+        value, half = np.asarray(values, dtype=float).ravel(), output.half_width
+        return Predictions(value, None, *(() if half is None else (value - half, value + half)))
     labels = np.asarray(output.classes)
     if output.task == "multiclass":
         return Predictions(labels[values.argmax(axis=1)], values)
@@ -320,10 +333,8 @@ def _miss(values: Array) -> Array:
     return missing
 
 
-def _per_row(good: Array) -> Array:
-    import numpy as np
-
-    return good if good.ndim == 1 else np.all(good, axis=1)
+def _per_row(good: Array) -> Any:
+    return good if good.ndim == 1 else good.all(axis=1)
 
 
 def _not_finite(finite: Array, method: str, rows: Array) -> UnpredictableRows:

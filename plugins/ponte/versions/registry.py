@@ -55,7 +55,7 @@ class Version:
     path: str
     manifest_sha256: str
     signature: Signature
-    #: How probabilities become labels.
+    #: How probabilities become labels; and below, with `half_width`, an interval of a value.
     classes: tuple[Any, ...]
     threshold: float | None
     spec_digest: str
@@ -73,11 +73,20 @@ class Version:
     #: "imported": fitted elsewhere, from the file of `import_id`; None of a trained one.
     origin: Origin = "trained"
     import_id: int | None = None
+    #: Of a regression with [training] interval, see `Output`.
+    interval: float | None = None
+    half_width: float | None = None
 
     @property
     def output(self) -> Output:
-        """How its probabilities become labels."""
-        return Output(task=self.task, classes=self.classes, threshold=self.threshold)
+        """What becomes of what its estimator says."""
+        return Output(
+            task=self.task,
+            classes=self.classes,
+            threshold=self.threshold,
+            interval=self.interval,
+            half_width=self.half_width,
+        )
 
     @property
     def place(self) -> str:

@@ -84,6 +84,7 @@ def test_what_was_rolled_back_was_never_told(world: World) -> None:
         ("guard_tripped", "/dags/visits__score"),
         ("window_late", "/dags/visits__score"),
         ("alarm_opened", "/dags/visits__monitor"),
+        ("live_astray", "/dags/visits__monitor"),
         ("question_waiting", "/ponte/report/visits/3"),
     ],
 )

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 from tests.sample_model import World
 
+from ponte.access import keys
 from ponte.schema import roles
-from ponte.serving import keys
 from ponte.serving.app import make_app, make_service
 from ponte.serving.service import Settings
 from ponte.storage.database import Database

@@ -114,7 +114,7 @@ def test_health_needs_no_key_and_everything_else_does(served: Served) -> None:
         route.path
         for route in served.app.routes
         for method in sorted(route.methods - {"HEAD"})
-        if served.ask(method, route.path.format(model="visits", request_id=uuid.uuid4(), file="start.js"), token=None)
+        if served.ask(method, route.path.replace(":name", "").format(model="visits", request_id=uuid.uuid4(), file="start.js"), token=None)
         .status_code != 401
     }  # fmt: skip
     assert open_paths == {"/health/live", "/health/ready"}

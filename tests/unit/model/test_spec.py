@@ -31,6 +31,7 @@ def test_only_what_is_required_gives_the_documented_defaults(model_toml: str) ->
     assert spec.training.model_dump() == {
         "windows": 52, "holdout_windows": 4, "calibration_windows": 0, "label_delay_days": 0, "positive": None,
         "minimum_holdout_rows": 200, "calibration": "none", "threshold": None, "seed": 0, "nullable_integers": False,
+        "interval": None,
     }  # fmt: skip
     assert spec.evaluation.model_dump() == {
         "baseline_by": None, "slices": (), "slice_rows": 200, "resample_by": None, "resamples": 1_000,
@@ -287,8 +288,11 @@ BROKEN = {
         "model.toml: training.calibration_windows: no rows to calibrate or to set the threshold on", "not overlap"),
     "calibration windows that nothing uses": (
         "", "[training]\ncalibration_windows = 2",
-        "model.toml: training.calibration_windows: nothing uses them → set calibration or threshold, or leave it out",
-        "out"),
+        "model.toml: training.calibration_windows: nothing uses them → set calibration, threshold or interval, ",
+        "or leave it out"),
+    "interval of classes": (
+        "", "[training]\ninterval = 0.8\ncalibration_windows = 1",
+        "model.toml: training.interval: task 'binary' has no interval → leave it out", "out"),
     "calibration windows beside a threshold given as a number": (
         "", "[training]\ncalibration_windows = 2\nthreshold = 0.5",
         "model.toml: training.calibration_windows: nothing uses them", "leave it out"),
@@ -426,6 +430,19 @@ BROKEN_REGRESSION = {
     "best threshold of a regression": (
         "", '[training]\nthreshold = "f1"\ncalibration_windows = 1',
         "model.toml: training.threshold: task 'regression' has no threshold → leave it out"),
+    "interval without rows": (
+        "", "[training]\ninterval = 0.8",
+        ("model.toml: training.calibration_windows: no rows to set the width of the interval on → set "
+         "calibration_windows, at least 1: the parts that fit and that measure must not overlap")),
+    "interval of less than half of the outcomes": (
+        "", "[training]\ninterval = 0.49",
+        "model.toml: training.interval: Input should be greater than or equal to 0.5, got 0.49"),
+    "interval of all outcomes": (
+        "", "[training]\ninterval = 1.0",
+        "model.toml: training.interval: Input should be less than 1, got 1.0"),
+    "key with the name of an end of the interval": (
+        '["id"]', '["low"]',
+        "model.toml: key: 'low' is reserved → rename the column in the SQL, with AS"),
     "calibration maximum of a regression": (
         "maximum = 3", "maximum = 3\ncalibration_maximum = 0.1",
         "model.toml: gate.calibration_maximum: a regression has no probabilities → leave it out"),
@@ -505,6 +522,8 @@ def test_every_metric_is_accepted_with_the_bound_of_its_direction(model_toml: st
             parse_spec(text if higher else text.replace("minimum", "maximum"), model="churn")
 
 
+#: Only those of a regression's interval are free in a model of classes.
+OF_INTERVAL = ["high", "low"]
 ADDED = [
     "batch_id", "hindsight", "label", "labelled_at", "model_version", "prediction", "score", "scored_at", "scores",
     "window_start",
@@ -512,12 +531,17 @@ ADDED = [
 
 
 def test_reserved_columns_are_those_that_ponte_adds() -> None:
-    assert sorted(RESERVED_COLUMNS) == ADDED
+    assert sorted(RESERVED_COLUMNS) == sorted(ADDED + OF_INTERVAL)
 
 
 @pytest.mark.parametrize("name", ADDED)
 def test_no_column_that_ponte_adds_can_be_a_key(model_toml: str, name: str) -> None:
     assert any(f"{name!r} is reserved" in p for p in problems_of(model_toml.replace("customer_id", name)))
+
+
+@pytest.mark.parametrize("name", OF_INTERVAL)
+def test_a_model_of_classes_goes_on_with_a_key_that_is_reserved_in_a_regression(model_toml: str, name: str) -> None:
+    assert parse_spec(model_toml.replace("customer_id", name), model="churn").key == (name,)
 
 
 @pytest.mark.parametrize("field", ["score", "train"])

@@ -240,7 +240,7 @@ BEGIN
             AND EXISTS (SELECT FROM ponte.version v WHERE v.model = substr(c.relname, 6))
     LOOP
         RETURN QUERY EXECUTE format(
-            'SELECT ''answered'', %L::text, l.asked_at, NULL::bigint, to_jsonb(l) - ''request_id'' - ''asked_at'' - ''source'', NULL::text
+            'SELECT ''answered'', %L::text, l.asked_at, NULL::bigint, to_jsonb(l) - ''request_id'' - ''asked_at'' - ''source'' - ''features'', NULL::text
              FROM ponte_data.%I l WHERE l.asked_at = $2 AND l.request_id = $1', live.model, live.relname)
             USING request_state.request_id, uuid_extract_timestamp(request_state.request_id);
         IF FOUND THEN

@@ -1,4 +1,4 @@
-"""Keys of the API: made, listed and revoked by the owner; taken, and counted, by the process that serves.
+"""Keys of the API: made, listed and revoked by the owner, and read by the process that serves.
 
 A key is 256 random bits, so its plain SHA-256 is all that has to be kept, and a look-up by it tells nobody anything.
 """
@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import hmac
 import secrets
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -21,8 +20,6 @@ from ponte.storage.database import Database
 #: Begins every key, so that it is found where it should not be.
 PREFIX = "ponte_"
 _RANDOM_BYTES = 32
-#: Longer texts are no keys and are not looked at.
-_LONGEST = 128
 
 _CREATE = sa.text("""INSERT INTO ponte.api_key (name, models, sha256, per_minute, expires_at, created_by)
     VALUES (:name, :models, :sha256, :per_minute, :expires_at, :created_by)
@@ -83,7 +80,7 @@ def create_key(
     row = {
         "name": name,
         "models": list(models),
-        "sha256": _digest(token),
+        "sha256": digest_of(token),
         "per_minute": per_minute,
         "expires_at": expires_at,
         "created_by": created_by,
@@ -113,65 +110,11 @@ def revoke_key(db: Database, key_id: UUID, *, revoked_by: str) -> str:
     return str(name)
 
 
-@dataclass(slots=True)
-class Bucket:
-    """What a caller may still ask for. Fills by itself up to `size`, and is emptied by asking."""
-
-    size: float
-    #: Seconds of some clock at which `left` was right.
-    at: float
-    left: float
-
-    def take(self, cost: int, now: float) -> float:
-        """Return 0 when the caller may go on, else the seconds until he may.
-
-        What costs more than is left goes through when the bucket is full, and is paid for by waiting: else a request
-        for more rows than a minute allows could never be made.
-        """
-        self.left = min(self.size, self.left + (now - self.at) * self.size / 60)
-        self.at = now
-        if self.left >= min(cost, self.size):
-            self.left -= cost
-            return 0.0
-        return (min(cost, self.size) - self.left) * 60 / self.size
-
-
-@dataclass(slots=True)
-class KeyRing:
-    """The valid keys, as this process last saw them, and how much each has asked for."""
-
-    _by_digest: dict[bytes, Key] = field(default_factory=dict)
-    _buckets: dict[UUID, Bucket] = field(default_factory=dict)
-
-    def replace(self, keys: Iterable[Key]) -> None:
-        """Take these keys and no others."""
-        found = {key.sha256: key for key in keys}
-        known = {key.key_id for key in found.values()}
-        self._buckets = {key_id: bucket for key_id, bucket in list(self._buckets.items()) if key_id in known}
-        self._by_digest = found
-
-    def find(self, token: str, now: dt.datetime) -> Key | None:
-        """Return the valid key of a token, None for no key, and for one that expired or was revoked."""
-        if len(token) > _LONGEST:
-            return None
-        digest = _digest(token)
-        key = self._by_digest.get(digest)
-        if key is None or not hmac.compare_digest(key.sha256, digest):
-            return None
-        return key if key.expires_at is None or now < key.expires_at else None
-
-    def take(self, key: Key, cost: int, now: float) -> float:
-        """Return 0 when the key may ask for so many rows more, else the seconds until it may. now : time.monotonic."""
-        bucket = self._buckets.get(key.key_id)
-        if bucket is None:
-            bucket = self._buckets[key.key_id] = Bucket(key.per_minute, now, key.per_minute)
-        return bucket.take(cost, now)
-
-
 def _keys(connection: sa.Connection, query: sa.TextClause) -> list[Key]:
     rows = connection.execute(query).mappings()
     return [Key(**{**row, "models": tuple(row["models"]), "sha256": bytes(row["sha256"])}) for row in rows]
 
 
-def _digest(token: str) -> bytes:
+def digest_of(token: str) -> bytes:
+    """Return what is kept of a key."""
     return hashlib.sha256(token.encode(errors="surrogatepass")).digest()
