@@ -356,6 +356,7 @@ MAY_WRITE = {
         "drift_verdict_column": "INSERT",
         "duel_batch": "INSERT UPDATE",
         "guard_result": "INSERT",
+        "live_count": "INSERT",
         "notice": "INSERT",
         "publication_event": "INSERT",
         "published": "INSERT UPDATE DELETE",
@@ -387,9 +388,14 @@ MAY_WRITE = {
             *("label_read", "label_seen", "notice", "notice_sent", "realised", "receipt"),
         ),
         "INSERT",
-    ),
-    roles.API: {},
-    roles.STREAM: {},
+    )
+    | dict.fromkeys(
+        ("live_drift_verdict", "live_drift_verdict_column", "live_label_read", "live_label_seen", "live_realised"),
+        "INSERT",
+    )
+    | {"live_count": "DELETE", "live_window": "INSERT UPDATE", "live_window_count": "INSERT UPDATE"},
+    roles.API: {"live_count": "INSERT"},
+    roles.STREAM: {"live_count": "INSERT"},
     roles.VIEWER: {},
     roles.ANALYST: {},
 }
@@ -441,10 +447,20 @@ MAY_READ: dict[str, tuple[set[str], set[str]]] = {
     "feedback": (TASKS | ANALYST, set()),
     "energy_setting": (TASKS | ANALYST, set()),
     "cost": (TASKS | ANALYST, set()),
-    "reference_column": ({roles.SCORER} | LIVE, {roles.VIEWER}),
+    "reference_column": ({roles.SCORER} | LIVE, {roles.MONITOR, roles.VIEWER}),
     **dict.fromkeys(("reference_count", "batch_count"), ({roles.SCORER, roles.MONITOR}, {roles.VIEWER})),
     **dict.fromkeys(("drift_verdict", "drift_verdict_column", "normal_event"), (TASKS, set())),
     **dict.fromkeys(("drift", "drift_column"), (TASKS | ANALYST, set())),
+    **dict.fromkeys(("live_count", "live_label_seen"), ({roles.MONITOR}, set())),
+    **dict.fromkeys(
+        ("live_window", "live_drift", "live_drift_column"),
+        ({roles.PROMOTER, roles.MONITOR, roles.VIEWER, roles.ANALYST}, set()),
+    ),
+    **dict.fromkeys(
+        ("live_window_count", "live_drift_verdict", "live_drift_verdict_column", "live_label_read", "live_realised"),
+        ({roles.MONITOR, roles.VIEWER}, set()),
+    ),
+    "live_quality": ({roles.MONITOR, roles.VIEWER}, ANALYST),
     "estimate_sum": ({roles.SCORER}, set()),
     "estimate": ({roles.SCORER, roles.MONITOR, roles.VIEWER}, set()),
     "estimated_quality": ({roles.VIEWER, roles.ANALYST}, set()),
