@@ -14,7 +14,6 @@ import pytest
 import sqlalchemy as sa
 from tests.postgres.stream.waiting import (
     ROW,
-    SERVED,
     answers,
     as_role,
     assert_each_once,
@@ -22,13 +21,14 @@ from tests.postgres.stream.waiting import (
     enqueue_many,
     notes,
     open_queue,
+    served,
     set_aside,
     waiting,
     worker_of,
 )
 from tests.sample_model import ESTIMATOR, World
 
-from ponte.model.spec import Serving
+from ponte.model.spec import ModelSpec
 from ponte.schema import roles
 from ponte.stream import taking
 from ponte.versions.loading import load_registered
@@ -222,7 +222,7 @@ def test_a_row_that_the_estimator_or_the_table_refuses_does_not_hold_the_others_
         return replace(found, score=np.where(np.array(items) == 77, 2.0, found.score))
 
     monkeypatch.setattr(LoadedVersion, "predictions", predict_or_raise)
-    worker = worker_of(trained, {"visits": Serving(api=True, log_features=True)})
+    worker = worker_of(trained, {"visits": served(trained, log_features=True)})
     assert worker.step() == 22
     assert tried[-1] == 1
     assert sorted(answers(trained, "visit_id")) == list(range(1, 21))
@@ -309,8 +309,8 @@ def _renamed(world: World) -> Any:
 
 def test_a_queue_is_open_as_long_as_the_folder_says_so(trained: World) -> None:
     """What waits when it is closed goes on waiting, and may be given up; a broken folder changes nothing."""
-    served: dict[str, Serving | None] = dict(SERVED)
-    worker = worker_of(trained, served)
+    models: dict[str, ModelSpec | None] = {"visits": served(trained)}
+    worker = worker_of(trained, models)
     worker.step()
     enqueue_many(trained, 2)
 
@@ -318,19 +318,19 @@ def test_a_queue_is_open_as_long_as_the_folder_says_so(trained: World) -> None:
         worker._looked_at = -float("inf")
         worker.step()
 
-    served["visits"] = None
+    models["visits"] = None
     worker._champions.cannot(taking.heads(worker._beside, ["visits"])[0], "so that they wait")
     look()
     assert trained.rows("SELECT model, open FROM ponte.queue") == [("visits", True)]
-    served["visits"] = Serving(api=False)
+    models["visits"] = served(trained, api=False)
     look()
     assert trained.rows("SELECT open, waiting FROM ponte.queue_overview") == [(False, 2)]
     with pytest.raises(sa.exc.DBAPIError, match="the queue of this model is closed"):
         enqueue(trained)
-    served["visits"] = Serving(api=True)
+    models["visits"] = served(trained)
     look()
     assert trained.ask("SELECT open FROM ponte.queue") is True
-    del served["visits"]
+    del models["visits"]
     look()
     assert trained.ask("SELECT open FROM ponte.queue") is False
     assert waiting(trained) == 2
@@ -348,7 +348,7 @@ def test_a_worker_answers_for_the_model_whose_request_is_next(trained: World) ->
     with trained.db.begin() as connection:
         assert [h.model for h in taking.heads(connection, ["visits", "other"])] == ["other", "visits"]
         assert [h.model for h in taking.heads(connection, ["visits"])] == ["visits"]
-    assert worker_of(trained, {**SERVED, "other": Serving(api=True)}).step() == 1
+    assert worker_of(trained, {"visits": served(trained), "other": served(trained)}).step() == 1
     assert len(answers(trained)) == 1
     assert waiting(trained) == 1
 
