@@ -5,20 +5,20 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
-from ponte.live.counting import Answered, Counted, Counter
+from ponte.live.counting import Answered, Counted
 from ponte.live.records import Parsed, Reader
 from ponte.live.tables import LiveTable, Unscored, copy_unscored
 from ponte.scoring.answering import Answers, answer
 from ponte.scoring.scorer import Scorer
 from ponte.storage.database import is_transient
 from ponte.storage.withholding import said_of
+from ponte.stream.counts import RunningCounts
 from ponte.stream.taking import DEATHS, Request
 from ponte.versions.loading import LoadedVersion
 
@@ -76,7 +76,7 @@ class Answering:
         self._reader = Reader(loaded.signature)
         self._table = LiveTable.of(loaded.version)
         self._counted = counted
-        self._count = Counter()
+        self._counts = RunningCounts()
 
     def settle(
         self,
@@ -196,7 +196,7 @@ class Answering:
         answered = Answered(of=self._counted, asked_at=np.array(asked_at), rows=found.rows, answers=said)
         try:
             with connection.begin_nested():
-                self._count(connection, uuid.uuid4(), [answered])
+                self._counts.add(connection, answered)
         except Exception as error:
             if is_transient(error):
                 raise

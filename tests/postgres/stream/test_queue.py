@@ -7,6 +7,7 @@ import select
 from dataclasses import replace
 from io import StringIO
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -136,15 +137,9 @@ def test_urgent_requests_are_first_and_nothing_starves(world: World) -> None:
                 taken = taking.take(connection, "visits", 1)
             if taken is None:
                 break
-            order.append(float(world_time(taken.requests[0].arrived_at)))
+            order.append(taken.requests[0].arrived_at.timestamp())
     # 189 with priority 9 passes all that came after 99; 191 with priority 9 came too late to pass 100 with 0.
     assert order == [100, 145, 189, 100, 100.5, 191, 130]
-
-
-def world_time(text: str) -> float:
-    import datetime as dt
-
-    return dt.datetime.fromisoformat(text).timestamp()
 
 
 def test_each_request_becomes_an_answer_or_a_reason(trained: World) -> None:
@@ -405,3 +400,35 @@ def test_who_fills_the_queue_reads_nothing_of_it_and_who_works_it_no_answers(tra
         except sa.exc.DBAPIError as error:
             assert getattr(error.orig, "pgcode", None) == "42501", (role, error)  # noqa: PT017
     assert may == ALLOWED[statement]
+
+
+def test_what_is_answered_is_counted_in_the_same_transaction(trained: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row a minute, to which each take adds; what the monitor has folded meanwhile is not counted again."""
+    from ponte.live.counting import Answered, counts_of
+    from ponte.stream import counts
+
+    given: list[Answered] = []
+    add = counts.RunningCounts.add
+
+    def noted(running: counts.RunningCounts, connection: sa.Connection, answered: Answered) -> None:
+        given.append(answered)
+        add(running, connection, answered)
+
+    monkeypatch.setattr(counts.RunningCounts, "add", noted)
+    open_queue(trained)
+    worker = worker_of(trained, most=4)
+    enqueue_many(trained, 10)
+    enqueue(trained, items="many")
+    while worker.step():
+        pass
+    query = "SELECT row_count, features, answers FROM ponte.live_count"
+    expected = counts_of(given, flush_id=uuid4())[0]
+    assert trained.rows(query) == [(10, expected["features"], expected["answers"])]
+    trained.execute("DELETE FROM ponte.live_count")
+    enqueue_many(trained, 3)
+    assert worker.step() == 3
+    assert trained.rows("SELECT row_count FROM ponte.live_count") == [(3,)]
+    monkeypatch.setattr(counts, "SECONDS", 0.0)
+    enqueue_many(trained, 2)
+    assert worker.step() == 2
+    assert trained.rows("SELECT row_count FROM ponte.live_count ORDER BY at") == [(3,), (2,)]
