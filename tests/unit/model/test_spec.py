@@ -624,11 +624,7 @@ def test_guards_wait_for_whole_minutes_up_to_a_week(model_toml: str, text: str) 
     [
         ('form = "public"', "form: form = 'public' has nobody to ask → set api = true, or leave it out"),
         ('form = "key"', "form: form = 'key' has nobody to ask → set api = true, or leave it out"),
-        (
-            "decision = 10",
-            "decision: task 'binary' predicts no number to hold it against → leave it out; [training] threshold decides "
-            "between two classes",
-        ),
+        ("decision = 10", "decision: task 'binary' predicts no number to hold it against → leave it out"),
     ],
 )
 def test_a_form_needs_the_api_and_a_decision_a_number(model_toml: str, serving: str, found: str) -> None:
