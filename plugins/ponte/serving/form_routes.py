@@ -27,17 +27,7 @@ from ponte.forms import asking
 from ponte.forms.answers import Answer
 from ponte.forms.asking import Answering, Busy, OpenForm, Told, Verdict, read_verdict, request_id_of
 from ponte.forms.fields import FormFacts, facts_of, fields_of
-from ponte.forms.page import (
-    HEADERS,
-    Feedback,
-    Place,
-    digest_of,
-    feedback_page,
-    form_page,
-    key_page,
-    message_page,
-    style,
-)
+from ponte.forms.page import HEADERS, Feedback, Place, feedback_page, form_page, key_page, message_page, style
 from ponte.forms.values import LARGEST_FORM, NotAForm, parse_form, read_values
 from ponte.forms.words import language_of, say
 from ponte.model.folders import CARD
@@ -134,7 +124,7 @@ class _Call:
     def place(self) -> Place:
         """Where the page is."""
         below = self.request.url.path.rstrip("/").rpartition("/form/")[2].count("/")
-        token, address = asking.token_of(self.visitor), f"style.css?{digest_of(_style())}"
+        token, address = asking.token_of(self.visitor), _style()[1]
         return Place(language=self.language, up="../" * below, token=token, style=address, key=self.key is not None)
 
     def html(self, page: str, status: int = HTTPStatus.OK, *, wait: float = 0.0) -> Response:
@@ -162,7 +152,7 @@ class _Pages:
     async def style(self) -> Response:
         """Answer with the stylesheet, which may be kept: its address changes with it."""
         headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-        return PlainTextResponse(_style(), media_type="text/css", headers=headers)
+        return PlainTextResponse(_style()[0], media_type="text/css", headers=headers)
 
     async def show(self, request: Request) -> Response:
         """Answer with the form, or the question for a key."""
@@ -280,7 +270,7 @@ def _note(note: str, call: _Call, wait: float) -> str:
 
 
 @cache
-def _style() -> str:
+def _style() -> tuple[str, str]:
     return style(stylesheet())
 
 
