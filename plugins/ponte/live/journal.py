@@ -127,11 +127,14 @@ class Journal:
     ) -> bool:
         """Take rows that were answered together, to be written soon; False: it is full, and they are dropped.
 
-        columns : as `LiveTable.lines` takes them, but source and asked_at; `request_id` may be []. asked_at : of all of them, or a list
-        with that of each. Never waits.
+        columns : as `LiveTable.lines` takes them, but source and asked_at; `request_id` may be [].
+        asked_at : of all of them, or a list with that of each. Never waits.
         """
         lines = table.lines({**columns, "source": source, "asked_at": asked_at}) if columns["request_id"] else []
-        moments = [*([asked_at] if isinstance(asked_at, dt.datetime) else asked_at), *(row.asked_at for row in unscored)]
+        moments = [
+            *([asked_at] if isinstance(asked_at, dt.datetime) else asked_at),
+            *(row.asked_at for row in unscored),
+        ]
         if not lines and not unscored:
             return True
         entry = _Entry(table, source, lines, unscored, min(moments), max(moments), beside)
@@ -156,7 +159,7 @@ class Journal:
             return True
 
     def close(self, timeout: float = 10.0) -> int:
-        """Write what waits, as far as that is possible within so many seconds, and stop; return how many rows are lost."""
+        """Write what waits, as far as so many seconds allow, and stop; return how many rows are lost."""
         atexit.unregister(self.close)
         self._stop.set()
         if self._thread is not None:
@@ -180,15 +183,16 @@ class Journal:
     def _flush_safely(self) -> bool:
         try:
             return self.flush()
-        except Exception:
-            # Without the error's words, which may hold values of rows. The thread lives on: else all would be dropped.
-            log.exception("live rows were not written, and are tried again", exc_info=False)
+        except Exception as error:  # noqa: BLE001 - the thread lives on: else all would be dropped
+            # Without the error's words, which may hold values of rows.
+            log.error("live rows were not written, and are tried again (%s)", type(error).__name__)
             self.failures += 1
             return False
 
     def _next(self) -> _Flush:
         """Return what the next transaction writes; nothing leaves the journal by that but the counts of drops."""
-        entries, rows = [], 0
+        entries: list[_Entry] = []
+        rows = 0
         with self._lock:
             for entry in self._entries:
                 if entries and rows + entry.rows > FLUSH_ROWS:
@@ -238,7 +242,7 @@ class Journal:
             for table, lines in _by_table(flush.entries):
                 table.copy(connection, lines)
             copy_unscored(connection, [row for entry in flush.entries for row in entry.unscored])
-        except connection.dialect.loaded_dbapi.Error as error:  # type: ignore[attr-defined, union-attr]
+        except connection.dialect.loaded_dbapi.Error as error:
             raise sa.exc.DBAPIError.instance("COPY", (), error, Exception, dialect=connection.dialect) from None
         insert_rows(connection, "ponte.live_dropped", flush.drops.rows(flush.number))
         beside = [entry.beside for entry in flush.entries if entry.beside is not None]
@@ -254,7 +258,7 @@ class Journal:
             if is_transient(error):
                 raise
             self.failures += 1
-            log.exception("what was counted beside live rows cannot be written, and is lost", exc_info=False)
+            log.error("what was counted beside live rows cannot be written, and is lost (%s)", type(error).__name__)
 
     def _one_by_one(self, flush: _Flush, state: str) -> bool:
         """Write the entries each by itself, then the rows, and drop those that the database refuses even so."""
@@ -283,7 +287,9 @@ class Journal:
         """Log once per model and kind of error: the count is in the database."""
         if (model, state) not in self._told:
             self._told.add((model, state))
-            log.error("live rows of %s cannot be kept (%s), and are dropped; ponte.live_dropped counts them", model, state)
+            log.error(
+                "live rows of %s cannot be kept (%s), and are dropped; ponte.live_dropped counts them", model, state
+            )
 
     def _done(self, flush: _Flush) -> None:
         self._unsure = None

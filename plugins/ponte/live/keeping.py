@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -31,17 +30,14 @@ def keep(db: Database, model: str, keep_days: int, *, now: dt.datetime) -> dict[
         query = f"SELECT count(*), min(asked_at), max(asked_at) FROM ONLY {quote(DATA_SCHEMA, default)}"
         astray, first, last = connection.execute(sa.text(query)).one()
         if astray:
-            _tell(connection, model, astray, first, last, now)
+            where = f"{DATA_SCHEMA}.{default}"
+            add(
+                connection,
+                "live_astray",
+                subject=f"{model} {now:%Y-%m}",
+                model=model,
+                what=f"{astray} live rows, of {first.isoformat()} to {last.isoformat()}, lie in no month but in {where}"
+                ": they slow down every new month, and are never dropped",
+                then="was the clock of a machine that answers wrong? Move or delete them as the owner",
+            )
     return {"months_dropped": dropped, "astray": astray}
-
-
-def _tell(connection: sa.Connection, model: str, astray: int, first: Any, last: Any, now: dt.datetime) -> None:
-    add(
-        connection,
-        "live_astray",
-        subject=f"{model} {now:%Y-%m}",
-        model=model,
-        what=f"{astray} live rows, of {first.isoformat()} to {last.isoformat()}, lie in no month, but in "
-        f"{DATA_SCHEMA}.live_{model}__default: they slow down every new month, and are never dropped",
-        then="was the clock of a machine that answers wrong, or did the monitoring stop for months? Move or delete them as the owner",
-    )

@@ -1,4 +1,4 @@
-"""The table of a model's live rows, and how rows come into it: as text for COPY, which is the cheapest for all sides."""
+"""The table of a model's live rows, and how rows come into it: as text for COPY, the cheapest way for all sides."""
 
 from __future__ import annotations
 
@@ -40,7 +40,11 @@ def request_ids(count: int, asked_at: dt.datetime) -> list[str]:
     time = int(asked_at.timestamp() * 1000) << 80
     noise = os.urandom(10 * count)
     return [
-        str(uuid.UUID(int=time | int.from_bytes(noise[at : at + 10]) & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62))
+        str(
+            uuid.UUID(
+                int=time | int.from_bytes(noise[at : at + 10]) & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62
+            )
+        )
         for at in range(0, 10 * count, 10)
     ]
 
@@ -81,8 +85,8 @@ class LiveTable:
     def lines(self, columns: Mapping[str, Any]) -> list[str]:
         """Return the rows as lines for `copy`.
 
-        columns : column → a list with a value per row (as Arrow's `to_pylist` gives them), or one value for all; what is
-        not there is NULL. `request_id` is a list; `features` is JSON text, or what can be made JSON.
+        columns : column → a list with a value per row (as Arrow's `to_pylist` gives them), or one value for all; what
+        is not there is NULL. `request_id` is a list; `features` is JSON text, or what can be made JSON.
         """
         count = len(columns["request_id"])
         parts: list[Any] = []

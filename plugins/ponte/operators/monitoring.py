@@ -25,9 +25,9 @@ LOOK_BACK = 14
 class ReadLabelsOperator(PonteOperator):
     """Read the labels of every batch of the model that was ever published, and keep what is new.
 
-    Before that, months for its live rows are made ahead, and those past [serving] keep_days are dropped. Labels are read
-    with the labels.sql that the version of the batch was trained with, else with the folder's, as of now.
-    Corrections that people gave are kept beside them, if the model counts them.
+    With the labels.sql that the version of the batch was trained with, else with the folder's, as of now.
+    Corrections that people gave are kept beside them, if the model counts them. Before that, months for live rows are
+    made ahead, and those past [serving] keep_days are dropped.
 
     Returns `{batches, new_labels, changed_labels, withdrawn_labels, corrections}`.
     Raises PonteError, after all batches, when the labels of one could not be read.

@@ -35,7 +35,13 @@ def table(live: World) -> LiveTable:
 
 
 def add_model(
-    world: World, model: str, *, key: tuple[Column, ...] = (), task: str = "binary", label: str = "integer", version: int = 1
+    world: World,
+    model: str,
+    *,
+    key: tuple[Column, ...] = (),
+    task: str = "binary",
+    label: str = "integer",
+    version: int = 1,
 ) -> Version:
     """Register a version of another model and make it champion; nothing can load it."""
     old = world.champion()
@@ -43,10 +49,12 @@ def add_model(
     classes: dict[str, Any] = {"binary": [0, 1], "multiclass": ["a", "b", "c"], "regression": None}
     world.execute(
         "INSERT INTO ponte.version SELECT (jsonb_populate_record(v, jsonb_build_object('model', CAST(:model AS text), "
-        "'version', CAST(:version AS integer), 'train_key', CAST(:model AS text) || :version, 'task', CAST(:task AS text), "
+        "'version', CAST(:version AS integer), 'train_key', CAST(:model AS text) || :version, "
+        "'task', CAST(:task AS text), "
         "'threshold', NULL, 'signature', CAST(:signature AS jsonb), 'classes', CAST(:classes AS jsonb)))).* "
         "FROM ponte.version v WHERE model = 'visits' AND version = 1",
-        model=model, version=version, task=task, signature=json.dumps(signature.as_json()), classes=json.dumps(classes[task]),
+        model=model, version=version, task=task, signature=json.dumps(signature.as_json()),
+        classes=json.dumps(classes[task]),
     )  # fmt: skip
     world.execute(
         "INSERT INTO ponte.alias_event (model, alias, version, previous_version, previous_event_id, actor, reason) "

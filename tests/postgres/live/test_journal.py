@@ -48,8 +48,8 @@ def dropped(world: World) -> int:
 @pytest.fixture
 def cut(server: Cluster, live: World) -> Callable[[], None]:
     """Ends the sessions of the API."""
-    end = "SELECT count(pg_terminate_backend(pid, 1000)) FROM pg_stat_activity WHERE usename = 'ponte_api' AND datname = '{}'"
-    return lambda: server.execute(end.format(live.db.url.database))
+    end = "SELECT count(pg_terminate_backend(pid, 1000)) FROM pg_stat_activity WHERE usename = 'ponte_api'"
+    return lambda: server.execute(f"{end} AND datname = '{live.db.url.database}'")
 
 
 @pytest.fixture
@@ -72,8 +72,14 @@ def test_a_full_journal_drops_the_newest_and_says_so(live: World, journal: Journ
     assert answers == [True, True, True, False, False]
     assert journal.dropped == 60
     journal.flush()
-    assert live.rows("SELECT score, count(*) FROM predictions.visits_live GROUP BY 1 ORDER BY 1") == [(0.0, 30), (0.1, 30), (0.2, 30)]
-    assert live.rows("SELECT model, source, rows, from_at, to_at FROM ponte.live_dropped") == [("visits", "api", 60, NOW, NOW)]
+    assert live.rows("SELECT score, count(*) FROM predictions.visits_live GROUP BY 1 ORDER BY 1") == [
+        (0.0, 30),
+        (0.1, 30),
+        (0.2, 30),
+    ]
+    assert live.rows("SELECT model, source, rows, from_at, to_at FROM ponte.live_dropped") == [
+        ("visits", "api", 60, NOW, NOW)
+    ]
     journal.flush()
     assert dropped(live) == 60
     assert put(journal, table)
@@ -106,8 +112,12 @@ def test_a_session_that_was_ended_costs_no_row(
 
 
 @pytest.mark.parametrize("committed", [True, False])
-def test_an_answer_to_commit_that_is_lost_doubles_and_loses_nothing(
-    live: World, journal: Journal, table: LiveTable, monkeypatch: pytest.MonkeyPatch, committed: bool,
+def test_an_answer_to_commit_that_is_lost_doubles_and_loses_nothing(  # noqa: PLR0917 - fixtures
+    live: World,
+    journal: Journal,
+    table: LiveTable,
+    monkeypatch: pytest.MonkeyPatch,
+    committed: bool,
     cut: Callable[[], None],
 ) -> None:
     commit = sa.engine.RootTransaction.commit
@@ -121,7 +131,9 @@ def test_an_answer_to_commit_that_is_lost_doubles_and_loses_nothing(
 
     put(journal, table, 70)
     put(journal, table, 70)  # dropped
-    unscored = Unscored(request_id=request_ids(1, NOW)[0], model="visits", source="api", asked_at=NOW, why="no", kind="ValueError")
+    unscored = Unscored(
+        request_id=request_ids(1, NOW)[0], model="visits", source="api", asked_at=NOW, why="no", kind="ValueError"
+    )
     journal.put(table, {"request_id": []}, source="api", asked_at=NOW, unscored=[unscored])
     journals.prepare(journal._db, "visits")
     journal._prepared.add("visits")
@@ -140,14 +152,20 @@ def test_rows_that_the_database_refuses_are_dropped_alone(live: World, journal: 
     journal.put(LiveTable("unknown", table.columns), {"request_id": request_ids(2, NOW)}, source="form", asked_at=NOW)
     assert journal.flush()
     assert (kept(live), journal.waiting) == (10, 0)
-    assert sorted(live.rows("SELECT model, source, rows FROM ponte.live_dropped")) == [("unknown", "form", 2), ("visits", "api", 1)]
+    assert sorted(live.rows("SELECT model, source, rows FROM ponte.live_dropped")) == [
+        ("unknown", "form", 2),
+        ("visits", "api", 1),
+    ]
     assert journal.put_rows == journal.written + journal.dropped == 13
 
 
 def test_what_is_put_beside_is_written_in_the_same_transaction(
     live: World, table: LiveTable, cut: Callable[[], None]
 ) -> None:
-    live.execute("CREATE TABLE public.seen (flush uuid, what int); GRANT INSERT ON public.seen TO ponte_api; GRANT USAGE ON SCHEMA public TO ponte_api")
+    live.execute(
+        "CREATE TABLE public.seen (flush uuid, what int); GRANT INSERT ON public.seen TO ponte_api; "
+        "GRANT USAGE ON SCHEMA public TO ponte_api"
+    )
     faults = ["session", None, "own"]
 
     def count(connection: sa.Connection, flush: Any, given: Any) -> None:
@@ -172,13 +190,18 @@ def test_what_is_put_beside_is_written_in_the_same_transaction(
 
 
 def test_several_models_share_a_flush(live: World, journal: Journal, table: LiveTable) -> None:
-    other = LiveTable.of(add_model(live, "other", key=(Column(name="name", family="text"),), task="multiclass", label="text"))
+    other = LiveTable.of(
+        add_model(live, "other", key=(Column(name="name", family="text"),), task="multiclass", label="text")
+    )
     for i in range(3):
         put(journal, table, 2, visit_id=[i, None])
         put(journal, other, 2, prediction="a", score=None, scores=[[0.5, 0.25, 0.25], None], name=["\t", "\\N"])
     assert journal.flush()
     assert (kept(live), kept(live, "other")) == (6, 6)
-    assert live.rows("SELECT DISTINCT name, scores FROM predictions.other_live ORDER BY 1") == [("\t", [0.5, 0.25, 0.25]), ("\\N", None)]
+    assert live.rows("SELECT DISTINCT name, scores FROM predictions.other_live ORDER BY 1") == [
+        ("\t", [0.5, 0.25, 0.25]),
+        ("\\N", None),
+    ]
 
 
 def test_the_thread_writes_and_the_end_of_the_process_waits_for_it(live: World, table: LiveTable) -> None:
@@ -190,7 +213,9 @@ def test_the_thread_writes_and_the_end_of_the_process_waits_for_it(live: World, 
     assert kept(live) == 100
 
 
-def test_what_cannot_be_written_at_the_end_is_said(live: World, table: LiveTable, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_cannot_be_written_at_the_end_is_said(
+    live: World, table: LiveTable, caplog: pytest.LogCaptureFixture
+) -> None:
     journal = Journal(Database(live.db.url.set(database="nowhere")), every=0.01)
     journal.start()
     put(journal, table, 9)

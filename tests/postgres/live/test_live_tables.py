@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.sample_model import World
 
 NOW = dt.datetime.now(dt.UTC)
-HOSTILE = 'say "hi"; DROP TABLE ponte.batch; -- %I %s $1 \\ \'x\' é'
+HOSTILE = "say \"hi\"; DROP TABLE ponte.batch; -- %I %s $1 \\ 'x' é"
 
 
 def column(name: str, family: Any = "integer") -> Column:
@@ -39,7 +39,8 @@ def write(world: World, table: LiveTable, moments: list[dt.datetime], **columns:
 def parts(world: World, model: str = "visits") -> list[str]:
     found = world.rows(
         "SELECT c.relname FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid "
-        "WHERE inhparent = to_regclass('ponte_data.' || quote_ident('live_' || CAST(:model AS text))) ORDER BY 1", model=model,
+        "WHERE inhparent = to_regclass('ponte_data.' || quote_ident('live_' || CAST(:model AS text))) ORDER BY 1",
+        model=model,
     )  # fmt: skip
     return [name.partition("__")[2] for (name,) in found]
 
@@ -53,7 +54,10 @@ def test_the_view_shows_what_the_weekly_one_has_and_no_features(live: World, tab
     [two] = write(live, table, [NOW + dt.timedelta(seconds=1)], source="queue")
     with as_role(live, roles.ANALYST).db.begin() as connection:
         found = connection.exec_driver_sql("SELECT * FROM predictions.visits_live ORDER BY asked_at").mappings().all()
-    assert [(str(row["request_id"]), row["source"], row["visit_id"]) for row in found] == [(one, "api", 7), (two, "queue", None)]
+    assert [(str(row["request_id"]), row["source"], row["visit_id"]) for row in found] == [
+        (one, "api", 7),
+        (two, "queue", None),
+    ]
     weekly = {"visit_id", "prediction", "score", "scored_at", "model_version"}
     assert set(found[0]) == weekly | {"request_id", "asked_at", "source"}
     assert found[0]["score"] == 0.75
@@ -69,7 +73,8 @@ def test_months_are_made_three_ahead_and_every_row_lies_in_its_own(live: World, 
     live.execute("SET TimeZone = 'Asia/Tokyo'")
     ends = [
         dt.datetime(2023, 12, 31, 23, 59, 59, 999999, tzinfo=dt.UTC), dt.datetime(2024, 1, 1, tzinfo=dt.UTC),
-        dt.datetime(2024, 2, 29, 23, 59, 59, tzinfo=dt.UTC), dt.datetime(2024, 3, 1, 8, tzinfo=dt.timezone(dt.timedelta(hours=9))),
+        dt.datetime(2024, 2, 29, 23, 59, 59, tzinfo=dt.UTC),
+        dt.datetime(2024, 3, 1, 8, tzinfo=dt.timezone(dt.timedelta(hours=9))),
         dt.datetime(2024, 3, 31, 23, 59, 59, tzinfo=dt.UTC), dt.datetime(2024, 4, 1, tzinfo=dt.UTC),
     ]  # fmt: skip
     write(live, table, ends)
@@ -84,7 +89,8 @@ def test_the_zone_of_the_caller_changes_no_month(live: World, zone: str) -> None
         connection.exec_driver_sql(f"SET LOCAL TimeZone = '{zone}'")
         connection.exec_driver_sql("SELECT ponte.prepare_live('other')")
     bounds = live.rows(
-        "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname ~ '^live_other__[0-9]' AND relkind = 'r' ORDER BY 1"
+        "SELECT pg_get_expr(relpartbound, oid) FROM pg_class "
+        "WHERE relname ~ '^live_other__[0-9]' AND relkind = 'r' ORDER BY 1"
     )
     assert len(bounds) == 4
     assert all("-01 00:00:00+00') TO" in text for (text,) in bounds)
@@ -124,7 +130,9 @@ def test_it_is_made_once_however_many_ask_at_once(live: World) -> None:
         except Exception as error:  # noqa: BLE001 - told below
             errors.append(error)
 
-    threads = [threading.Thread(target=ask, args=(role,)) for role in (roles.API, roles.STREAM, roles.MONITOR, roles.API)]
+    threads = [
+        threading.Thread(target=ask, args=(role,)) for role in (roles.API, roles.STREAM, roles.MONITOR, roles.API)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -155,19 +163,31 @@ def test_hostile_names_and_values_are_names_and_values(live: World) -> None:
     assert live.ask("SELECT count(*) FROM ponte.batch") == 0
 
 
-@pytest.mark.parametrize(("task", "scores"), [("binary", "score"), ("multiclass", "scores"), ("regression", "low, high")])
+@pytest.mark.parametrize(
+    ("task", "scores"), [("binary", "score"), ("multiclass", "scores"), ("regression", "low, high")]
+)
 def test_each_task_has_its_columns(live: World, task: str, scores: str) -> None:
     version = add_model(live, "m", task=task, label="number")
     prepare(as_role(live, roles.API).db, "m")
     shown = live.rows(
-        "SELECT attname FROM pg_attribute WHERE attrelid = 'predictions.m_live'::regclass AND attnum > 0 ORDER BY attnum"
+        "SELECT attname FROM pg_attribute "
+        "WHERE attrelid = 'predictions.m_live'::regclass AND attnum > 0 ORDER BY attnum"
     )
-    names = ["request_id", "asked_at", "source", "visit_id", "prediction", *scores.split(", "), "scored_at", "model_version"]
+    names = [
+        "request_id",
+        "asked_at",
+        "source",
+        "visit_id",
+        "prediction",
+        *scores.split(", "),
+        "scored_at",
+        "model_version",
+    ]
     assert [name for (name,) in shown] == names
     assert list(LiveTable.of(version).columns) == [*names, "features"]
     bare = live.rows(
-        "SELECT a.attname FROM pg_attribute a WHERE attrelid IN ('predictions.m_live'::regclass, 'ponte_data.live_m'::regclass) "
-        "AND attnum > 0 AND col_description(attrelid, attnum) IS NULL"
+        "SELECT attname FROM pg_attribute WHERE attrelid "
+        "IN ('predictions.m_live'::regclass, 'ponte_data.live_m'::regclass) AND attnum > 0 AND col_description(attrelid, attnum) IS NULL"
     )
     assert not bare
 
@@ -203,7 +223,10 @@ def test_what_cannot_be_made_is_refused_in_words(live: World) -> None:
 def test_the_settings_of_a_caller_change_nothing(live: World) -> None:
     add_model(live, "other")
     live.execute("CREATE SCHEMA trap; GRANT USAGE ON SCHEMA trap TO ponte_api")
-    live.execute("CREATE FUNCTION trap.to_char(timestamptz, text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE ''trapped''; END'")
+    live.execute(
+        "CREATE FUNCTION trap.to_char(timestamptz, text) RETURNS text LANGUAGE plpgsql "
+        "AS 'BEGIN RAISE ''trapped''; END'"
+    )
     live.execute("CREATE TABLE trap.pg_class (relname name, relnamespace oid, relkind char, relowner oid)")
     live.execute("GRANT SELECT ON trap.pg_class TO ponte_api")
     with as_role(live, roles.API).db.begin() as connection:
@@ -220,7 +243,9 @@ def test_months_past_keep_days_are_dropped_and_said(live: World, table: LiveTabl
     write(live, table, [*old, NOW])
     with as_role(live, roles.API).db.begin() as connection:
         rows = [
-            Unscored(request_id=request_ids(1, at)[0], model="visits", source="api", asked_at=at, why="ValueError: no", kind="ValueError")
+            Unscored(
+                request_id=request_ids(1, at)[0], model="visits", source="api", asked_at=at, why="no", kind="ValueError"
+            )
             for at in (old[0], NOW)
         ]  # fmt: skip
         copy_unscored(connection, rows)

@@ -264,11 +264,10 @@ CREATE TABLE ponte.live_feedback (
     model_version integer NOT NULL,
     verdict       text NOT NULL CHECK (verdict IN ('right', 'wrong', 'withdrawn')),
     prediction    text NOT NULL,
-    correct_label text CHECK (length(correct_label) <= 1000),
+    correct_label text CHECK (correct_label IS NULL OR length(correct_label) <= 1000 AND verdict = 'wrong'),
     comment       text CHECK (length(comment) <= 4000),
     given_by      text NOT NULL CHECK (length(given_by) <= 200),
-    at            timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CHECK (correct_label IS NULL OR verdict = 'wrong')
+    at            timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX live_feedback_of_request ON ponte.live_feedback (request_id, given_by);
 CREATE INDEX live_feedback_of_model ON ponte.live_feedback (model, asked_at);
@@ -324,6 +323,8 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave correct_label out.';
     END IF;
 
+    -- There may be no table at all.
+    SELECT NULL::timestamptz AS asked_at, NULL::integer AS model_version, NULL::text AS prediction INTO answer;
     FOR live IN SELECT m.model, c.relname FROM (SELECT DISTINCT v.model FROM ponte.version v) m
         JOIN pg_class c ON c.relnamespace = 'ponte_data'::regnamespace AND c.relname = 'live_' || m.model
             AND c.relkind = 'p' AND c.relowner = current_user::regrole
