@@ -449,6 +449,10 @@ MAY_READ: dict[str, tuple[set[str], set[str]]] = {
     "cost": (TASKS | ANALYST, set()),
     "reference_column": ({roles.SCORER} | LIVE, {roles.MONITOR, roles.VIEWER}),
     **dict.fromkeys(("reference_count", "batch_count"), ({roles.SCORER, roles.MONITOR}, {roles.VIEWER})),
+
+    "reference_column": ({roles.SCORER} | LIVE, {roles.VIEWER}),
+    "reference_count": ({roles.SCORER, roles.MONITOR}, {roles.VIEWER, roles.API}),
+    "batch_count": ({roles.SCORER, roles.MONITOR}, {roles.VIEWER}),
     **dict.fromkeys(("drift_verdict", "drift_verdict_column", "normal_event"), (TASKS, set())),
     **dict.fromkeys(("drift", "drift_column"), (TASKS | ANALYST, set())),
     **dict.fromkeys(("live_count", "live_label_seen"), ({roles.MONITOR}, set())),
