@@ -27,6 +27,8 @@ FEW_CHOICES = 3
 LONG_TEXT = 60
 #: Deciles are told of so many rows at least: then LEAST_ROWS stand behind each.
 ENOUGH_ROWS = LEAST_ROWS * 10
+#: How far the share of rows below a decile may be from its tenths.
+NEAR = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,7 +208,10 @@ def _usual(family: Family, counted: Counted | None, language: Language) -> str:
 
 
 def _deciles(counted: Counted | None) -> tuple[float | None, float | None]:
-    """Return the edges next to the first and the last decile, outwards; None of fewer than ENOUGH_ROWS values."""
+    """Return the first and the last decile, or the edges next to them, outwards; None of fewer than ENOUGH_ROWS values.
+
+    The share of rows below a decile is not exactly a tenth: it lies between two rows, or is that of a sample.
+    """
     if counted is None or not counted.bins.edges:
         return None, None
     counts = counted.counts.sum(axis=0)[:-1]
@@ -215,6 +220,6 @@ def _deciles(counted: Counted | None) -> tuple[float | None, float | None]:
         return None, None
     below = counts.cumsum()[:-1]  # per edge: the rows below it
     edges = counted.bins.edges
-    low = [edge for edge, n in zip(edges, below, strict=True) if n <= 0.1 * rows]
-    high = [edge for edge, n in zip(edges, below, strict=True) if n >= 0.9 * rows]
+    low = [edge for edge, n in zip(edges, below, strict=True) if n <= (0.1 + NEAR) * rows]
+    high = [edge for edge, n in zip(edges, below, strict=True) if n >= (0.9 - NEAR) * rows]
     return (low[-1] if low else None), (high[0] if high else None)

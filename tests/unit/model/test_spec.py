@@ -617,3 +617,18 @@ def test_guards_wait_for_whole_minutes_up_to_a_week(model_toml: str, text: str) 
         assert spec.guard.wait_minutes == int(taken)
     [problem] = problems_of(f"{model_toml}\n[guard]\nwait_minutes = {text}\n")
     assert problem.startswith("model.toml: guard.wait_minutes: ")
+
+
+@pytest.mark.parametrize(
+    ("serving", "found"),
+    [
+        ('form = "public"', "form: form = 'public' has nobody to ask → set api = true, or leave it out"),
+        ('form = "key"', "form: form = 'key' has nobody to ask → set api = true, or leave it out"),
+        ("decision = 10", "decision: task 'binary' predicts no number to hold it against → leave it out"),
+    ],
+)
+def test_a_form_needs_the_api_and_a_decision_a_number(model_toml: str, serving: str, found: str) -> None:
+    assert problems_of(f"{model_toml}\n[serving]\n{serving}\n") == [f"model.toml: serving.{found}"]
+    regression = model_toml.replace('"binary"', '"regression"').replace("roc_auc", "mae").replace("minimum", "maximum")
+    with_api = f'{regression}\n[serving]\napi = true\nform = "key"\ndecision = 10\n'
+    assert parse_spec(with_api, model="churn").serving.decision == 10
