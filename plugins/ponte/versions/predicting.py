@@ -122,6 +122,10 @@ def predict(
         _require_shape(value, (count,), "predict()")
         _require_finite(value, "predict()")
         return as_predictions(output, value)
+
+        half = output.half_width
+        return Predictions(value, None) if half is None else Predictions(value, None, value - half, value + half)
+    last, features = last_step(estimator, frame)
     if not hasattr(last, "predict_proba"):
         return Predictions(_labels(last.predict(features), count), None)
     said = np.asarray(last.predict_proba(features))
@@ -197,8 +201,7 @@ def as_predictions(output: Output, values: Array) -> Predictions:
     import numpy as np
 
     if output.task == "regression":
-        value, half = np.asarray(values, dtype=float).ravel(), output.half_width
-        return Predictions(value, None, *(() if half is None else (value - half, value + half)))
+        return Predictions(np.asarray(values, dtype=float).ravel(), None)
     labels = np.asarray(output.classes)
     if output.task == "multiclass":
         return Predictions(labels[values.argmax(axis=1)], values)
