@@ -78,7 +78,3 @@ def _columns(scorer: Scorer, predictions: Predictions) -> dict[str, list[Any]]:
         columns["score" if predictions.score.ndim == 1 else "scores"] = predictions.score.tolist()
     ends = {"low": predictions.low, "high": predictions.high}
     return columns | {name: values.tolist() for name, values in ends.items() if values is not None}
-
-    if predictions.low is not None and predictions.high is not None:
-        columns |= {"low": predictions.low.tolist(), "high": predictions.high.tolist()}
-    return columns
