@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -97,6 +98,8 @@ def run(service: Service, *, host: str, port: int) -> None:
     # A version that is being loaded, or rows that are being kept, are Python in other threads: the loop gets the
     # interpreter's lock back after this long instead of 5 ms.
     sys.setswitchinterval(_SWITCH_SECONDS)
+    # uvicorn raises the signal again when it has done what it was asked: that is a good end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # No access log: a path and its query are content of requests.
     uvicorn.run(
         make_app(service), host=host, port=port, loop="uvloop", http="httptools", ws="none", log_config=None,
