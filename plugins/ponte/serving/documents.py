@@ -283,12 +283,19 @@ _FEEDBACK: Mapping[str, Any] = {
         "correct_label": {
             "type": ["boolean", "number", "string", "null"],
             "maxLength": 1000,
+            "pattern": "^[^\\u0000]*$",
+            "minimum": -(2**63),
+            "maximum": 2**63 - 1,
             "description": "What would have been right, with the verdict wrong.",
         },
         "comment": {"type": ["string", "null"], "maxLength": 4000, "pattern": "^[^\\u0000]*$"},
     },
     "required": ["request_id", "verdict"],
     "additionalProperties": False,
+    "anyOf": [
+        {"properties": {"verdict": {"const": "wrong"}}},
+        {"properties": {"correct_label": {"type": "null"}}},
+    ],
 }
 _STATE: Mapping[str, Any] = {
     "type": "object",

@@ -28,6 +28,8 @@ _STATE = sa.text("SELECT state, model, asked_at, ahead, answer FROM ponte.reques
 _FEEDBACK = sa.text("""SELECT ponte.give_live_feedback(
     CAST(:request_id AS uuid), :verdict, :correct_label, :comment, :given_by)""")
 
+#: SQLSTATE invalid_parameter_value.
+_INVALID = "22023"
 _LONGEST_LABEL, _LONGEST_COMMENT = 1_000, 4_000
 
 
@@ -118,7 +120,15 @@ async def enqueue(service: Service, scope: Scope, receive: Receive) -> Reply:
         with service.db.begin() as connection:
             return [str(connection.execute(_ENQUEUE, row).scalar_one()) for row in rows]
 
-    return Reply({"request_ids": await service.ask_database(put)}, HTTPStatus.ACCEPTED)
+    try:
+        return Reply({"request_ids": await service.ask_database(put)}, HTTPStatus.ACCEPTED)
+    except sa.exc.DBAPIError as error:
+        if getattr(error.orig, "pgcode", None) != _INVALID or error.orig is None:
+            raise
+        said = getattr(error.orig, "diag")  # noqa: B009 - of psycopg2's errors, whose types do not say so
+        # Everything else was looked at before: there is no open queue.
+        raise refused(HTTPStatus.CONFLICT, said.message_primary, fix=said.message_hint or "",
+                      headers={"Retry-After": "30"}) from None  # fmt: skip
 
 
 def _text(value: Any) -> str:
@@ -196,6 +206,7 @@ async def model(service: Service, scope: Scope, _: Receive) -> Reply:
         "features": [{"name": c.name, "type": c.family} for c in signature.features],
         "classes": list(serving.version.classes),
         "threshold": serving.version.threshold,
+        "interval": serving.version.interval,
         "trained_on": serving.version.train_cutoff,
         "computed": {
             "way": way.kind if way else "whole",
