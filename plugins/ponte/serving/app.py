@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from ponte.access.limits import KeyRing
+from ponte.live.counting import Counter
 from ponte.live.journal import Journal
 from ponte.serving import documents, replies, routes
 from ponte.serving.champions import Champions
@@ -62,7 +63,8 @@ def make_service(db: Database, store: ArtifactStore, models_root: Path, settings
     """Return the API of one process; nothing of it runs yet."""
     keys = KeyRing()
     champions = Champions(db, store, models_root, keys)
-    return Service(db=db, champions=champions, keys=keys, settings=settings or Settings(), journal=Journal(db))
+    journal = Journal(db, beside=Counter())
+    return Service(db=db, champions=champions, keys=keys, settings=settings or Settings(), journal=journal)
 
 
 def make_app(service: Service) -> FastAPI:
