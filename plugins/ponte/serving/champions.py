@@ -204,16 +204,20 @@ class Champions:
         self._folders = found
 
     def _watch(self) -> None:
+        told = False
         while True:
             try:
                 with self._db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                     connection.exec_driver_sql("LISTEN ponte_alias")
                     while True:
                         self.look(connection)
+                        told = False
                         if self._wait(connection.connection.driver_connection):
                             return
             except Exception as error:  # noqa: BLE001 - it goes on with what it has
-                log.warning("the database does not say which versions are champions: %s", said_of(error))
+                if not told:  # once, however long it lasts
+                    log.warning("the database does not say which versions are champions: %s", said_of(error))
+                told = True
             if self._wait(None):
                 return
 
@@ -223,9 +227,12 @@ class Champions:
         driver : the connection that listens.
         """
         listening = [self._stopped] if driver is None else [self._stopped, driver]
-        ready, _, _ = select.select(listening, [], [], LOOK_SECONDS)
-        if driver is not None and driver in ready:
-            driver.poll()
+        # What was heard while it looked has come already, and makes no socket ready.
+        heard = driver is not None and bool(driver.notifies)
+        ready, _, _ = select.select(listening, [], [], 0 if heard else LOOK_SECONDS)
+        if driver is not None:
+            if driver in ready:
+                driver.poll()
             driver.notifies.clear()
         return self._stopped in ready
 
