@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from tests.conftest import Cluster
 from tests.postgres.serving.served import ROW, SERVED, Served
 from tests.sample_model import ESTIMATOR, World
@@ -160,6 +161,12 @@ def test_nothing_of_a_key_is_kept_but_its_digest(own: Served) -> None:
     assert len(own.token) == len("ponte_") + 43
     rows = own.world.rows("SELECT to_jsonb(k)::text FROM ponte.api_key k")
     assert all(own.token.removeprefix("ponte_") not in row for (row,) in rows)
+
+
+@pytest.mark.parametrize("table", ["api_key", "api_key_revoked"])
+def test_what_became_of_a_key_is_changed_by_nobody(served: Served, table: str) -> None:
+    with pytest.raises(sa.exc.DBAPIError, match=f"ponte.{table} is append-only"):
+        served.world.execute(f"DELETE FROM ponte.{table}")
 
 
 def test_a_key_that_asks_too_much_has_to_wait(own: Served) -> None:
