@@ -20,6 +20,7 @@ from tests.dags.test_assets import Scheduler
 from tests.sample_model import NEXT_WEEK, WEEK, World
 
 if TYPE_CHECKING:
+    import redis
     from airflow.models.dagrun import DagRun
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -42,8 +43,8 @@ pytestmark = pytest.mark.skipif(BROKER is None, reason="no broker: see requireme
 
 
 @pytest.fixture
-def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], int]]:
-    """A broker; return a function that publishes a text, and says how many heard it."""
+def broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Redis]:
+    """A broker, which is that of the connection `redis_default`."""
     import redis
 
     assert BROKER is not None
@@ -59,23 +60,28 @@ def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
             # The hook of Airflow knows hosts and ports only.
             monkeypatch.setattr("airflow.providers.redis.hooks.redis.Redis", lambda **_: client)
             monkeypatch.setenv("AIRFLOW_CONN_REDIS_DEFAULT", json.dumps({"conn_type": "redis", "host": "localhost"}))
-            yield lambda text: int(client.publish(CHANNEL, text))
+            yield client
         finally:
             process.terminate()
 
 
-async def heard(trigger: Any, say: Callable[[], bool]) -> Any:
-    """Return what the trigger hears once it listens and `say` has found that it does."""
-    events = trigger.run()
-    first = asyncio.ensure_future(anext(events))
-    while not say():
+async def heard(trigger: Any, broker: redis.Redis, text: str) -> Any:
+    """Return what the trigger hears of a text that is published as soon as it listens."""
+
+    def listening() -> int:
+        return int(broker.pubsub_numsub(CHANNEL)[0][1])
+
+    before = listening()  # one that has heard something is not closed by its trigger
+    first = asyncio.ensure_future(anext(trigger.run()))
+    while listening() == before:
         assert not first.done(), first
         await asyncio.sleep(0.05)
+    broker.publish(CHANNEL, text)
     return (await asyncio.wait_for(first, 30)).payload
 
 
 def test_a_message_starts_the_scoring_of_the_window_that_it_names(
-    publish: Callable[[str], int],
+    broker: redis.Redis,
     run_dag: Callable[..., tuple[DagRun, dict[str, str]]],
     trained: World,
     tmp_path: Path,
@@ -94,10 +100,8 @@ def test_a_message_starts_the_scoring_of_the_window_that_it_names(
     for window in (WEEK, NEXT_WEEK, WEEK):
         trigger = watcher.trigger.trigger
         trigger.poll_interval = 0.01
-        message = json.dumps({"window_start": str(window)})
-        payloads.append(asyncio.run(heard(trigger, lambda message=message: publish(message) > 0)))
+        payloads.append(asyncio.run(heard(trigger, broker, json.dumps({"window_start": str(window)}))))
     assert [payload["channel"] for payload in payloads] == [CHANNEL] * 3
-    assert publish("{}") == 0, "who publishes now is not heard"
     for payload in payloads:
         scheduler.emit(Asset("departures_message"), from_trigger=True, payload=payload)
     runs = scheduler.run_who_is_due(monkeypatch)

@@ -231,8 +231,8 @@ GRANT SELECT ON ponte.api_key, ponte.api_key_revoked, ponte.version_mark TO pont
 
 -- ---------------------------------------------------------------- the web form
 
--- Counts by window, to say what is usual, and what training has never seen empty; no values.
-GRANT SELECT ON ponte.reference_count TO ponte_api;
+-- Counts, to say what is usual, and what training has never seen empty; without the digests of single values.
+GRANT SELECT (model, version, family, column_name, counts) ON ponte.reference_count TO ponte_api;
 
 -- ---------------------------------------------------------------- 0024: the queue
 
