@@ -145,7 +145,7 @@ class Bench:
         process = psutil.Process(worker.pid)
         self.wait(self.warm)
         cpu, own = self.server.cpu_seconds(), sum(process.cpu_times()[:2])
-        self.wait(lambda: not self.waiting(1), 600)
+        self.wait(lambda: not self.waiting(1))
         used, own = self.server.cpu_seconds() - cpu, sum(process.cpu_times()[:2]) - own
         self.stop_all()
         rate = self.rate()
@@ -197,7 +197,7 @@ class Bench:
             victim.kill()
             victim.wait()
             victim = self.start()
-        self.wait(lambda: not self.waiting(1), 600)
+        self.wait(lambda: not self.waiting(1))
         say("kills", f"{self.rows:,} requests, two workers, one killed when so many waited",
             " ".join(f"{m:,}" for m in moments))  # fmt: skip
         say("kills", "seconds", f"{time.monotonic() - begin:.1f}")
@@ -276,7 +276,7 @@ class Bench:
                     heard.update(dict.fromkeys(notice.payload.split(","), at))
                 connection.notifies.clear()
 
-    def wait(self, condition: Any, seconds: float = 120) -> None:
+    def wait(self, condition: Any, seconds: float = 600) -> None:
         """Wait until it holds."""
         end = time.monotonic() + seconds
         while not condition():
