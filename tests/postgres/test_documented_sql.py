@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = [*sorted((DOCS / "how-to").glob("*.md")), DOCS / "reference" / "tables.md"]
-#: What changes something is tried where it belongs: schema/test_feedback.py, monitoring/test_labels.py, stream/test_queue.py.
+#: What changes something is tried where it belongs: schema/test_feedback.py, monitoring/test_labels.py, stream/.
 _CHANGES = re.compile(
     r"(create|alter|grant|copy|update|select ponte\.(give_feedback|give_live_feedback|enqueue))\b", re.IGNORECASE
 )
