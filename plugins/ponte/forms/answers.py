@@ -93,13 +93,14 @@ def _of_number(answer: Answer, facts: FormFacts, language: Language) -> Said:
         decision = _text(facts, name, language, value=about)
     more = ""
     if answer.low is not None and answer.high is not None and facts.interval is not None:
+        low, high = _possible(answer.low, answer.high, facts)
         more = _text(
             facts,
             "interval",
             language,
             share=write_share(facts.interval, language),
-            low=write_rounded(answer.low, exponent, language, DOWN),
-            high=write_rounded(answer.high, exponent, language, UP),
+            low=write_rounded(low, exponent, language, DOWN),
+            high=write_rounded(high, exponent, language, UP),
         )
     exactly = write_number(value, language)
     return Said(
@@ -109,6 +110,13 @@ def _of_number(answer: Answer, facts: FormFacts, language: Language) -> Said:
         decision=decision,
         exactly=exactly if exactly != about else "",
     )
+
+
+def _possible(low: float, high: float, facts: FormFacts) -> tuple[float, float]:
+    """Return the part of an interval where outcomes can be, as the card says; all of it when there is none."""
+    least, most = facts.words.number("least"), facts.words.number("most")
+    cut = low if least is None else max(low, least), high if most is None else min(high, most)
+    return cut if cut[0] < cut[1] else (low, high)
 
 
 def _exponent(value: float, low: float | None, high: float | None) -> int:

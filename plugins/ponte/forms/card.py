@@ -10,6 +10,7 @@ holds in every language. All that is not said falls back on names, made readable
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,7 +37,11 @@ FORM_TEXTS: Mapping[str, tuple[str, ...]] = {
     "interval": ("share", "low", "high"),
     "yes": ("value",),
     "no": ("value",),
+    "least": (),
+    "most": (),
 }
+#: Texts of the form that are numbers, as English and Python write them.
+FORM_NUMBERS = ("least", "most")
 
 _HEADING = re.compile(r"^ {0,3}#{1,6}[ \t]+(.*?)[ \t]*#*[ \t]*$")
 _RULE = re.compile(r"^:?-+:?$")
@@ -74,6 +79,10 @@ class CardWords:
     def text(self, name: str, language: Language) -> str:
         """Return a text of FORM_TEXTS in a language, or in the first one; "" when the card does not say."""
         return self.texts.get((name, language)) or self.texts.get((name, LANGUAGES[0]), "")
+
+    def number(self, name: str) -> float | None:
+        """Return one of FORM_NUMBERS; None when the card does not say."""
+        return _number(self.text(name, LANGUAGES[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +138,8 @@ def _faults(table: str, cells: Mapping[str, str], features: Sequence[str], seen:
     if twice in seen:
         yield f"{twice!r} stands there twice", "leave one of them out"
     seen.add(twice)
+    if table == "form" and name in FORM_NUMBERS and _number(cells.get("en", "")) is None:
+        yield f"{name!r} is no number: {cells.get('en', '')!r}", "write it like 1000 or 0.5, in the column en"
     if table == "form" and name in FORM_TEXTS:
         for part in _BRACES.findall(" ".join(cells.values())):
             if part not in FORM_TEXTS[name]:
@@ -188,6 +199,14 @@ def _cells(line: str) -> list[str]:
 
 def _plain(cell: str) -> str:
     return cell[1:-1].strip() if len(cell) > 1 and cell[0] == cell[-1] == "`" else cell
+
+
+def _number(text: str) -> float | None:
+    try:
+        found = float(text)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None
 
 
 def readable(name: str) -> str:

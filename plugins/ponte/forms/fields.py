@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ponte.counting.choosing import LEAST_ROWS
-from ponte.counting.reference import Counted, Counts, Reference
+from ponte.counting.reference import Counted
 from ponte.forms.card import CardWords, read_card, readable
 from ponte.forms.numbers import hint
 from ponte.forms.words import Language, say
@@ -27,6 +27,8 @@ FEW_CHOICES = 3
 LONG_TEXT = 60
 #: Deciles are told of so many rows at least: then LEAST_ROWS stand behind each.
 ENOUGH_ROWS = LEAST_ROWS * 10
+#: How far the share of rows below a decile may be from its tenths.
+NEAR = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,8 +43,8 @@ class FormFacts:
     features: tuple[Column, ...]
     #: The labels, the positive one last in a binary task; () in a regression.
     classes: tuple[Any, ...] = ()
-    #: Counts of its features in its training windows; None of a version from before there were counts.
-    reference: Counts | None = None
+    #: Its features, counted in all its training windows; () of a version from before there were counts.
+    counted: tuple[Counted, ...] = ()
     #: The tables of its card.
     words: CardWords = field(default_factory=CardWords)
     checks: tuple[Check, ...] = ()
@@ -81,7 +83,7 @@ class Field:
     needed: bool = False
 
 
-def facts_of(version: Version, counted: Reference | None, card: str) -> FormFacts:
+def facts_of(version: Version, counted: tuple[Counted, ...], card: str) -> FormFacts:
     """Return what the form of a version knows by itself; description, checks and decision are the folder's of today.
 
     card : that which is kept with the version, "" without one.
@@ -93,7 +95,7 @@ def facts_of(version: Version, counted: Reference | None, card: str) -> FormFact
         task=version.task,
         features=version.signature.features,
         classes=version.output.classes,
-        reference=counted.features if counted else None,
+        counted=counted,
         words=read_card(card),
         interval=version.interval,
     )
@@ -104,7 +106,7 @@ def fields_of(facts: FormFacts, language: Language) -> tuple[Field, ...]:
     by_name = {column.name: column for column in facts.features}
     named = [name for name in facts.words.columns if name in by_name]
     order = [*named, *(name for name in by_name if name not in facts.words.columns)]
-    counted = {c.bins.name: c for c in facts.reference.columns} if facts.reference else {}
+    counted = {column.bins.name: column for column in facts.counted}
     return tuple(_field(facts, by_name[name], place, counted.get(name), language) for place, name in enumerate(order))
 
 
@@ -206,7 +208,10 @@ def _usual(family: Family, counted: Counted | None, language: Language) -> str:
 
 
 def _deciles(counted: Counted | None) -> tuple[float | None, float | None]:
-    """Return the edges next to the first and the last decile, outwards; None of fewer than ENOUGH_ROWS values."""
+    """Return the first and the last decile, or the edges next to them, outwards; None of fewer than ENOUGH_ROWS values.
+
+    The share of rows below a decile is not exactly a tenth: it lies between two rows, or is that of a sample.
+    """
     if counted is None or not counted.bins.edges:
         return None, None
     counts = counted.counts.sum(axis=0)[:-1]
@@ -215,6 +220,6 @@ def _deciles(counted: Counted | None) -> tuple[float | None, float | None]:
         return None, None
     below = counts.cumsum()[:-1]  # per edge: the rows below it
     edges = counted.bins.edges
-    low = [edge for edge, n in zip(edges, below, strict=True) if n <= 0.1 * rows]
-    high = [edge for edge, n in zip(edges, below, strict=True) if n >= 0.9 * rows]
+    low = [edge for edge, n in zip(edges, below, strict=True) if n <= (0.1 + NEAR) * rows]
+    high = [edge for edge, n in zip(edges, below, strict=True) if n >= (0.9 - NEAR) * rows]
     return (low[-1] if low else None), (high[0] if high else None)

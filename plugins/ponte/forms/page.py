@@ -99,14 +99,13 @@ def message_page(place: Place, title: str, text: str = "", **parts: str) -> str:
     return _render("message.html.j2", None, place, heading=say(title, place.language), text=more)
 
 
-def style(shared: str) -> str:
-    """Return the stylesheet of all pages: what all pages of Ponte share, and what only forms have."""
-    return shared + (_FOLDER / "form.css").read_text(encoding="utf-8")
+def style(shared: str) -> tuple[str, str]:
+    """Return the stylesheet, and an address that changes with it, from where the forms' addresses begin.
 
-
-def digest_of(text: str) -> str:
-    """Return a few characters that change with the text: of its address, which may be kept for good."""
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    shared : the stylesheet of all pages of Ponte; that of forms follows it.
+    """
+    text = shared + (_FOLDER / "form.css").read_text(encoding="utf-8")
+    return text, f"style.css?{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 _FOLDER = Path(__file__).parent / "templates"

@@ -216,8 +216,7 @@ def _serving_problems(spec: ModelSpec, file: str) -> list[Problem]:
         problems.append(Problem(file=file, field="serving.form", what=what, fix="set api = true, or leave it out"))
     if serving.decision is not None and spec.task != "regression":
         what = f"task {spec.task!r} predicts no number to hold it against"
-        fix = "leave it out; [training] threshold decides between two classes"
-        problems.append(Problem(file=file, field="serving.decision", what=what, fix=fix))
+        problems.append(Problem(file=file, field="serving.decision", what=what, fix="leave it out"))
     return problems
 
 

@@ -26,6 +26,7 @@ from ponte.access.limits import KeyRing
 from ponte.computing.pace import BATCH_ROWS, Pace
 from ponte.computing.workers import INLINE_SECONDS, Inline, InProcess
 from ponte.errors import PonteError
+from ponte.live.counting import counted
 from ponte.live.records import Reader
 from ponte.live.tables import LiveTable
 from ponte.model.folders import ModelFolder, load_folder
@@ -168,14 +169,17 @@ class Champions:
         scorer = Scorer(loaded)
         golden = _golden(self._store, version)
         reader, table = Reader(loaded.signature), LiveTable.of(version)
+        with self._db.begin() as connection:
+            window = self._folders[version.model][1].spec.window
+            count = counted(connection, version.model, version.version, window)
         pace = Pace.of(lambda rows: answer(scorer, _of_length(golden, rows)))
         if pace.seconds(BATCH_ROWS) < INLINE_SECONDS:
-            return Serving(loaded, since, Inline(scorer), pace, reader, table)
+            return Serving(loaded, since, Inline(scorer), pace, reader, table, count)
         allowed = marks.allows_other_libraries(self._db, version)
         worker = InProcess(str(self._store.root), version, other_libraries_allowed=allowed)
         # The other process has its own, so this one keeps none.
         lean = replace(loaded, estimator=None, error_model=None)
-        return Serving(lean, since, worker, pace, reader, table)
+        return Serving(lean, since, worker, pace, reader, table, count)
 
     def _drop(self, model: str, why: str) -> None:
         self._why_not[model] = why

@@ -5,12 +5,14 @@ No content of a form is logged.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import logging
 import math
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -18,23 +20,14 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 
 from ponte.counting import reference
 from ponte.forms import asking
 from ponte.forms.answers import Answer
 from ponte.forms.asking import Answering, Busy, OpenForm, Told, Verdict, read_verdict, request_id_of
 from ponte.forms.fields import FormFacts, facts_of, fields_of
-from ponte.forms.page import (
-    HEADERS,
-    Feedback,
-    Place,
-    digest_of,
-    feedback_page,
-    form_page,
-    key_page,
-    message_page,
-    style,
-)
+from ponte.forms.page import HEADERS, Feedback, Place, feedback_page, form_page, key_page, message_page, style
 from ponte.forms.values import LARGEST_FORM, NotAForm, parse_form, read_values
 from ponte.forms.words import language_of, say
 from ponte.model.folders import CARD
@@ -48,6 +41,8 @@ from ponte.versions.registry import Version
 
 #: Names of the cookies: what the token goes with, and the key of a form that asks for one, for so many seconds.
 VISITOR, KEY, KEY_SECONDS = "ponte_form", "ponte_key", 30 * 86_400
+#: A form that takes longer to arrive is none.
+BODY_SECONDS = 30.0
 _REFUSED: Mapping[str, Told] = {"P0002": "no_such_answer", "22023": "not_kept", "54000": "said_before"}
 
 log = logging.getLogger(__name__)
@@ -83,7 +78,7 @@ class _NeverBroken(APIRoute):
                 return await handle(request)
             except _Instead as instead:
                 return instead.args[0]  # type: ignore[no-any-return]
-            except NotAForm:
+            except (NotAForm, TimeoutError, ClientDisconnect):
                 return _Call(request).message(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "not_read", "not_read_why")
             except Refused as error:  # while the database is away
                 seconds = error.headers.get("Retry-After", "5")
@@ -113,10 +108,11 @@ class _Call:
     async def read(self) -> None:
         """Read what was submitted; raises NotAForm."""
         body = bytearray()
-        async for chunk in self.request.stream():
-            body += chunk
-            if len(body) > LARGEST_FORM:
-                raise NotAForm("too large")
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in self.request.stream():
+                body += chunk
+                if len(body) > LARGEST_FORM:
+                    raise NotAForm("too large")
         self.typed = parse_form(bytes(body))
 
     @property
@@ -128,7 +124,7 @@ class _Call:
     def place(self) -> Place:
         """Where the page is."""
         below = self.request.url.path.rstrip("/").rpartition("/form/")[2].count("/")
-        token, address = asking.token_of(self.visitor), f"style.css?{digest_of(_style())}"
+        token, address = asking.token_of(self.visitor), _style()[1]
         return Place(language=self.language, up="../" * below, token=token, style=address, key=self.key is not None)
 
     def html(self, page: str, status: int = HTTPStatus.OK, *, wait: float = 0.0) -> Response:
@@ -143,14 +139,10 @@ class _Call:
     def message(self, status: int, title: str, text: str = "", **parts: str) -> Response:
         return self.html(message_page(self.place, title, text, **parts), status)
 
-    def to_the_form(self) -> Response:
-        return RedirectResponse(f"../{self.model}", HTTPStatus.SEE_OTHER, headers=HEADERS)
-
     def set_cookie(self, response: Response, name: str, value: str, seconds: int | None = None) -> None:
-        # Without a path it is that of the forms' own folder, whatever a proxy puts before it.
+        # Without a path it goes with the folder of the address, whatever a proxy puts before it: a key with its model.
         secure = self.request.url.scheme == "https"
-        path = None if name == VISITOR else self.request.url.path.rpartition(f"/{self.model}/")[0]
-        response.set_cookie(name, value, max_age=seconds, path=path, secure=secure, httponly=True, samesite="strict")
+        response.set_cookie(name, value, max_age=seconds, path=None, secure=secure, httponly=True, samesite="strict")
 
 
 @dataclass(slots=True)
@@ -160,7 +152,7 @@ class _Pages:
     async def style(self) -> Response:
         """Answer with the stylesheet, which may be kept: its address changes with it."""
         headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-        return PlainTextResponse(_style(), media_type="text/css", headers=headers)
+        return PlainTextResponse(_style()[0], media_type="text/css", headers=headers)
 
     async def show(self, request: Request) -> Response:
         """Answer with the form, or the question for a key."""
@@ -235,18 +227,13 @@ class _Pages:
         key = call.typed.get("key", "").strip()
         if not self.service.key_opens(key, call.model):
             return call.html(key_page(form.facts, call.place, wrong=True), HTTPStatus.FORBIDDEN)
-        response = call.to_the_form()
-        call.set_cookie(response, KEY, key, KEY_SECONDS)
-        return response
+        return _to_the_form(call, key, KEY_SECONDS)
 
     async def forget_key(self, request: Request) -> Response:
         """Let the browser forget its key, and ask for one."""
         call = _Call(request)
         await call.read()
-        response = call.to_the_form()
-        if call.is_own:
-            call.set_cookie(response, KEY, "", 0)
-        return response
+        return _to_the_form(call, "", 0)
 
     async def _open(self, call: _Call) -> FormFacts:
         """Return what the form is made of; raises _Instead with what stands in its way."""
@@ -264,6 +251,13 @@ class _Pages:
         return form.facts
 
 
+def _to_the_form(call: _Call, key: str, seconds: int) -> Response:
+    response = RedirectResponse(f"../{call.model}", HTTPStatus.SEE_OTHER, headers=HEADERS)
+    if call.is_own:
+        call.set_cookie(response, KEY, key, seconds)
+    return response
+
+
 def _request_id(call: _Call, text: str) -> uuid.UUID:
     found = request_id_of(text)
     if found is None:
@@ -275,7 +269,8 @@ def _note(note: str, call: _Call, wait: float) -> str:
     return say(note, call.language, seconds=str(math.ceil(wait))) if note else ""
 
 
-def _style() -> str:
+@cache
+def _style() -> tuple[str, str]:
     return style(stylesheet())
 
 
@@ -289,23 +284,23 @@ class OfService:
 
     async def form(self, model: str) -> OpenForm | None:
         folder, serving = self.service.champions.folders.get(model), self.service.champions.get(model)
-        if folder is None or folder.spec.serving.form == "off":
+        if folder is None or (access := folder.spec.serving.form) == "off":
             return None
         if serving is None:
-            return OpenForm(folder.spec.serving.form, None)
+            return OpenForm(access, None)
         known = self._known.get(model)
         if known is None or known.version != serving.version.version:
             version = serving.version
             known = self._known[model] = await self.service.ask_database(lambda: self._facts(version))
         spec = folder.spec
         facts = replace(known, description=spec.description, checks=spec.checks, decision=spec.serving.decision)
-        return OpenForm(folder.spec.serving.form, facts)
+        return OpenForm(access, facts)
 
     def _facts(self, version: Version) -> FormFacts:
         with self.service.db.begin() as connection:
-            found = reference.read(connection, version.model, version.version)
+            counted = reference.read_sums(connection, version.model, version.version)
         card = read_file(self.service.champions.store, version, CARD)
-        return facts_of(version, found, card.decode() if card else "")
+        return facts_of(version, counted, card.decode() if card else "")
 
     def key_opens(self, key: str, model: str) -> bool:
         found = self.service.keys.find(key, dt.datetime.now(dt.UTC))
@@ -327,26 +322,23 @@ class OfService:
         except Overloaded as error:
             return Busy(error.seconds)
         except Refused as error:
-            if error.problems:
-                return asking.Refused(tuple({problem.column: None for problem in error.problems if problem.column}))
-            return Busy(float(error.headers.get("Retry-After", "1")))
+            if not error.problems:
+                return Busy(float(error.headers.get("Retry-After", "1")))
+            return asking.Refused(tuple({problem.column: None for problem in error.problems if problem.column}))
         if answered.unanswered:
             return asking.Refused()
         said = {name: values[0] for name, values in answered.columns.items()}
         return Answer(**said, version=answered.serving.version.version, request_id=str(answered.request_ids[0]))
 
     async def tell(self, said: Verdict) -> Told:
-        by = "form"
-        if said.key and (key := self.service.keys.find(said.key, dt.datetime.now(dt.UTC))):
-            by = key.name
+        key = self.service.keys.find(said.key or "", dt.datetime.now(dt.UTC))
         words = routes.Feedback(said.request_id, said.verdict, said.correct_label, said.comment)
         try:
-            await routes.give_feedback(self.service, words, by)
+            await routes.give_feedback(self.service, words, key.name if key else "form")
         except Refused:
             return "busy"
         except sa.exc.DBAPIError as error:
-            became = _REFUSED.get(getattr(error.orig, "pgcode", None) or "")
-            if became is None:
+            if (became := _REFUSED.get(getattr(error.orig, "pgcode", None) or "")) is None:
                 raise
             return became
         return "kept"

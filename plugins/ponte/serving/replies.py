@@ -35,6 +35,8 @@ _OF_STATE = {
 _JSON = (b"content-type", b"application/json")
 _NO_STORE = (b"cache-control", b"no-store")
 _NO_SNIFF = (b"x-content-type-options", b"nosniff")
+_MOST_COUNTERS = 1_000
+
 log = logging.getLogger(__name__)
 
 
@@ -61,6 +63,9 @@ class Page:
         self, service: Service, name: str, answer: Callable[[Service, Scope, Receive], Awaitable[Reply]]
     ) -> None:
         self._service, self._name, self._answer = service, name, answer
+        # By model and status: looking a label up costs as much as reading a request.
+        self._counters: dict[tuple[str, int], Any] = {}
+        self._seconds: dict[str, Any] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -69,13 +74,22 @@ class Page:
             reply = await self._answer(self._service, scope, receive)
         except Exception as error:  # noqa: BLE001 - every error becomes a status
             reply = reply_of(error, self._name)
-        metrics, model = self._service.metrics, scope["path_params"].get("model", "")
-        if model and model not in self._service.champions.folders:
-            model = ""  # else anybody could make labels
-        metrics.requests.labels(model, self._name, int(reply.status)).inc()
-        if self._name == "predict" and reply.status == HTTPStatus.OK:
-            metrics.seconds.labels(model).observe(time.perf_counter() - began)
+        self._count(scope["path_params"].get("model", ""), int(reply.status), time.perf_counter() - began)
         await send_reply(send, reply)
+
+    def _count(self, model: str, status: int, seconds: float) -> None:
+        counter = self._counters.get((model, status))
+        if counter is None:
+            if model and model not in self._service.champions.folders:
+                model = ""  # else anybody could make labels
+            counter = self._service.metrics.requests.labels(model, self._name, status)
+            if len(self._counters) < _MOST_COUNTERS:
+                self._counters[model, status] = counter
+        counter.inc()
+        if self._name == "predict" and status == HTTPStatus.OK:
+            if model not in self._seconds:
+                self._seconds[model] = self._service.metrics.seconds.labels(model)
+            self._seconds[model].observe(seconds)
 
 
 def encoded(content: Any) -> bytes:
@@ -128,6 +142,8 @@ def _of_database(error: sa.exc.DBAPIError) -> Reply | None:
     status, said = _OF_STATE.get(getattr(error.orig, "pgcode", None) or ""), getattr(error.orig, "diag", None)
     if status is None or said is None or "PL/pgSQL" not in (said.context or ""):
         return None
+    if "too large" in (said.message_primary or ""):
+        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     found = {"what": said.message_primary or "refused", **({"fix": said.message_hint} if said.message_hint else {})}
     headers = {} if status in (HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.NOT_FOUND) else {"Retry-After": "5"}
     return Reply({"error": found}, status, headers)
@@ -185,7 +201,7 @@ async def _read_on(body: bytes, receive: Receive, most: int) -> bytes:
     return b"".join(parts)
 
 
-def decoded(body: bytes, kind: type[Any]) -> Any:
+def decoded(body: bytes, kind: Any) -> Any:
     """Return what a body of JSON says; raises Refused (422) for anything that is not of the kind."""
     try:
         return _decoder(kind).decode(body)

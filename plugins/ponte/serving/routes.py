@@ -28,6 +28,8 @@ _STATE = sa.text("SELECT state, model, asked_at, ahead, answer FROM ponte.reques
 _FEEDBACK = sa.text("""SELECT ponte.give_live_feedback(
     CAST(:request_id AS uuid), :verdict, :correct_label, :comment, :given_by)""")
 
+#: SQLSTATE invalid_parameter_value.
+_INVALID = "22023"
 _LONGEST_LABEL, _LONGEST_COMMENT = 1_000, 4_000
 
 
@@ -41,7 +43,8 @@ class Predict(msgspec.Struct, forbid_unknown_fields=True):
 class Enqueue(Predict, forbid_unknown_fields=True):
     """The body of :enqueue."""
 
-    priority: Annotated[int, msgspec.Meta(ge=0, le=9)] = 0
+    #: To JSON 5.0 is an integer too.
+    priority: Annotated[int, msgspec.Meta(ge=0, le=9)] | Annotated[float, msgspec.Meta(ge=0, le=9, multiple_of=1)] = 0
 
 
 class Feedback(msgspec.Struct, forbid_unknown_fields=True):
@@ -110,7 +113,7 @@ async def enqueue(service: Service, scope: Scope, receive: Receive) -> Reply:
     keys = asked.keys or [None] * len(asked.instances)
     rows = [
         {"model": model, "key": None if key is None else _text(key), "features": _text(instance),
-         "priority": asked.priority}
+         "priority": int(asked.priority)}
         for instance, key in zip(asked.instances, keys, strict=True)
     ]  # fmt: skip
 
@@ -118,7 +121,15 @@ async def enqueue(service: Service, scope: Scope, receive: Receive) -> Reply:
         with service.db.begin() as connection:
             return [str(connection.execute(_ENQUEUE, row).scalar_one()) for row in rows]
 
-    return Reply({"request_ids": await service.ask_database(put)}, HTTPStatus.ACCEPTED)
+    try:
+        return Reply({"request_ids": await service.ask_database(put)}, HTTPStatus.ACCEPTED)
+    except sa.exc.DBAPIError as error:
+        if getattr(error.orig, "pgcode", None) != _INVALID or error.orig is None:
+            raise
+        said = getattr(error.orig, "diag")  # noqa: B009 - of psycopg2's errors, whose types do not say so
+        # Everything else was looked at before: there is no open queue.
+        raise refused(HTTPStatus.CONFLICT, said.message_primary, fix=said.message_hint or "",
+                      headers={"Retry-After": "30"}) from None  # fmt: skip
 
 
 def _text(value: Any) -> str:
@@ -196,6 +207,7 @@ async def model(service: Service, scope: Scope, _: Receive) -> Reply:
         "features": [{"name": c.name, "type": c.family} for c in signature.features],
         "classes": list(serving.version.classes),
         "threshold": serving.version.threshold,
+        "interval": serving.version.interval,
         "trained_on": serving.version.train_cutoff,
         "computed": {
             "way": way.kind if way else "whole",

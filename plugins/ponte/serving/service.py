@@ -13,23 +13,28 @@ from http import HTTPStatus
 from itertools import compress
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from ponte.access.keys import Key
 from ponte.access.limits import Bucket, KeyRing
 from ponte.computing.workers import NotServed
-from ponte.errors import DatabaseUnavailable, PonteError, did_you_mean
+from ponte.counting.bins import microseconds
+from ponte.errors import PonteError, did_you_mean
+from ponte.live import counting
 from ponte.live.journal import Journal
 from ponte.live.records import Problem
 from ponte.live.tables import Source, Unscored
 from ponte.serving.batching import Answered, Batch, Batcher, Serving
-from ponte.storage.database import Database, transient_faults_marked
+from ponte.storage.database import Database, is_transient
 
 if TYPE_CHECKING:
     from ponte.serving.champions import Champions
 
 #: Addresses that are remembered at once; the one that asked least recently is forgotten first.
 MOST_ADDRESSES = 10_000
+#: SQLSTATE object_not_in_prerequisite_state.
+_NOT_NOW = "55000"
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -187,13 +192,19 @@ class Service:
                 columns[column.name] = values.to_pylist()
         if self.champions.folders[version.model].spec.serving.log_features:
             columns["features"] = batch.rows.select([c.name for c in version.signature.features]).to_pylist()
+        moment = microseconds(batch.asked_at)
         answered = [place not in batch.answers.unanswered for place in range(len(batch.sources))]
         for source in set(batch.sources):
             chosen = [source == one and good for one, good in zip(batch.sources, answered, strict=True)]
             mine = columns if all(chosen) else {name: list(compress(of, chosen)) for name, of in columns.items()}
             unscored = [row for row in _unscored(batch, columns) if row.source == source]
             mine |= {"scored_at": batch.asked_at, "model_version": version.version}
-            self.journal.put(serving.table, mine, source=source, asked_at=batch.asked_at, unscored=unscored)
+            said = dict(batch.answers.columns)
+            said["prediction"] = [one if good else None for one, good in zip(said["prediction"], chosen, strict=True)]
+            count = counting.Answered(of=serving.counted, asked_at=moment, rows=batch.rows, answers=said)
+            self.journal.put(
+                serving.table, mine, source=source, asked_at=batch.asked_at, unscored=unscored, beside=count
+            )
 
     def _batcher(self, model: str) -> Batcher:
         def keep(batch: Batch) -> None:
@@ -220,14 +231,12 @@ class Service:
 
     async def ask_database(self, work: Callable[[], T]) -> T:
         """Return what `work` returns, in a thread; raises Refused (503) while the database is away."""
-
-        def marked() -> T:
-            with transient_faults_marked():
-                return work()
-
         try:
-            return await asyncio.to_thread(marked)
-        except DatabaseUnavailable as error:
+            return await asyncio.to_thread(work)
+        except sa.exc.DBAPIError as error:
+            # What a function of the database has refused in its own words is told in these.
+            if not is_transient(error) or getattr(error.orig, "pgcode", None) == _NOT_NOW:
+                raise
             raise refused(HTTPStatus.SERVICE_UNAVAILABLE, "the database is away", fix="ask again later; predictions "
                           "go on without it", headers={"Retry-After": "5"}) from error  # fmt: skip
 

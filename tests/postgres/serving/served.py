@@ -75,3 +75,8 @@ class Served:
     def stop(self) -> None:
         """End what belongs to it."""
         self.service.champions.stop()
+
+
+def open_queue(served: Served) -> None:
+    """Do what the first worker of the model does."""
+    served.world.execute("INSERT INTO ponte.queue (model, open) VALUES ('visits', true) ON CONFLICT DO NOTHING")

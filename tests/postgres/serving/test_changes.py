@@ -230,12 +230,14 @@ def test_what_was_answered_is_kept_with_key_and_number_and_found_again(own: Serv
     assert own.world.rows("SELECT verdict, given_by FROM ponte.live_feedback") == [("right", "test")]
 
 
+NOBODY = "019aca5c-0000-7000-8000-000000000000"
 FEEDBACK: dict[str, tuple[dict[str, Any], int, str]] = {
     "no request": ({"verdict": "right"}, 422, "the body is not what is expected"),
-    "no such request": ({"request_id": "019aca5c-0000-7000-8000-000000000000", "verdict": "right"}, 404, "no answer to"),
-    "another verdict": ({"request_id": "019aca5c-0000-7000-8000-000000000000", "verdict": "yes"}, 422, "unknown verdict"),
-    "NUL": ({"request_id": "019aca5c-0000-7000-8000-000000000000", "verdict": "right", "comment": "\0"}, 422, "a text has"),
-    "too long": ({"request_id": "019aca5c-0000-7000-8000-000000000000", "verdict": "right", "comment": "x" * 5000}, 422, "the body"),
+    "no such request": ({"request_id": NOBODY, "verdict": "right"}, 404, "no answer to"),
+    "of 1582": ({"request_id": NOBODY.replace("7", "1"), "verdict": "right"}, 404, "no answer"),
+    "another verdict": ({"request_id": NOBODY, "verdict": "yes"}, 422, "unknown verdict"),
+    "NUL": ({"request_id": NOBODY, "verdict": "right", "comment": "\0"}, 422, "a text has"),
+    "too long": ({"request_id": NOBODY, "verdict": "right", "comment": "x" * 5000}, 422, "the body"),
 }  # fmt: skip
 
 

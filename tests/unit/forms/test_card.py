@@ -90,6 +90,8 @@ WRONG = {
         "unknown text 'tittle' (line 4) → did you mean 'title'?",
     "## Form\n| text | fr |\n|---|---|\n| title | x |":
         "unknown heading 'fr' (line 2)",
+    "## Form\n| text | en |\n|---|---|\n| least | 1.000,0 |":
+        "'least' is no number: '1.000,0' (line 4)",
     "## Form\n| text | en |\n|---|---|\n| answer | {amount} |":
         "'answer' cannot say {amount} (line 4) → it can say {value}",
 }  # fmt: skip

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
-from tests.sample_form import counted, counts, loan_facts, with_card
+from tests.sample_form import counted, loan_facts, with_card
 
+from ponte.counting.bins import counts_of_numbers
+from ponte.counting.choosing import choose_bins
+from ponte.counting.reference import Counted
 from ponte.forms.card import read_card
 from ponte.forms.fields import Field, FormFacts, fields_of, grouped
 from ponte.forms.values import show_value
@@ -21,7 +27,7 @@ def one(
     """Return the field of the one column `x`."""
     facts = FormFacts(
         model="m", version=1, description="", task="binary", features=(Column(name="x", family=family),),
-        reference=counts(found) if found else None, words=read_card(card), checks=checks,
+        counted=(found,) if found else (), words=read_card(card), checks=checks,
     )  # fmt: skip
     return fields_of(facts, language)[0]
 
@@ -94,6 +100,15 @@ def test_what_is_usual_is_not_said_of_few_rows_nor_of_what_is_no_number() -> Non
     assert one("date", age).notes == ()
     # The first bin holds more than a tenth: the decile is below every edge.
     assert one("number", counted("x", "number", edges=(10, 90), rows=[300, 400, 20, 0])).notes == ()
+
+
+@pytest.mark.parametrize("rows", [211, 5_003])
+def test_what_is_usual_holds_eight_of_ten_of_the_rows_that_the_bins_were_found_in(rows: int) -> None:
+    values = np.random.default_rng(rows).lognormal(11, 1, rows).round(2)
+    bins = choose_bins("x", "number", pa.array(values))
+    found = Counted(bins, counts_of_numbers(values, bins.edges)[None, :], np.array([False]))
+    low, high = (float(part.replace(",", "")) for part in re.findall(r"[\d,]+", one("number", found).notes[0]))
+    assert 0.75 < ((low <= values) & (values <= high)).mean() < 0.85
 
 
 def test_the_order_is_that_of_the_card_then_of_the_signature() -> None:

@@ -625,3 +625,17 @@ def test_a_key_that_live_rows_have_beside_it_is_refused_of_a_model_that_answers(
     assert parse_spec(renamed, model="churn").key == (name,)
     [problem] = problems_of(renamed + "\n[serving]\napi = true\n")
     assert f"key: {name!r} is the name of a column that live rows have beside the key" in problem
+
+@pytest.mark.parametrize(
+    ("serving", "found"),
+    [
+        ('form = "public"', "form: form = 'public' has nobody to ask → set api = true, or leave it out"),
+        ('form = "key"', "form: form = 'key' has nobody to ask → set api = true, or leave it out"),
+        ("decision = 10", "decision: task 'binary' predicts no number to hold it against → leave it out"),
+    ],
+)
+def test_a_form_needs_the_api_and_a_decision_a_number(model_toml: str, serving: str, found: str) -> None:
+    assert problems_of(f"{model_toml}\n[serving]\n{serving}\n") == [f"model.toml: serving.{found}"]
+    regression = model_toml.replace('"binary"', '"regression"').replace("roc_auc", "mae").replace("minimum", "maximum")
+    with_api = f'{regression}\n[serving]\napi = true\nform = "key"\ndecision = 10\n'
+    assert parse_spec(with_api, model="churn").serving.decision == 10

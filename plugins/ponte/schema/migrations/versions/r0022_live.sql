@@ -324,6 +324,8 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave correct_label out.';
     END IF;
 
+    -- There may be no table at all.
+    SELECT NULL::timestamptz AS asked_at, NULL::integer AS model_version, NULL::text AS prediction INTO answer;
     FOR live IN SELECT m.model, c.relname FROM (SELECT DISTINCT v.model FROM ponte.version v) m
         JOIN pg_class c ON c.relnamespace = 'ponte_data'::regnamespace AND c.relname = 'live_' || m.model
             AND c.relkind = 'p' AND c.relowner = current_user::regrole
