@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from fastapi import FastAPI
 
 from ponte.counting.bins import Bins
-from ponte.counting.reference import Counted, Counts
+from ponte.counting.reference import Counted
 from ponte.demo.examples import FOLDERS
 from ponte.forms.answers import Answer
 from ponte.forms.asking import Busy, OpenForm, Refused, Told, Verdict
@@ -86,11 +85,6 @@ def counted(
     return Counted(bins, np.array([rows or [100] * bins.size]), np.array([False]))
 
 
-def counts(*columns: Counted) -> Counts:
-    """Return the reference of features in one window."""
-    return Counts((dt.date(2026, 1, 5),), ("fitting",), columns)
-
-
 def loan_folder() -> ModelFolder:
     """Return the folder of the demo."""
     return load_folder(FOLDERS / "loan_amount")
@@ -113,7 +107,7 @@ def loan_facts() -> FormFacts:
         description=folder.spec.description,
         task="regression",
         features=tuple(Column(name=name, family=family) for name, (family, _, _) in _LOAN.items()),
-        reference=counts(*columns),
+        counted=tuple(columns),
         words=read_card(folder.card),
         checks=folder.spec.checks,
         decision=folder.spec.serving.decision,

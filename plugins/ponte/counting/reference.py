@@ -37,6 +37,12 @@ _COLUMNS = sa.text("""SELECT family, column_name AS name, kind, edges, "values" 
 _COUNTS = sa.text("""SELECT family, column_name, part, window_start, counts, only_value IS NOT NULL AS constant
     FROM ponte.reference_count WHERE model = :model AND version = :version
     ORDER BY family, column_name, window_start""")
+# Without the digest of a window's only value, which whoever faces a network does not read.
+_SUMS = sa.text("""SELECT column_name, array_agg(n ORDER BY place) AS counts FROM (
+        SELECT column_name, place, sum(c)::bigint AS n
+        FROM ponte.reference_count, unnest(counts) WITH ORDINALITY AS u (c, place)
+        WHERE model = :model AND version = :version AND family = 'features' GROUP BY column_name, place
+    ) AS summed GROUP BY column_name""")
 _BATCH_COUNTS = sa.text("""SELECT family, column_name, array_agg(n ORDER BY place) FROM (
         SELECT family, column_name, place, sum(c)::bigint AS n
         FROM ponte.batch_count, unnest(counts) WITH ORDINALITY AS u (c, place)
@@ -137,6 +143,21 @@ def read(connection: sa.Connection, model: str, version: int) -> Reference | Non
     for row in connection.execute(_COUNTS, {"model": model, "version": version}):
         rows.setdefault((row.family, row.column_name), []).append(row)
     return Reference(**{family: _counts(of_family, family, rows) for family, of_family in bins.items()})
+
+
+def read_sums(connection: sa.Connection, model: str, version: int) -> tuple[Counted, ...]:
+    """Return the features of a version, counted in all its windows as if they were one; () when they were not counted.
+
+    Whether a value was the only one is not told.
+    """
+    import numpy as np
+
+    sums = {row.column_name: row.counts for row in connection.execute(_SUMS, {"model": model, "version": version})}
+    return tuple(
+        Counted(bins, np.array([sums[bins.name]], dtype=np.int64), np.array([False]))
+        for bins in read_bins(connection, model, version)["features"]
+        if bins.name in sums
+    )
 
 
 def _counts(bins: Sequence[Bins], family: Family, rows: Mapping[tuple[str, str], list[Any]]) -> Counts:

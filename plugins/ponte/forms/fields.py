@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ponte.counting.choosing import LEAST_ROWS
-from ponte.counting.reference import Counted, Counts, Reference
+from ponte.counting.reference import Counted
 from ponte.forms.card import CardWords, read_card, readable
 from ponte.forms.numbers import hint
 from ponte.forms.words import Language, say
@@ -43,8 +43,8 @@ class FormFacts:
     features: tuple[Column, ...]
     #: The labels, the positive one last in a binary task; () in a regression.
     classes: tuple[Any, ...] = ()
-    #: Counts of its features in its training windows; None of a version from before there were counts.
-    reference: Counts | None = None
+    #: Its features, counted in all its training windows; () of a version from before there were counts.
+    counted: tuple[Counted, ...] = ()
     #: The tables of its card.
     words: CardWords = field(default_factory=CardWords)
     checks: tuple[Check, ...] = ()
@@ -83,7 +83,7 @@ class Field:
     needed: bool = False
 
 
-def facts_of(version: Version, counted: Reference | None, card: str) -> FormFacts:
+def facts_of(version: Version, counted: tuple[Counted, ...], card: str) -> FormFacts:
     """Return what the form of a version knows by itself; description, checks and decision are the folder's of today.
 
     card : that which is kept with the version, "" without one.
@@ -95,7 +95,7 @@ def facts_of(version: Version, counted: Reference | None, card: str) -> FormFact
         task=version.task,
         features=version.signature.features,
         classes=version.output.classes,
-        reference=counted.features if counted else None,
+        counted=counted,
         words=read_card(card),
         interval=version.interval,
     )
@@ -106,7 +106,7 @@ def fields_of(facts: FormFacts, language: Language) -> tuple[Field, ...]:
     by_name = {column.name: column for column in facts.features}
     named = [name for name in facts.words.columns if name in by_name]
     order = [*named, *(name for name in by_name if name not in facts.words.columns)]
-    counted = {c.bins.name: c for c in facts.reference.columns} if facts.reference else {}
+    counted = {column.bins.name: column for column in facts.counted}
     return tuple(_field(facts, by_name[name], place, counted.get(name), language) for place, name in enumerate(order))
 
 

@@ -231,8 +231,8 @@ GRANT SELECT ON ponte.api_key, ponte.api_key_revoked, ponte.version_mark TO pont
 
 -- ---------------------------------------------------------------- the web form
 
--- Counts by window, to say what is usual, and what training has never seen empty; no values.
-GRANT SELECT ON ponte.reference_count TO ponte_api;
+-- Counts, to say what is usual, and what training has never seen empty; without the digests of single values.
+GRANT SELECT (model, version, family, column_name, counts) ON ponte.reference_count TO ponte_api;
 
 -- ---------------------------------------------------------------- 0024: the queue
 
@@ -256,6 +256,8 @@ GRANT SELECT ON ponte.queue, ponte.stream_progress TO ponte_promoter, ponte_moni
 -- Who answers adds counts, and reads none. The monitor folds them, and reads which place in a row of counts is which
 -- column's, without its values.
 GRANT INSERT ON ponte.live_count TO ponte_api, ponte_stream, ponte_scorer;
+-- A worker adds to the row of its minute.
+GRANT SELECT, UPDATE ON ponte.live_count TO ponte_stream;
 GRANT SELECT, DELETE ON ponte.live_count TO ponte_monitor;
 GRANT SELECT (model, version, family, position, column_name) ON ponte.reference_column TO ponte_monitor;
 GRANT INSERT, UPDATE ON ponte.live_window, ponte.live_window_count TO ponte_monitor;

@@ -298,9 +298,9 @@ class OfService:
 
     def _facts(self, version: Version) -> FormFacts:
         with self.service.db.begin() as connection:
-            found = reference.read(connection, version.model, version.version)
+            counted = reference.read_sums(connection, version.model, version.version)
         card = read_file(self.service.champions.store, version, CARD)
-        return facts_of(version, found, card.decode() if card else "")
+        return facts_of(version, counted, card.decode() if card else "")
 
     def key_opens(self, key: str, model: str) -> bool:
         found = self.service.keys.find(key, dt.datetime.now(dt.UTC))

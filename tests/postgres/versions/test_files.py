@@ -25,8 +25,8 @@ from ponte.versions.loading import load_version
 from ponte.versions.predicting import Predictions
 from ponte.versions.registry import Version
 
-FILES = ["estimation.json", "estimator.py", "golden.parquet", "manifest.json", "metrics.json", "model.joblib",
-         "report.html", "signature.json"]  # fmt: skip
+FILES = ["README.md", "estimation.json", "estimator.py", "golden.parquet", "manifest.json", "metrics.json",
+         "model.joblib", "report.html", "signature.json"]  # fmt: skip
 
 
 def folder_of(world: World, version: Version) -> Path:

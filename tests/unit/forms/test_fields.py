@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.sample_form import counted, counts, loan_facts, with_card
+from tests.sample_form import counted, loan_facts, with_card
 
 from ponte.counting.bins import counts_of_numbers
 from ponte.counting.choosing import choose_bins
@@ -27,7 +27,7 @@ def one(
     """Return the field of the one column `x`."""
     facts = FormFacts(
         model="m", version=1, description="", task="binary", features=(Column(name="x", family=family),),
-        reference=counts(found) if found else None, words=read_card(card), checks=checks,
+        counted=(found,) if found else (), words=read_card(card), checks=checks,
     )  # fmt: skip
     return fields_of(facts, language)[0]
 

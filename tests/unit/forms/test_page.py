@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.sample_form import ANSWER, APPLICANT, counted, counts, loan_facts
+from tests.sample_form import ANSWER, APPLICANT, counted, loan_facts
 
 from ponte.forms.answers import Answer
 from ponte.forms.card import CardWords, ColumnWords
@@ -147,7 +147,7 @@ def test_no_text_becomes_anything_but_text(name: str, value: str, said: str, typ
         features=tuple(
             Column(name=n, family=f) for n, f in ((name, "text"), (name + "n", "number"), (name + "t", "text"))
         ),
-        reference=counts(counted(name, "value", values=(value, payload), rows=[9, 9, 9, 9])),
+        counted=(counted(name, "value", values=(value, payload), rows=[9, 9, 9, 9]),),
     )  # fmt: skip
     place = Place(language="en", token=payload)
     filled = Filled(

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sample_form import APPLICANT, counted, counts, loan_facts
+from tests.sample_form import APPLICANT, counted, loan_facts
 
 from ponte.forms.fields import FormFacts, fields_of
 from ponte.forms.values import NotAForm, parse_form, read_values
@@ -27,7 +27,7 @@ ALL = fields_of(
             *(Column(name=family, family=family) for family in FAMILIES),
             Column(name="list", family="text"), Column(name="closed", family="text"),
         ),
-        reference=counts(
+        counted=(
             counted("list", "value", values=("a", " b "), rows=[9, 9, 9, 9]),
             counted("closed", "value", values=("a", "b", "c", "d"), rows=[9, 9, 9, 9, 0, 9]),
         ),
