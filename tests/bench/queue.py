@@ -106,6 +106,7 @@ class Bench:
         self.server, self.world, self.rows, self.take = server, world, options.rows, options.take
         self.model = world.folder.name
         self.workers: list[subprocess.Popen[bytes]] = []
+        self.started = 0
         features = [n for n in cases.COLUMNS if n != "event_id"]
         inner = f"SELECT {', '.join(cases.COLUMNS)} FROM bench.event WHERE event_id >= {cases.TRAINING_ROWS}"
         shown = ", ".join(f"e.{name}" for name in features)
@@ -113,7 +114,7 @@ class Bench:
         self.requests = world.rows(query)
         # The queue is open once a worker has been there.
         self.start()
-        self.wait(lambda: world.ask("SELECT count(*) FROM ponte.queue WHERE open"))
+        self.wait(self.warm)
         world.execute("UPDATE ponte.queue SET most_waiting = 10000000")
         self.fill(1)
         self.wait(lambda: not self.waiting(1))
@@ -140,27 +141,27 @@ class Bench:
     def measure_out(self) -> None:
         """One worker."""
         self.fill()
-        cpu = self.server.cpu_seconds()
         worker = self.start()
-        self.wait(lambda: not self.waiting(1), 600)
-        own = sum(psutil.Process(worker.pid).cpu_times()[:2])
-        used = self.server.cpu_seconds() - cpu
+        process = psutil.Process(worker.pid)
+        self.wait(self.warm)
+        cpu, own = self.server.cpu_seconds(), sum(process.cpu_times()[:2])
+        self.wait(lambda: not self.waiting(1))
+        used, own = self.server.cpu_seconds() - cpu, sum(process.cpu_times()[:2]) - own
         self.stop_all()
         rate = self.rate()
         say("out", f"one worker, {self.model}, takes of {self.take}", f"{rate:,.0f} requests/s")
         say("out", "CPU of the server for each", f"{1e3 * used / self.rows:.3f} ms")
-        say("out", "CPU of the worker in all, its start among it", f"{own:.1f} s")
+        say("out", "CPU of the worker for each", f"{1e3 * own / self.rows:.3f} ms")
         self.check(self.rows)
 
     def measure_urgent(self) -> None:
         """Urgent ones beside a backlog."""
-        worker = self.start()
-        time.sleep(1)
+        self.start()
         heard: dict[str, float] = {}
         asked: dict[str, float] = {}
         stop = threading.Event()
         threading.Thread(target=self.hear, args=(heard, stop), daemon=True).start()
-        self.wait(lambda: self.warm(worker))
+        self.wait(self.warm)
         self.fill()
         connection, begin, number = self.connect(), time.monotonic(), 0
         with connection.cursor() as cursor:
@@ -186,7 +187,7 @@ class Bench:
         """Two workers, one killed ten times."""
         self.start()
         victim = self.start()
-        self.wait(lambda: self.warm(victim))
+        self.wait(self.warm)
         self.fill()
         begin, moments = time.monotonic(), []
         for _ in range(KILLS):
@@ -196,7 +197,7 @@ class Bench:
             victim.kill()
             victim.wait()
             victim = self.start()
-        self.wait(lambda: not self.waiting(1), 600)
+        self.wait(lambda: not self.waiting(1))
         say("kills", f"{self.rows:,} requests, two workers, one killed when so many waited",
             " ".join(f"{m:,}" for m in moments))  # fmt: skip
         say("kills", "seconds", f"{time.monotonic() - begin:.1f}")
@@ -243,6 +244,7 @@ class Bench:
         command = [sys.executable, "-m", "ponte.cli", "work", "--take", str(self.take)]
         worker = subprocess.Popen(command, env=environment, stderr=(self.server.folder / "work.log").open("ab"))
         self.workers.append(worker)
+        self.started += 1
         return worker
 
     def stop_all(self) -> None:
@@ -253,6 +255,7 @@ class Bench:
             if worker.wait(30) not in (0, -signal.SIGKILL):
                 print((self.server.folder / "work.log").read_text()[-3000:])
         self.workers.clear()
+        self.started = self.loaded()
 
     def connect(self) -> Any:
         """Return a connection in autocommit, as the owner."""
@@ -273,7 +276,7 @@ class Bench:
                     heard.update(dict.fromkeys(notice.payload.split(","), at))
                 connection.notifies.clear()
 
-    def wait(self, condition: Any, seconds: float = 120) -> None:
+    def wait(self, condition: Any, seconds: float = 600) -> None:
         """Wait until it holds."""
         end = time.monotonic() + seconds
         while not condition():
@@ -287,10 +290,14 @@ class Bench:
         query = "SELECT count(*) FROM (SELECT FROM ponte.request LIMIT :most) r"
         return int(self.world.ask(query, most=most))
 
-    def warm(self, worker: subprocess.Popen[bytes]) -> bool:
-        """Tell whether the worker has begun to look."""
-        return bool(self.world.ask(
-            "SELECT count(*) FROM ponte.stream_progress WHERE worker LIKE :name", name=f"%:{worker.pid}"))  # fmt: skip
+    def warm(self) -> bool:
+        """Tell whether all workers that were ever started have loaded the version."""
+        return self.loaded() >= self.started
+
+    def loaded(self) -> int:
+        """Return how many times a worker has loaded the version."""
+        log = (self.server.folder / "work.log").read_text(encoding="utf-8")
+        return log.count(f"version 1 of {self.model} answers")
 
     def busy(self, worker: subprocess.Popen[bytes]) -> bool:
         """Tell whether the worker is at a take."""

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = [*sorted((DOCS / "how-to").glob("*.md")), DOCS / "reference" / "tables.md"]
-#: What changes something is tried where it belongs: in schema/test_feedback.py and monitoring/test_labels.py.
-_CHANGES = re.compile(r"(create|alter|grant|select ponte\.give_feedback)\b", re.IGNORECASE)
+#: What changes something is tried where it belongs: schema/test_feedback.py, monitoring/test_labels.py, stream/.
+_CHANGES = re.compile(
+    r"(create|alter|grant|copy|update|select ponte\.(give_feedback|give_live_feedback|enqueue))\b", re.IGNORECASE
+)
 QUERIES = [
     pytest.param(query, id=f"{page.stem}-{number}")
     for page in PAGES

@@ -80,7 +80,8 @@ class Champions:
 
     def cannot(self, head: Head, why: str) -> None:
         """Answer nothing of the model for a while, or until it has another champion."""
-        log.warning("what waits for %s goes on waiting: %s", head.model, why)
+        if self.why_not(head.model) != why:
+            log.warning("nothing is answered for %s, what waits goes on waiting: %s", head.model, why)
         self._broken[head.model] = Broken(head, why, time.monotonic() + PATIENCE)
 
     def _loaded(self, model: str, version: int, window: WindowRule) -> Answering:

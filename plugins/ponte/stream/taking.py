@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
@@ -22,11 +22,12 @@ FEW = 16
 _OLD = "1 minute"
 
 # With the version that is champion at this moment, NULL for none.
-_HEADS = sa.text("""SELECT m.model, c.version, coalesce(ponte.is_bad(m.model, c.version), false) AS bad
+_HEADS = sa.text("""SELECT m.model, h.rank IS NOT NULL AS waits, c.version,
+        coalesce(ponte.is_bad(m.model, c.version), false) AS bad
     FROM unnest(CAST(:models AS text[])) AS m (model)
-    CROSS JOIN LATERAL (
+    LEFT JOIN LATERAL (
         SELECT r.rank, r.request_id FROM ponte.request r WHERE r.model = m.model ORDER BY r.rank, r.request_id LIMIT 1
-    ) h
+    ) h ON true
     LEFT JOIN LATERAL (
         SELECT e.version FROM ponte.alias_event e
         WHERE e.model = m.model AND e.alias = 'champion' ORDER BY e.event_id DESC LIMIT 1
@@ -66,9 +67,11 @@ _SWEEP = sa.text(f"""DELETE FROM ponte.stream_take t WHERE t.at < clock_timestam
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:
-    """A model for which something waits."""
+    """A model, and what is first in its queue."""
 
     model: str
+    #: Whether anything waits.
+    waits: bool = field(compare=False)
     #: That is champion; None when there is none.
     version: int | None
     #: Whether the champion is marked bad.
@@ -97,9 +100,9 @@ class Taken:
 
 
 def heads(connection: sa.Connection, models: Sequence[str]) -> list[Head]:
-    """Return the models for which something waits, that of the least rank first."""
+    """Return the models, that of the request of the least rank first, and last those for which nothing waits."""
     rows = connection.execute(_HEADS, {"models": list(models)})
-    return [Head(model=row.model, version=row.version, bad=row.bad) for row in rows]
+    return [Head(model=row.model, waits=row.waits, version=row.version, bad=row.bad) for row in rows]
 
 
 def take(connection: sa.Connection, model: str, most: int) -> Taken | None:

@@ -26,6 +26,7 @@ from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database, is_transient
 from ponte.storage.withholding import said_of
 from ponte.stream import taking
+from ponte.stream.answers import Answering
 from ponte.stream.champions import Champions
 from ponte.stream.taking import Head
 from ponte.versions.loading import LoadedVersion, load_registered
@@ -157,10 +158,13 @@ class Worker:
         driver: Any = self._beside.connection.driver_connection
         driver.poll()
         driver.notifies.clear()
-        for head in taking.heads(self._beside, self._served):
-            count = self._take(head)
+        heads = taking.heads(self._beside, self._served)
+        for head in heads:
+            count = self._take(head) if head.waits else 0
             if count:
                 return count
+        for head in heads:  # so that nobody has to wait until a version is loaded
+            self._answering(head)
         return 0
 
     # ------------------------------------------------------------ one take
@@ -168,7 +172,7 @@ class Worker:
     def _take(self, head: Head) -> int:
         spec = self._models[head.model]
         assert spec is not None
-        answering = self._champions.answering(head, spec.window)
+        answering = self._answering(head)
         if answering is None:
             return 0
         assert self._connection is not None
@@ -212,6 +216,11 @@ class Worker:
         self._done[head.model, "answered"] += counts.answered
         self._done[head.model, "failed"] += counts.failed
         return len(taken.requests)
+
+    def _answering(self, head: Head) -> Answering | None:
+        spec = self._models[head.model]
+        assert spec is not None
+        return self._champions.answering(head, spec.window)
 
     def _take_back(self, note: int | None) -> None:
         """Take the note of a take away that has failed without killing anybody; it says nothing of its rows."""

@@ -398,7 +398,8 @@ MAY_WRITE = {
     | {"live_count": "DELETE", "live_window": "INSERT UPDATE", "live_window_count": "INSERT UPDATE"},
     roles.API: dict.fromkeys(("live_count", "live_dropped", "live_unscored", "queue_in"), "INSERT"),
     roles.STREAM: {
-        **dict.fromkeys(("live_count", "live_dropped", "live_unscored"), "INSERT"),
+        **dict.fromkeys(("live_dropped", "live_unscored"), "INSERT"),
+        "live_count": "INSERT UPDATE",
         **dict.fromkeys(("stream_progress", "stream_take"), "INSERT DELETE"),
         "queue": "INSERT UPDATE",
         "request": "UPDATE DELETE",
@@ -469,7 +470,8 @@ MAY_READ: dict[str, tuple[set[str], set[str]]] = {
     "batch_count": ({roles.SCORER, roles.MONITOR}, {roles.VIEWER}),
     **dict.fromkeys(("drift_verdict", "drift_verdict_column", "normal_event"), (TASKS, set())),
     **dict.fromkeys(("drift", "drift_column"), (TASKS | ANALYST, set())),
-    **dict.fromkeys(("live_count", "live_label_seen"), ({roles.MONITOR}, set())),
+    "live_count": ({roles.MONITOR, roles.STREAM}, set()),
+    "live_label_seen": ({roles.MONITOR}, set()),
     **dict.fromkeys(
         ("live_window", "live_drift", "live_drift_column"),
         ({roles.PROMOTER, roles.MONITOR, roles.VIEWER, roles.ANALYST}, set()),

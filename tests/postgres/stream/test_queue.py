@@ -343,6 +343,7 @@ def test_a_worker_answers_for_the_model_whose_request_is_next(trained: World) ->
     with trained.db.begin() as connection:
         assert [h.model for h in taking.heads(connection, ["visits", "other"])] == ["other", "visits"]
         assert [h.model for h in taking.heads(connection, ["visits"])] == ["visits"]
+        assert [h.waits for h in taking.heads(connection, ["none", "visits"])] == [True, False]
     assert worker_of(trained, {"visits": served(trained), "other": served(trained)}).step() == 1
     assert len(answers(trained)) == 1
     assert waiting(trained) == 1
