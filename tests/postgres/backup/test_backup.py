@@ -28,6 +28,8 @@ from upath import UPath
 from ponte.backup import dumping, restoring
 from ponte.backup.backups import Digest, Manifest, create, digest_of, list_artifacts, restore, verify, write_stored
 from ponte.errors import DatabaseUnavailable, PonteError
+from ponte.live.journal import Journal
+from ponte.live.tables import LiveTable, Unscored, prepare, request_ids
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database, is_transient
 from ponte.versions import loading, registry
@@ -124,16 +126,32 @@ class Pair:
         return World(db=db, store=ArtifactStore(UPath(self.root)), folder=old.folder)
 
 
+def answer_live(world: World) -> None:
+    """Leave a live row, feedback on it, a request without an answer, and a count of what was dropped."""
+    now = dt.datetime.now(dt.UTC)
+    prepare(world.db, "visits")
+    answered, failed = request_ids(2, now)
+    journal = Journal(world.db, limit=2)
+    columns = {"prediction": 1, "scored_at": now, "model_version": 1, "visit_id": [7], "features": ['{"shop": "mill"}']}
+    table = LiveTable.of(world.champion())
+    failure = Unscored(request_id=failed, model="visits", source="api", asked_at=now, why="no", kind="ValueError")
+    journal.put(table, {**columns, "request_id": [answered]}, source="api", asked_at=now, unscored=[failure])
+    journal.put(table, {**columns, "request_id": request_ids(1, now)}, source="api", asked_at=now)
+    assert journal.flush()
+    world.ask("SELECT ponte.give_live_feedback(CAST(:id AS uuid), 'wrong', '0', 'no', 'website')", id=answered)
+
+
 @pytest.fixture(scope="module")
 def two_weeks(
     server: Cluster, trained_template: Template, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Template]:
-    """A champion, two published weeks, and rows in quarantine."""
+    """A champion, two published weeks, rows in quarantine, and live rows with what belongs to them."""
 
     def score(world: World) -> None:
         world = world.with_model(checks=NO_ITEMS)
         world.run(run_id="first week")
         world.run(run_id="second week", week=NEXT_WEEK)
+        answer_live(world)
 
     with trained_template.after(server, tmp_path_factory.mktemp("two weeks"), score) as found:
         yield found
@@ -203,6 +221,8 @@ def test_what_is_put_back_is_what_was_there(
     before, files = pair.content(), pair.files()
     assert before["ponte.quarantine"] != [("0:",)]
     assert len(before["partitions"]) > 2
+    for name in ("ponte_data.live_visits", "ponte.live_feedback", "ponte.live_unscored", "ponte.live_dropped"):
+        assert before[name] != [("0:",)], name
     manifest = pair.create(tmp_path / "backup")
     assert manifest.dump.row_counts["ponte.version"] == 1
     assert manifest.dump.row_counts["ponte_data.visits__prediction_1"] > 300
@@ -222,6 +242,8 @@ def test_scoring_goes_on_where_it_stood(pair: Pair, elsewhere: Pair, world: Worl
     elsewhere.restore(tmp_path / "backup")
     expected = world.run(run_id="third week", week=THIRD_WEEK)
     there = elsewhere.world(world)
+    answer_live(there)
+    assert there.ask("SELECT count(*) FROM predictions.visits_live") == 2
     batch = there.run(run_id="third week", week=THIRD_WEEK)
     assert batch.batch_id == expected.batch_id == last + 1
     assert there.published_checksum(THIRD_WEEK) == world.published_checksum(THIRD_WEEK)

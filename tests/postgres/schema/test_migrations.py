@@ -167,7 +167,9 @@ def test_every_view_has_a_file_and_every_file_is_a_view(db: Database) -> None:
 def test_no_revision_since_0005_holds_the_text_of_a_view() -> None:
     late = [file for file in VERSIONS.glob("r*.sql") if file.name > "r0005"]
     assert late
-    assert not [file.name for file in late if re.search(r"\bCREATE\b.*\bVIEW\b", file.read_text(encoding="utf-8"))]
+    # Those of a model are made by functions, when it is first asked or scored.
+    made = re.compile(r"\bCREATE\b.*\bVIEW\b (?!predictions\.)")
+    assert not [file.name for file in late if made.search(file.read_text(encoding="utf-8"))]
 
 
 def test_a_view_is_made_after_those_it_reads() -> None:
