@@ -115,7 +115,8 @@ def predict(estimator: Any, rows: pa.Table | pa.RecordBatch, signature: Signatur
         value = np.asarray(estimator.predict(frame), dtype=np.float64)
         _require_shape(value, (len(frame),), "predict()")
         _require_finite(value, "predict()")
-        return as_predictions(output, value)
+        half = output.half_width
+        return Predictions(value, None) if half is None else Predictions(value, None, value - half, value + half)
     last, features = last_step(estimator, frame)
     if not hasattr(last, "predict_proba"):
         return Predictions(_labels(last.predict(features), len(frame)), None)
@@ -197,8 +198,7 @@ def as_predictions(output: Output, values: Array) -> Predictions:
     import numpy as np
 
     if output.task == "regression":
-        value, half = np.asarray(values, dtype=float).ravel(), output.half_width
-        return Predictions(value, None, *(() if half is None else (value - half, value + half)))
+        return Predictions(np.asarray(values, dtype=float).ravel(), None)
     labels = np.asarray(output.classes)
     if output.task == "multiclass":
         return Predictions(labels[values.argmax(axis=1)], values)

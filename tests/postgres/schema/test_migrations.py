@@ -317,7 +317,7 @@ def of_revision_1(trained: World, url: str, root: Path, monkeypatch: pytest.Monk
     facts = artifact_facts(version.model, version.version, version.libraries, version.signature, version.output)
     with monkeypatch.context() as patch:
         patch.setattr("ponte.storage.artifacts.FORMAT", 1)
-        for name in ("classes", "threshold"):
+        for name in ("classes", "threshold", "interval", "half_width"):
             del facts[name]
         digest = store.write_folder(version.path, files, facts).manifest_sha256
     migrations.upgrade(url, "0001")
@@ -358,7 +358,15 @@ def test_a_database_of_revision_0001_keeps_all_it_has_and_its_champion_scores_on
     new = {
         "snapshot": {"calibration_from": None, **dict.fromkeys(SINCE_5)},
         "gate_verdict": {"outcome": "passed"},
-        "version": {"classes": None, "threshold": None, "calibration_rows": 0, "purged_rows": 0, **IMPORTS},
+        "version": {
+            "classes": None,
+            "threshold": None,
+            "calibration_rows": 0,
+            "purged_rows": 0,
+            **IMPORTS,
+            "interval": None,
+            "half_width": None,
+        },
         "metric": {"slice": "", "low": None, "high": None},
         "batch": {"hindsight": False, **dict.fromkeys(("version_reason", "rejected_by", *BATCH_SINCE_9))},
     }

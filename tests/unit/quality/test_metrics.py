@@ -494,3 +494,19 @@ def test_interval_of_95_percent_covers_the_truth_about_95_times_of_100() -> None
         low, high = interval(drawn["x"]["accuracy"], 0.95, units=80)
         covered += low <= 0.7 <= high
     assert 0.88 <= covered / 150 <= 0.99
+
+
+@pytest.mark.parametrize(
+    ("weights", "coverage", "width"),
+    [(None, 3 / 5, 2.4), ([1, 1, 0, 0, 0], 1.0, 2.0), ([0, 0, 0, 2, 2], 0.0, 2.5), ([0, 2, 0, 1, 1], 1 / 2, 2.25),
+     ([0] * 5, NAN, NAN)],
+    ids=["each once", "those within", "those outside", "some often", "none"],
+)  # fmt: skip
+def test_coverage_is_the_share_of_labels_within_ends_included_and_width_their_mean_distance(
+    weights: list[int] | None, coverage: float, width: float
+) -> None:
+    labels = np.array([1.0, 3.0, 2.0, 3.5, -1.0])
+    said = Predictions(np.full(5, 2.0), None, np.array([1.0, 1.0, 0.0, 1.0, 0.0]), np.array([3.0, 3.0, 3.0, 3.0, 3.0]))
+    found = RegressionFigures(labels, said, None).weighted(None if weights is None else np.array(weights, dtype=float))
+    assert (found["interval_coverage"], found["interval_width"]) == pytest.approx((coverage, width), nan_ok=True)
+    assert "interval_coverage" not in RegressionFigures(labels, Predictions(said.prediction, None), None).weighted()

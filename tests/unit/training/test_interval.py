@@ -17,7 +17,7 @@ from tests.unit.training.test_fitting import FEATURES, SIGNATURE, parts_of, spec
 from ponte.errors import TrainingRefused
 from ponte.snapshots.parts import Part
 from ponte.training.fitting import fit, half_width, rank_of, rows_for
-from ponte.versions.predicting import Fitted, Output, as_predictions, predict
+from ponte.versions.predicting import Fitted, Output, predict
 from ponte.versions.signature import to_frame
 
 SHARES = st.integers(50, 99).map(lambda percent: percent / 100)
@@ -142,6 +142,6 @@ def test_constant_predictions_have_an_interval_too(value: float) -> None:
     equal = replace(PARTS, calibration=replace(PARTS.calibration, labels=np.full(rows, value)))
     own = fitted(DummyRegressor(strategy="constant", constant=value), equal)
     assert own.output.half_width == 0.0
-    said = as_predictions(own.output, np.full(5, value))
+    said = predict(own.estimator, PARTS.holdout.rows, SIGNATURE, own.output)
     assert said.low is not None
     assert (said.low == value).all()
