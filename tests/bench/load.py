@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import uvloop
@@ -77,8 +77,9 @@ class Connection(asyncio.Protocol):
             if self._transport is None or self._transport.is_closing():
                 self._buffer = b""
                 await loop.create_connection(lambda: self, "127.0.0.1", self._port)
+            if self._transport is None:  # closed as soon as it was open
+                return 0, b""
             self._answer = loop.create_future()
-            assert self._transport is not None
             self._transport.write(request)
             return await self._answer
         except OSError:
@@ -91,8 +92,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
 
     def data_received(self, data: bytes) -> None:
         """Finish the request when all of its answer has come."""

@@ -20,7 +20,8 @@ NAMED = re.compile(r"(?:\./|\bops )ponte ([a-z]\w*)([^`;)\n]*)")
 def arguments(name: str) -> set[str]:
     """Return the options of a command, and what its help calls its other arguments."""
     found = set()
-    for parameter in COMMANDS[name].params:
+    group = getattr(COMMANDS[name], "commands", {}).values()
+    for parameter in [*COMMANDS[name].params, *(one for command in group for one in command.params)]:
         if parameter.param_type_name == "option":
             found |= {option for option in parameter.opts if option.startswith("--")}
         else:

@@ -106,6 +106,7 @@ def decided(server: Cluster, trained_template: Template, tmp_path_factory: pytes
         [before] = rows(world, lineage())
         world.roll_back(1, run_id="back", windows=[WEEK, NEXT_WEEK])
         world.mark(2, "bad", run_id="bad")
+        world.ask("SELECT ponte.prepare_live('visits')")
         yield Decided(world, second, alias.event_id, batch.batch_id, before)
 
 

@@ -14,10 +14,14 @@ from ponte.cli import output
 from ponte.cli.models import model_names
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from ponte.offline.files import Counts
+    from ponte.offline.keeping import Keep
     from ponte.offline.source import Source
     from ponte.storage.database import Database
     from ponte.versions.loading import LoadedVersion
+    from ponte.versions.registry import Version
 
 #: Every row that can be scored is, and some cannot.
 SOME_REJECTED = 4
@@ -47,12 +51,14 @@ def predict(  # noqa: PLR0917 - every option of a command is one
     null: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="Is NULL too, as NA; what is empty always is. Repeat it.")
     ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the rows in predictions.MODEL_live as well.")] = False,
 ) -> None:
     """Score the rows of a file with the champion, or another version.
 
     Prints or writes key, prediction, score (or low and high, of a regression with intervals) and model_version of each
-    row. Nothing is written to the database. Exit status 4 when rows were rejected: they are in a file of their own,
-    with reasons, and all others are scored.
+    row. Nothing is written to the database but what --keep leaves there: all rows that were predicted, or none when the
+    command does not come to its end. Exit status 4 when rows were rejected: they are in a file of their own, with
+    reasons, and all others are scored.
     """
     from ponte.errors import StackError
     from ponte.offline.source import of_record, open_source
@@ -63,7 +69,7 @@ def predict(  # noqa: PLR0917 - every option of a command is one
     mark = "\t" if delimiter == "\\t" else delimiter
     loaded = _loaded(model, version)
     if record:
-        raise typer.Exit(_predict(loaded, of_record(record), output_file, None))
+        raise typer.Exit(_predict(loaded, of_record(record), output_file, None, keep=keep))
     assert rows is not None
     if rejected_file is None:
         whole = Path("stdin" if rows == "-" else Path(rows).name)
@@ -72,7 +78,7 @@ def predict(  # noqa: PLR0917 - every option of a command is one
         if path is not None and rows != "-" and path.absolute() == Path(rows).absolute():
             raise StackError("this would replace the rows that are read", where=name, got=str(path))
     with open_source(rows, sys.stdin.buffer, delimiter=mark, nulls=null or ()) as source:
-        raise typer.Exit(_predict(loaded, source, output_file, rejected_file))
+        raise typer.Exit(_predict(loaded, source, output_file, rejected_file, keep=keep))
 
 
 def serve(
@@ -204,7 +210,9 @@ def _loaded(model: str, version: int | None) -> LoadedVersion:
     return load_registered(place.db, place.store, found)
 
 
-def _predict(loaded: LoadedVersion, source: Source, output_file: Path | None, rejected_file: Path | None) -> int:
+def _predict(
+    loaded: LoadedVersion, source: Source, output_file: Path | None, rejected_file: Path | None, *, keep: bool
+) -> int:
     """Score the rows, say the counts, and return the exit status."""
     import csv
     import datetime as dt
@@ -216,16 +224,32 @@ def _predict(loaded: LoadedVersion, source: Source, output_file: Path | None, re
     reasons = io.BytesIO()
     written = Output(output_file, sys.stdout.buffer)
     rejected = Output(rejected_file, reasons)
-    with _progress(source) as show:
-        counts = predict_rows(loaded, source, written, rejected, now=dt.datetime.now(dt.UTC), progress=show)
-    version = loaded.version
+    version, now = loaded.version, dt.datetime.now(dt.UTC)
+    with _keeping(version, now=now, keep=keep) as kept, _progress(source) as show:
+        counts = predict_rows(loaded, source, written, rejected, now=now, progress=show, keep=kept)
     said = f"{counts.read:,} rows read, {counts.predicted:,} predicted by version {version.version} of {version.model}"
+    said += f" and kept in predictions.{version.model}_live" if keep else ""
     if not counts.rejected:
         print(f"{said}.", file=sys.stderr)
         return 0
     where = rejected_file or next(csv.DictReader(io.StringIO(reasons.getvalue().decode())))[REASON]
     output.complain(f"{said}, {counts.rejected:,} rejected: {where}")
     return SOME_REJECTED
+
+
+@contextmanager
+def _keeping(version: Version, *, now: dt.datetime, keep: bool) -> Iterator[Keep | None]:
+    """Yield what leaves predictions among the live rows when its context ends; None when that is not asked for."""
+    from ponte.notebook.surroundings import runtime_of
+    from ponte.offline.keeping import kept
+    from ponte.schema import roles
+
+    if not keep:
+        yield None
+        return
+    place = runtime_of(version.model, roles.SCORER)
+    with kept(place.db, version, place.folder.spec.window, now=now) as write:
+        yield write
 
 
 @contextmanager

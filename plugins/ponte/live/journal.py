@@ -16,6 +16,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, repeat
 from typing import Any
 
 import sqlalchemy as sa
@@ -53,10 +54,11 @@ class _Entry:
         return len(self.lines) + len(self.unscored)
 
     def single(self) -> list[_Entry]:
-        """Return it row by row; what was put beside goes with the first."""
+        """Return it row by row; what was put beside goes with the first, unless it has a `single` of its own."""
+        beside = self.beside.single() if hasattr(self.beside, "single") else [self.beside]
         parts = [replace(self, lines=[line], unscored=()) for line in self.lines]
         parts += [replace(self, lines=(), unscored=[row]) for row in self.unscored]
-        return [parts[0], *(replace(part, beside=None) for part in parts[1:])]
+        return [replace(part, beside=one) for part, one in zip(parts, chain(beside, repeat(None)), strict=False)]
 
 
 @dataclass

@@ -70,11 +70,15 @@ def window_starting(rule: WindowRule, start: dt.date) -> Window:
     return Window(start=start, end=end, as_of=midnight(start if rule.covers == "coming" else end))
 
 
+def window_holding(rule: WindowRule, day: dt.date) -> Window:
+    """Return the window that `day` lies in."""
+    return window_starting(rule, day - dt.timedelta(days=_days_into_window(rule, day)))
+
+
 def window_of_tick(rule: WindowRule, tick: dt.datetime) -> Window:
     """Return the window that a run with this tick means (see the table above)."""
-    day = _utc_day(tick)
-    start = day - dt.timedelta(days=_days_into_window(rule, day))
-    return window_starting(rule, start if rule.covers == "coming" else start - dt.timedelta(days=rule.days))
+    window = window_holding(rule, _utc_day(tick))
+    return window if rule.covers == "coming" else window_starting(rule, window.start - dt.timedelta(days=rule.days))
 
 
 def resolve(

@@ -66,18 +66,33 @@ _COUNTED = sa.text("""SELECT column_name, array_agg(n ORDER BY place) AS counts 
         FROM ponte.batch_count, unnest(counts) WITH ORDINALITY AS u (n, place)
         WHERE batch_id = :batch_id AND family = :family GROUP BY column_name, place
     ) AS summed GROUP BY column_name ORDER BY column_name""")
-_STORE = sa.text("""INSERT INTO ponte.drift_verdict (batch_id, family, state, why, beyond, strong, row_count,
-        column_count, windows, published_windows, since, effective_windows, statistic, "limit", p, detectable)
-    SELECT batch_id, family, state, why, beyond, strong, row_count, column_count,
-        windows, published_windows, since, effective_windows, statistic, "limit", p, detectable
-    FROM jsonb_populate_record(NULL::ponte.drift_verdict, CAST(:verdict AS jsonb))
-    ON CONFLICT (batch_id, family) DO NOTHING""")
-_STORE_COLUMNS = sa.text("""INSERT INTO ponte.drift_verdict_column
-        (batch_id, family, column_name, statistic, share_change, null_change, detectable, named)
-    SELECT :batch_id, :family, r.* FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (column_name text,
-        statistic float8, share_change float8, null_change float8, detectable float8, named boolean)""")
+_STORE = """INSERT INTO {verdict}
+    SELECT * FROM jsonb_populate_record(NULL::{verdict},
+        CAST(:verdict AS jsonb) || jsonb_build_object('judged_at', now()))
+    ON CONFLICT ({id}, family) DO NOTHING"""
+_STORE_COLUMNS = """INSERT INTO {verdict}_column
+        ({id}, family, column_name, statistic, share_change, null_change, detectable, named)
+    SELECT :id, :family, r.* FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (column_name text,
+        statistic float8, share_change float8, null_change float8, detectable float8, named boolean)"""
 _STATES = sa.text("""SELECT v.family, coalesce(d.state, v.state) AS state
     FROM ponte.drift_verdict v LEFT JOIN ponte.drift d USING (batch_id, family) WHERE v.batch_id = :batch_id""")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Book:
+    """Where what is judged was counted, and where its verdicts are kept, of two families each."""
+
+    #: The column of `verdict`, and of `<verdict>_column`, that says what was judged; and the one that says how many of
+    #: the windows it was held against were not those of training.
+    id: str
+    verdict: str
+    own: str
+    #: Counts by column of a family of what is judged; and by window and column of those before it that were calm.
+    counted: sa.TextClause
+    calm: sa.TextClause
+
+
+BATCHES = Book(id="batch_id", verdict="ponte.drift_verdict", own="published_windows", counted=_COUNTED, calm=_PUBLISHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,29 +130,38 @@ def judge_batch(db: Database, batch_id: int) -> dict[str, str]:
         batch = dict(found)
         started = Receipt(model=batch["model"], step="judge", batch_id=batch_id, version=batch["version"])
         with recorded(db, started), db.begin() as connection:
-            for family in FAMILIES:
-                _judge(connection, batch, family)
+            judge_families(connection, batch, BATCHES)
     with db.begin() as connection:
         return {row.family: row.state for row in connection.execute(_STATES, {"batch_id": batch_id})}
 
 
-def _judge(connection: sa.Connection, batch: Mapping[str, Any], family: Family) -> None:
-    known = read_known(connection, batch, family)
+def judge_families(connection: sa.Connection, judged: Mapping[str, Any], book: Book) -> None:
+    """Judge both families of a batch, or of what else has counts of windows, in the caller's transaction.
+
+    judged : `book.id`, model, version, window_start, since (None, or the first day of the new normal), known: whether
+    the version has counts, uncounted: whether some of its own rows have none.
+    """
+    for family in FAMILIES:
+        _judge(connection, judged, family, book)
+
+
+def _judge(connection: sa.Connection, batch: Mapping[str, Any], family: Family, book: Book) -> None:
+    known = read_known(connection, batch, family, book)
     rows, windows = int(known.batch.sum(-1).max(initial=0)), known.windows.shape[1]
     verdict = {
-        "batch_id": batch["batch_id"],
+        book.id: batch[book.id],
         "family": family,
         "row_count": rows,
         "column_count": len(known.columns),
         "windows": windows,
-        "published_windows": known.published,
+        book.own: known.published,
         "since": batch["since"],
     }
     why = _obstacle(batch, known, rows)
     if why is not None:
-        _store(connection, {**verdict, "state": "not_judged", "why": why}, [])
+        _store(connection, {**verdict, "state": "not_judged", "why": why}, [], book)
         return
-    limits = drift.learn(known.windows, rows, seed=batch["batch_id"])
+    limits = drift.learn(known.windows, rows, seed=batch[book.id])
     found = drift.judge(limits, known.batch)
     beyond = bool(found.statistic > found.limit)
     verdict |= {
@@ -150,18 +174,18 @@ def _judge(connection: sa.Connection, batch: Mapping[str, Any], family: Family) 
         "p": float(found.p),
         "detectable": float(found.detectable.min()),
     }
-    _store(connection, verdict, list(_columns(known.columns, found)))
+    _store(connection, verdict, list(_columns(known.columns, found)), book)
 
 
-def _store(connection: sa.Connection, verdict: Mapping[str, Any], columns: Sequence[Mapping[str, Any]]) -> None:
+def _store(
+    connection: sa.Connection, verdict: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], book: Book
+) -> None:
     """Write a verdict and its columns; nothing when a twin has written it."""
-    if connection.execute(_STORE, {"verdict": json.dumps(verdict, default=str, allow_nan=False)}).rowcount:
-        values = {
-            "batch_id": verdict["batch_id"],
-            "family": verdict["family"],
-            "rows": json.dumps(columns, allow_nan=False),
-        }
-        connection.execute(_STORE_COLUMNS, values)
+    names = {"id": book.id, "verdict": book.verdict}
+    said = {"verdict": json.dumps(verdict, default=str, allow_nan=False)}
+    if connection.execute(sa.text(_STORE.format(**names)), said).rowcount:
+        values = {"id": verdict[book.id], "family": verdict["family"], "rows": json.dumps(columns, allow_nan=False)}
+        connection.execute(sa.text(_STORE_COLUMNS.format(**names)), values)
 
 
 def _obstacle(batch: Mapping[str, Any], known: Known, rows: int) -> str | None:
@@ -193,18 +217,18 @@ def _columns(names: Sequence[str], found: drift.Judged) -> Iterator[dict[str, An
         }
 
 
-def read_known(connection: sa.Connection, batch: Mapping[str, Any], family: Family) -> Known:
+def read_known(connection: sa.Connection, batch: Mapping[str, Any], family: Family, book: Book = BATCHES) -> Known:
     """Return a family of a batch and the windows it is held against; windows without a row are left out.
 
-    batch : batch_id, model, version, window_start, and since: None, or the first day of the new normal.
+    batch : see `judge_families`.
     """
     import numpy as np
 
     values = {**batch, "family": family}
-    mine = {row.column_name: row.counts for row in connection.execute(_COUNTED, values)}
+    mine = {row.column_name: row.counts for row in connection.execute(book.counted, values)}
     found: dict[dt.date, dict[str, Any]] = {}
     if family == "answers" or batch["since"] is not None:
-        for row in connection.execute(_PUBLISHED, values):
+        for row in connection.execute(book.calm, values):
             found.setdefault(row.window_start, {})[row.column_name] = row.counts
     trained: dict[dt.date, dict[str, Any]] = {}
     for row in connection.execute(_TRAINED, values):

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from ponte.batches import lifecycle as batches
-from ponte.batches.lifecycle import Batch
 from ponte.errors import PonteError
 from ponte.model.folders import ModelFolder
 from ponte.model.queries import AuthorQuery, columns_of
 from ponte.model.spec import Monitoring
+from ponte.model.windows import Window
 from ponte.publishing.staging import lock_table
 from ponte.storage.columns import SQL_TYPES, Family, select_list
 from ponte.storage.database import Database, insert_row, is_transient, quote
@@ -51,8 +51,7 @@ _DUE = sa.text("""SELECT b.batch_id FROM ponte.batch b
 _LABELS_SQL = sa.text("SELECT labels_sql FROM ponte.snapshot WHERE snapshot_id = :id")
 _LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtext('ponte.label_seen'), hashtext(:model))")
 
-_READ_ALREADY = sa.text("""SELECT EXISTS (
-    SELECT FROM ponte.label_read WHERE batch_id = :id AND state = 'read' AND as_of >= :now)""")
+_READ_ALREADY = """SELECT EXISTS (SELECT FROM {read} WHERE {id} = :id AND state = 'read' AND as_of >= :now)"""
 
 _OTHERS = sa.text("""SELECT b.batch_id FROM ponte.batch b JOIN ponte.batch own ON own.batch_id = :id
     WHERE b.model = own.model AND b.window_start = own.window_start AND b.batch_id <> own.batch_id
@@ -76,8 +75,8 @@ _READ = """WITH ponte_labels AS MATERIALIZED (
     SELECT jsonb_build_object({pairs}) AS key, o.label, o.labelled_at
     FROM one AS o JOIN {predictions} AS p USING ({names}) WHERE o.label = o.other
 ), known AS (
-    SELECT DISTINCT ON (key) key, label, labelled_at, state FROM ponte.label_seen
-    WHERE batch_id = %(ponte_batch)s AND origin = 'source' ORDER BY key, label_id DESC
+    SELECT DISTINCT ON (key) key, label, labelled_at, state FROM {seen}
+    WHERE {id} = %(ponte_id)s{of_source} ORDER BY key, label_id DESC
 ), news AS (
     SELECT coalesce(h.key, k.key) AS key, h.label, h.labelled_at, h.key IS NULL AS withdrawn,
            h.key IS NOT NULL AND k.state IS DISTINCT FROM 'seen' AS new
@@ -85,11 +84,11 @@ _READ = """WITH ponte_labels AS MATERIALIZED (
     WHERE CASE WHEN h.key IS NULL THEN k.state = 'seen' WHEN k.state = 'seen' THEN
           (h.label, h.labelled_at) IS DISTINCT FROM (k.label, k.labelled_at) ELSE true END
 ), before AS (
-    SELECT key, label, min(known_at) AS known_at FROM ponte.label_seen
-    WHERE batch_id = ANY(%(ponte_others)s) AND state = 'seen' AND labelled_at IS NULL GROUP BY key, label
+    SELECT key, label, min(known_at) AS known_at FROM {seen}
+    WHERE {id} = ANY(%(ponte_others)s) AND state = 'seen' AND labelled_at IS NULL GROUP BY key, label
 ), added AS (
-    INSERT INTO ponte.label_seen (model, window_start, batch_id, key, label, labelled_at, known_at, seen_at, state)
-    SELECT %(ponte_model)s, %(window_start)s, %(ponte_batch)s, n.key, n.label, n.labelled_at,
+    INSERT INTO {seen} (model, window_start, {id}, key, label, labelled_at, known_at, seen_at, state)
+    SELECT %(ponte_model)s, %(window_start)s, %(ponte_id)s, n.key, n.label, n.labelled_at,
            CASE WHEN NOT n.withdrawn THEN coalesce(n.labelled_at, b.known_at, %(ponte_now)s) END, %(ponte_now)s,
            CASE WHEN n.withdrawn THEN 'withdrawn' ELSE 'seen' END
     FROM news AS n LEFT JOIN before AS b ON b.key = n.key AND b.label = n.label
@@ -117,16 +116,60 @@ _COUNTS = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
-    """A row of `ponte.label_read`."""
+class Ledger:
+    """Where readings and labels are kept, and the column of both that says what they are of."""
 
-    batch_id: int
+    id: str
+    read: str
+    seen: str
+    #: Tells labels of the source from others in `seen`.
+    of_source: str
+    noun: str
+
+
+BATCHES = Ledger(
+    id="batch_id",
+    read="ponte.label_read",
+    seen="ponte.label_seen",
+    of_source=" AND origin = 'source'",
+    noun="batch",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """A row of `ponte.label_read`, or of its like for live windows."""
+
+    #: "batch 12"
+    about: str
     #: Whose labels.sql was read: version or folder; None when neither could be.
     labels_from: str | None
     why: str | None = None
     new_labels: int = 0
     changed_labels: int = 0
     withdrawn_labels: int = 0
+
+    @property
+    def changes(self) -> int:
+        """How many labels were added to those that were seen."""
+        return self.new_labels + self.changed_labels + self.withdrawn_labels
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Predicted:
+    """What labels are read for: the predictions of a version in a window."""
+
+    ledger: Ledger
+    #: Value of the column `ledger.id`.
+    id: int
+    version: Version
+    window: Window
+    #: The relation that has each of their keys once.
+    keys: str
+    #: Ids of those about the same window whose labels were read, too, by :id.
+    others: sa.TextClause
+    #: Tells whether they are there, and keeps them from being dropped until the transaction ends.
+    are_there: Callable[[sa.Connection], bool]
 
 
 def label_days(monitoring: Monitoring) -> int:
@@ -150,12 +193,12 @@ def read_labels(db: Database, folder: ModelFolder, *, now: dt.datetime) -> list[
 
 
 def require_read(model: str, readings: Sequence[Reading]) -> None:
-    """Raise PonteError when the labels of a batch could not be read."""
+    """Raise PonteError when labels could not be read."""
     failed = [reading for reading in readings if reading.labels_from is None]
     if failed:
         raise PonteError(
             "labels could not be read",
-            where=f"model {model}, batches {', '.join(str(reading.batch_id) for reading in failed)}",
+            where=f"model {model}, {', '.join(reading.about for reading in failed)}",
             got=str(failed[0].why),
             fix="mend the source or labels.sql; the next run reads them again, and no label is lost meanwhile",
         )
@@ -164,76 +207,96 @@ def require_read(model: str, readings: Sequence[Reading]) -> None:
 def read_batch_labels(db: Database, folder: ModelFolder, batch_id: int, *, now: dt.datetime) -> Reading | None:
     """Read the labels of one batch; None when it was read at `now` or later, or its predictions were dropped."""
     batch = batches.get_batch(db, batch_id)
-    version = registry.get_version(db, batch.model, batch.version)
+    name = quote(*batches.prediction_name(batch))
+
+    def are_there(connection: sa.Connection) -> bool:
+        if batches.read_batch(connection, batch_id).prediction_table is None:
+            return False
+        lock_table(connection, batch, name)
+        return True
+
+    predicted = Predicted(
+        ledger=BATCHES,
+        id=batch_id,
+        version=registry.get_version(db, batch.model, batch.version),
+        window=batch.window,
+        keys=name,
+        others=_OTHERS,
+        are_there=are_there,
+    )
+    with recorded(db, Receipt(model=batch.model, step="read_labels", batch_id=batch_id, version=batch.version)) as cost:
+        reading = read_labels_of(db, folder, predicted, now=now)
+        if reading is None or reading.labels_from:
+            cost.row_count = reading.changes if reading else 0
+    return reading
+
+
+def read_labels_of(db: Database, folder: ModelFolder, predicted: Predicted, *, now: dt.datetime) -> Reading | None:
+    """Read the labels of predictions; None when they were read at `now` or later, or are not there any more."""
     with db.begin() as connection:
-        trained = str(connection.execute(_LABELS_SQL, {"id": version.snapshot_id}).scalar_one())
+        trained = str(connection.execute(_LABELS_SQL, {"id": predicted.version.snapshot_id}).scalar_one())
     texts = {"version": trained, "folder": folder.text("labels.sql")}
     if texts["folder"] == trained:
         del texts["folder"]
     faults: list[str] = []
-    with recorded(
-        db, Receipt(model=batch.model, step="read_labels", batch_id=batch_id, version=version.version)
-    ) as cost:
-        for labels_from, text in texts.items():
-            try:
-                reading = _Labels(db, batch, version, text, now).read(labels_from, "; ".join(faults) or None)
-            except (PonteError, sa.exc.DBAPIError) as error:
-                if is_transient(error):
-                    raise
-                faults.append(f"labels.sql of the {labels_from}: {said_of(error)}")
-                log.warning("batch %d: %s", batch_id, faults[-1])
-            else:
-                cost.row_count = (
-                    reading.new_labels + reading.changed_labels + reading.withdrawn_labels if reading else 0
-                )
-                return reading
-        return _failed(db, batch_id, now, "; ".join(faults))
+    for labels_from, text in texts.items():
+        try:
+            return _Labels(db, predicted, text, now).read(labels_from, "; ".join(faults) or None)
+        except (PonteError, sa.exc.DBAPIError) as error:
+            if is_transient(error):
+                raise
+            faults.append(f"labels.sql of the {labels_from}: {said_of(error)}")
+            log.warning("%s: %s", _about(predicted), faults[-1])
+    return _failed(db, predicted, now, "; ".join(faults))
 
 
-def _failed(db: Database, batch_id: int, now: dt.datetime, why: str) -> Reading | None:
-    batch = batches.get_batch(db, batch_id)
-    if batch.prediction_table is None:  # retention was faster, and that is what failed
-        return None
-    row = {"batch_id": batch_id, "model": batch.model, "window_start": batch.window_start, "as_of": now}
+def _failed(db: Database, predicted: Predicted, now: dt.datetime, why: str) -> Reading | None:
     with db.begin() as connection:
-        insert_row(connection, "ponte.label_read", {**row, "state": "failed", "why": why})
-    return Reading(batch_id=batch_id, labels_from=None, why=why)
+        if not predicted.are_there(connection):  # retention was faster, and that is what failed
+            return None
+        row = {**_row(predicted, now), "state": "failed", "why": why}
+        insert_row(connection, predicted.ledger.read, row)
+    return Reading(about=_about(predicted), labels_from=None, why=why)
+
+
+def _about(predicted: Predicted) -> str:
+    return f"{predicted.ledger.noun} {predicted.id}"
+
+
+def _row(predicted: Predicted, now: dt.datetime) -> dict[str, Any]:
+    version, start = predicted.version, predicted.window.start
+    return {predicted.ledger.id: predicted.id, "model": version.model, "window_start": start, "as_of": now}
 
 
 @dataclass(frozen=True, slots=True)
 class _Labels:
-    """The labels of a batch as one text of labels.sql returns them at a moment."""
+    """The labels of predictions as one text of labels.sql returns them at a moment."""
 
     db: Database
-    batch: Batch
-    version: Version
+    of: Predicted
     text: str
     now: dt.datetime
 
     def read(self, labels_from: str, why: str | None) -> Reading | None:
         """Write what is new; why : what was wrong with the text tried before."""
-        statement, batch = self._statement(), self.batch
-        row = {"batch_id": batch.batch_id, "model": batch.model, "window_start": batch.window_start, "as_of": self.now}
+        statement, of, model = self._statement(), self.of, self.of.version.model
+        read_already = sa.text(_READ_ALREADY.format(read=of.ledger.read, id=of.ledger.id))
         with self.db.begin() as connection:
-            connection.execute(_LOCK, {"model": batch.model})
-            if batches.read_batch(connection, batch.batch_id).prediction_table is None:
+            connection.execute(_LOCK, {"model": model})
+            if not of.are_there(connection):
                 return None
-            lock_table(connection, batch, quote(*batches.prediction_name(batch)))
-            if connection.execute(_READ_ALREADY, {"id": batch.batch_id, "now": self.now}).scalar_one():
+            if connection.execute(read_already, {"id": of.id, "now": self.now}).scalar_one():
                 return None
-            others = list(connection.execute(_OTHERS, {"id": batch.batch_id}).scalars())
-            values = {"batch": batch.batch_id, "model": batch.model, "now": self.now, "others": others}
+            others = list(connection.execute(of.others, {"id": of.id}).scalars())
+            values = {"id": of.id, "model": model, "now": self.now, "others": others}
             parameters = {**self._parameters(), **{f"ponte_{name}": value for name, value in values.items()}}
             found = connection.exec_driver_sql(statement, parameters).mappings().one()
             counts = {name: found[name] for name in _COUNTS}
-            insert_row(
-                connection,
-                "ponte.label_read",
-                {**row, **counts, "state": "read", "labels_from": labels_from, "why": why},
-            )
-        log.info("batch %d: %s", batch.batch_id, ", ".join(f"{name} {count}" for name, count in counts.items()))
+            said = {"state": "read", "labels_from": labels_from, "why": why}
+            insert_row(connection, of.ledger.read, {**_row(of, self.now), **counts, **said})
+        log.info("%s: %s", _about(of), ", ".join(f"{name} {count}" for name, count in counts.items()))
         return Reading(
-            batch_id=batch.batch_id,
+            about=_about(of),
             labels_from=labels_from,
             why=why,
             new_labels=counts["new_labels"],
@@ -242,7 +305,7 @@ class _Labels:
         )
 
     def _parameters(self) -> dict[str, Any]:
-        return {**self.batch.window.parameters(), "as_of": self.now}
+        return {**self.of.window.parameters(), "as_of": self.now}
 
     def _statement(self) -> str:
         """Return the statement; raises PonteError when the text does not return what the version was trained with."""
@@ -251,7 +314,7 @@ class _Labels:
         if problems:
             raise PonteError(f"labels.sql {problems[0].what}")
         kinds = {name: (kind, family) for name, kind, family in columns_of(self.db, query, self._parameters())}
-        key, label = self.version.signature.key, self.version.signature.label
+        key, label = self.of.version.signature.key, self.of.version.signature.label
         wanted = {column.name: frozenset({column.family}) for column in key} | {"label": _TAKEN[label]}
         for name, families in wanted.items():
             kind, family = kinds.get(name, ("nothing", None))
@@ -274,5 +337,8 @@ class _Labels:
             type=SQL_TYPES[label],
             good=finite if label == "number" else "label IS NOT NULL",
             labelled_at="labelled_at" if stamped else "CAST(NULL AS timestamptz)",
-            predictions=quote(*batches.prediction_name(self.batch)),
+            predictions=self.of.keys,
+            id=self.of.ledger.id,
+            seen=self.of.ledger.seen,
+            of_source=self.of.ledger.of_source,
         )

@@ -66,15 +66,44 @@ def read_outcomes(
     column of the key or one of the slices; nothing else of the features is there any more, so all rows are one unit.
     """
     key = [column.name for column in version.signature.key]
-    families = {c.name: c for c in (*(batch.columns or ()), *version.signature.key)}
     kept = _kept(db, batch)
+    counted = "true" if spec.monitoring.corrections == "count" else "false"
+    beside = f" LEFT JOIN {quote(DATA_SCHEMA, batch.slice_table or '')} AS s USING ({_list(key)})" if kept else ""
+    source = (
+        f"{quote(*batches.prediction_name(batch))} AS p{beside} "
+        f"LEFT JOIN ponte.labels_at({batch.batch_id:d}, {moment_literal(as_of)}, {counted}) AS l "
+        f"ON l.key = jsonb_build_object({key_pairs(version.signature.key, 'p')}) "
+        f"ORDER BY {', '.join(f'p.{quote(name)}' for name in key)}"
+    )
+    return fetch_outcomes(
+        db, spec, version, source, kept={c.name: c for c in batch.columns or () if c.name in kept}, moments=moments
+    )
+
+
+def fetch_outcomes(
+    db: Database,
+    spec: ModelSpec,
+    version: Version,
+    source: str,
+    *,
+    kept: Mapping[str, Column],
+    moments: Sequence[dt.datetime],
+    unit: str | None = None,
+) -> Outcomes:
+    """Return the predictions of a version with their labels.
+
+    source : what stands behind FROM: predictions `p`, the columns `kept` of their features `s`, and labels `l`, with
+    label, label_id, known_at and origin. unit : SQL of what is resampled as a whole, unless `[evaluation] resample_by`
+    says it; None: row by row.
+    """
+    key = {column.name: column for column in version.signature.key}
     slices = [name for name in spec.evaluation.slices if name in kept or name in key]
     by = spec.evaluation.resample_by
     wanted = dict.fromkeys([*slices, *([by] if by in kept or by in key else [])])
     names = {name: f"group_{place}" for place, name in enumerate(wanted) if name is not None}
     label, scores = SQL_TYPES["number" if version.task == "regression" else version.signature.label], _score(version)
     ends = [] if version.interval is None else list(ADDED[version.task])
-    passed = " + ".join(f"(l.known_at >= {_moment(m)})::int" for m in moments)
+    passed = " + ".join(f"(l.known_at >= {moment_literal(m)})::int" for m in moments)
     columns = [
         "p.prediction",
         *(f"p.{name}" for name in ([scores] if scores else ends)),
@@ -82,21 +111,15 @@ def read_outcomes(
         "coalesce(l.label_id, 0) AS label_id",
         f"coalesce({passed}, 0) AS passed",
         "coalesce(l.origin = 'feedback', false) AS feedback",
-        *(_group(families[name], kept, as_name) for name, as_name in names.items()),
+        *(_group(kept.get(name) or key[name], name in kept, as_name) for name, as_name in names.items()),
+        *([f"{unit} AS unit"] if unit and by is None else []),
     ]
-    counted = "true" if spec.monitoring.corrections == "count" else "false"
-    beside = f" LEFT JOIN {quote(DATA_SCHEMA, batch.slice_table or '')} AS s USING ({_list(key)})" if kept else ""
-    query = (
-        f"SELECT {', '.join(columns)} FROM {quote(*batches.prediction_name(batch))} AS p{beside} "
-        f"LEFT JOIN ponte.labels_at({batch.batch_id:d}, {_moment(as_of)}, {counted}) AS l "
-        f"ON l.key = jsonb_build_object({key_pairs(version.signature.key, 'p')}) "
-        f"ORDER BY {', '.join(f'p.{quote(name)}' for name in key)}"
-    )
     with db.adbc() as connection, connection.cursor() as cursor:
-        cursor.execute(query)
+        cursor.execute(f"SELECT {', '.join(columns)} FROM {source}")
         table = cursor.fetch_arrow_table()
     groups = {name: _numbered(table.column(as_name)) for name, as_name in names.items()}
-    return _outcomes(table, version.output, scores, {name: groups[name] for name in slices}, _units(by, groups, table))
+    units = _numbered(table.column("unit"))[0] if unit and by is None else _units(by, groups, table)
+    return _outcomes(table, version.output, scores, {name: groups[name] for name in slices}, units)
 
 
 def key_pairs(key: Sequence[Column], relation: str) -> str:
@@ -115,12 +138,12 @@ def _score(version: Version) -> str | None:
     return {"binary": "score", "multiclass": "scores"}.get(version.task)
 
 
-def _group(column: Column, kept: set[str], as_name: str) -> str:
-    relation = "s" if column.name in kept else "p"
-    return f"CAST({relation}.{quote(column.name)} AS {SQL_TYPES[column.family]}) AS {as_name}"
+def _group(column: Column, kept: bool, as_name: str) -> str:
+    return f"CAST({'s' if kept else 'p'}.{quote(column.name)} AS {SQL_TYPES[column.family]}) AS {as_name}"
 
 
-def _moment(moment: dt.datetime) -> str:
+def moment_literal(moment: dt.datetime) -> str:
+    """Return a moment as SQL."""
     return f"TIMESTAMPTZ '{moment.isoformat()}'"
 
 

@@ -12,13 +12,13 @@ import datetime as dt
 import hashlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from ponte.batches import lifecycle as batches
-from ponte.batches.lifecycle import Batch
 from ponte.model.folders import ModelFolder
 from ponte.model.spec import METRICS, OF_INTERVALS, OF_LABELS, ModelSpec
 from ponte.model.windows import midnight
@@ -66,8 +66,8 @@ _DUE_OF_BATCH = sa.text(_DUE.format(which="b.batch_id = :id"))
 
 _LOCK = sa.text("SELECT pg_advisory_xact_lock(hashtext('ponte.realised'), hashtext(:model))")
 
-_NEWEST = sa.text("""SELECT DISTINCT ON (maturity_days) maturity_days, label_digest, final FROM ponte.realised
-    WHERE batch_id = :id AND slice_column = '' ORDER BY maturity_days, as_of DESC""")
+_NEWEST = """SELECT DISTINCT ON (maturity_days) maturity_days, label_digest, final FROM {table}
+    WHERE {column} = :id AND slice_column = '' ORDER BY maturity_days, as_of DESC"""
 
 
 def measure(db: Database, folder: ModelFolder) -> dict[str, int]:
@@ -91,7 +91,6 @@ def measure_batch(db: Database, folder: ModelFolder, batch_id: int) -> int:
         beside = [(DATA_SCHEMA, batch.slice_table)] if batch.slice_table else []
         for name in (batches.prediction_name(batch), *beside):
             lock_table(connection, batch, quote(*name))
-        newest = {row.maturity_days: row for row in connection.execute(_NEWEST, {"id": batch_id})}
         with recorded(
             db, Receipt(model=batch.model, step="measure", batch_id=batch_id, version=batch.version)
         ) as receipt:
@@ -99,10 +98,20 @@ def measure_batch(db: Database, folder: ModelFolder, batch_id: int) -> int:
             version = registry.read_version(connection, batch.model, batch.version)
             outcomes = read_outcomes(db, folder.spec, batch, version, as_of=due.moment, moments=moments)
             receipt.row_count = len(outcomes.label_ids)
-            grid = list(zip(maturities, moments, strict=True))
-            rows = _rows(folder.spec, batch, outcomes, due=due, maturities=grid, newest=newest)
-            insert_rows(connection, "ponte.realised", rows)
-        return len(rows)
+            measured = Measured(
+                table="ponte.realised",
+                id="batch_id",
+                about={
+                    "batch_id": batch_id,
+                    "model": batch.model,
+                    "window_start": batch.window_start,
+                    "version": batch.version,
+                    "labels_from": due.labels_from,
+                    "as_of": due.moment,
+                },
+                maturities=list(zip(maturities, moments, strict=True)),
+            )
+            return write_figures(connection, folder.spec, outcomes, measured)
 
 
 def last_figures(db: Database, folder: ModelFolder, batch_ids: Sequence[int], *, now: dt.datetime) -> None:
@@ -117,39 +126,38 @@ def last_figures(db: Database, folder: ModelFolder, batch_ids: Sequence[int], *,
         measure_batch(db, folder, batch_id)
 
 
-def _rows(
-    spec: ModelSpec,
-    batch: Batch,
-    outcomes: Outcomes,
-    *,
-    due: Any,
-    maturities: Sequence[tuple[int, dt.datetime]],
-    newest: dict[int, Any],
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """Whose figures are written, and where."""
+
+    table: str
+    #: The column that says whose they are.
+    id: str
+    #: What every row says: the id, model, window_start, version, labels_from, and as_of, of the labels.
+    about: Mapping[str, Any]
+    #: Days, and the moment that they end at, ascending.
+    maturities: Sequence[tuple[int, dt.datetime]]
+
+
+def write_figures(connection: sa.Connection, spec: ModelSpec, outcomes: Outcomes, of: Measured) -> int:
+    """Write the figures of each maturity whose labels have changed, or that has become final; return how many."""
+    as_of, known = of.about["as_of"], sa.text(_NEWEST.format(table=of.table, column=of.id))
+    newest = {row.maturity_days: row for row in connection.execute(known, {"id": of.about[of.id]})}
     found: list[dict[str, Any]] = []
     figures: dict[int, list[dict[str, Any]]] = {}
-    for place, (days, moment) in enumerate(maturities):
+    for place, (days, moment) in enumerate(of.maturities):
         counted = (outcomes.label_ids > 0) & (outcomes.passed <= place)
-        digest, final, before = _digest(outcomes.label_ids[counted]), due.moment >= moment, newest.get(days)
+        digest, final, before = _digest(outcomes.label_ids[counted]), as_of >= moment, newest.get(days)
         same = before is not None and before.label_digest == digest and before.final == final
         # Labels that count for no maturity, as those that came too late, are marked as looked at by the last one.
-        if same and (found or place + 1 < len(maturities)):
+        if same and (found or place + 1 < len(of.maturities)):
             continue
         if digest not in figures:
             figures[digest] = _figures(spec, outcomes, counted)
-        of_batch = {
-            "batch_id": batch.batch_id,
-            "model": batch.model,
-            "window_start": batch.window_start,
-            "version": batch.version,
-            "maturity_days": days,
-            "final": final,
-            "labels_from": due.labels_from,
-            "label_digest": digest,
-            "as_of": due.moment,
-        }
-        found += [{**of_batch, **figure} for figure in figures[digest]]
-    return found
+        row = {**of.about, "maturity_days": days, "final": final, "label_digest": digest}
+        found += [{**row, **figure} for figure in figures[digest]]
+    insert_rows(connection, of.table, found)
+    return len(found)
 
 
 def _digest(label_ids: Array) -> int:

@@ -59,11 +59,14 @@ def predict_rows(
     *,
     now: dt.datetime,
     progress: Callable[[Counts], object] = lambda _: None,
+    keep: Callable[[pa.RecordBatch, pa.Table], object] | None = None,
 ) -> Counts:
     """Write a prediction of every row that can be scored to `output`, the others with reasons to `rejected`.
 
     Rows keep their order. Both files appear at the end, the rejected rows first, and only when every row is in one of
     them. Raises SignatureMismatch for columns that are missing, before anything is read; RowsLost.
+
+    keep : takes predictions, and the rows that they are of, before the files appear.
     """
     from threadpoolctl import threadpool_limits
 
@@ -78,7 +81,7 @@ def predict_rows(
     try:
         with Ahead(_chunks(source, columns, key), depth=AHEAD) as chunks, threadpool_limits({"blas": 1}):
             for chunk in chunks:
-                predicted, refused = _score(scorer, chunk, output, rejected, now=now)
+                predicted, refused = _score(scorer, chunk, output, rejected, now=now, keep=keep)
                 counts.read += chunk.given.num_rows
                 counts.predicted += predicted
                 counts.rejected += refused
@@ -94,13 +97,24 @@ def predict_rows(
     return counts
 
 
-def _score(scorer: Scorer, chunk: _Read, output: Output, rejected: Output, *, now: dt.datetime) -> tuple[int, int]:
+def _score(
+    scorer: Scorer,
+    chunk: _Read,
+    output: Output,
+    rejected: Output,
+    *,
+    now: dt.datetime,
+    keep: Callable[[pa.RecordBatch, pa.Table], object] | None,
+) -> tuple[int, int]:
     """Write what becomes of the rows of a chunk; return how many were predicted, and how many rejected."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     scored = scorer.score(chunk.rows, now=now, allowed=chunk.rows.num_rows)
     reasons = {**chunk.reasons, **{row.key[_NUMBER]: f"cannot be scored: {row.error}" for row in scored.unscored}}
     for rows in scored.predictions:
+        if keep is not None:
+            keep(rows, chunk.rows.take(pc.index_in(rows.column(_NUMBER), value_set=chunk.rows.column(_NUMBER))))
         output.write(_as_written(pa.Table.from_batches([rows]), scorer.version))
     refused = _rejected(chunk.given, reasons)
     if refused.num_rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.configuration import conf
@@ -23,60 +24,65 @@ LOOK_BACK = 14
 
 
 class ReadLabelsOperator(PonteOperator):
-    """Read the labels of every batch of the model that was ever published, and keep what is new.
+    """Read the labels of every batch of the model that was ever published, and of its live rows; keep what is new.
 
-    With the labels.sql that the version of the batch was trained with, else with the folder's, as of now.
-    Corrections that people gave are kept beside them, if the model counts them. Before that, months for live rows are
-    made ahead, and those past [serving] keep_days are dropped.
+    With the labels.sql of the version that scored or answered, else with the folder's, as of now.
+    Corrections that people gave are kept beside those of batches, if the model counts them.
 
-    Returns `{batches, new_labels, changed_labels, withdrawn_labels, corrections}`.
-    Raises PonteError, after all batches, when the labels of one could not be read.
+    Returns `{batches, live_windows, new_labels, changed_labels, withdrawn_labels, corrections}`.
+    Raises PonteError, after all, when the labels of one could not be read.
     """
 
     default_connection_id = MONITOR
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
-        from datetime import UTC, datetime
-
-        from ponte.live.keeping import keep
         from ponte.monitoring.corrections import copy_corrections
         from ponte.monitoring.labels import read_labels, require_read
+        from ponte.monitoring.live_outcomes import read_live_labels
         from ponte.monitoring.outcomes import ensure_outcomes_view
 
         now = datetime.now(UTC)
-        keep(runtime.db, self.model, runtime.folder.spec.serving.keep_days, now=now)
-        readings = read_labels(runtime.db, runtime.folder, now=now)
+        batches = read_labels(runtime.db, runtime.folder, now=now)
         corrections = copy_corrections(runtime.db, runtime.folder, now=now)
         ensure_outcomes_view(runtime.db, self.model)
-        require_read(self.model, readings)
-        counts = ("new_labels", "changed_labels", "withdrawn_labels")
-        sums = {name: sum(getattr(r, name) for r in readings) for name in counts}
-        return {"batches": len(readings), **sums, "corrections": corrections}
+        live = read_live_labels(runtime.db, runtime.folder, now=now)
+        require_read(self.model, [*batches, *live])
+        names = ("new_labels", "changed_labels", "withdrawn_labels")
+        sums = {name: sum(getattr(r, name) for r in (*batches, *live)) for name in names}
+        return {"batches": len(batches), "live_windows": len(live), **sums, "corrections": corrections}
 
 
 class MeasureOperator(PonteOperator):
-    """Measure every batch of the model whose labels have changed, at each maturity; what was written stays.
+    """Measure every batch and live window of the model whose labels have changed, at each maturity; what is there stays.
 
-    Returns `{batches, figures}`.
+    After that the months of live rows past [serving] keep_days are dropped, and new ones made ahead.
+
+    Returns `{batches, live_windows, figures}`.
     """
 
     default_connection_id = MONITOR
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, int]:
+        from ponte.live.keeping import keep
+        from ponte.monitoring.live_outcomes import measure_live
         from ponte.monitoring.realised import measure
 
-        return measure(runtime.db, runtime.folder)
+        found = measure(runtime.db, runtime.folder)
+        live = measure_live(runtime.db, runtime.folder)
+        keep(runtime.db, self.model, runtime.folder.spec.serving.keep_days, now=datetime.now(UTC))
+        return {**found, **live, "figures": found["figures"] + live["figures"]}
 
 
 class JudgeDriftOperator(PonteOperator):
     """Judge whether a published batch is like the windows that its version knows, once; its drift rejects nothing.
 
     In the scoring DAG after `PublishOperator`; a failure of it is red and holds nothing up, and the monitoring DAG
-    judges the batch later.
+    judges the batch later, and live windows that have ended.
 
     batch_id : what `FreezeBatchOperator` has returned; empty: every batch of the model that was ever published and has
-        no verdict.
-    Returns the state of each family of the batch, `{features, answers}`; without a batch_id `{batches}`, how many.
+        no verdict, and every such live window.
+    Returns the state of each family of the batch, `{features, answers}`; without a batch_id how many were judged,
+    `{batches, live_windows}`.
     """
 
     template_fields = ("batch_id",)
@@ -87,9 +93,12 @@ class JudgeDriftOperator(PonteOperator):
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
         from ponte.monitoring.judging import judge_batch, judge_published
+        from ponte.monitoring.live_windows import judge_live
 
         if self.batch_id == "":
-            return {"batches": len(judge_published(runtime.db, self.model))}
+            batches = judge_published(runtime.db, self.model)
+            live = judge_live(runtime.db, self.model, now=datetime.now(UTC))
+            return {"batches": len(batches), "live_windows": len(live)}
         return judge_batch(runtime.db, int(self.batch_id))
 
 
@@ -236,8 +245,6 @@ class FindLateOperator(PonteOperator):
     default_connection_id = MONITOR
 
     def run(self, runtime: Runtime, context: Context) -> dict[str, list[str]]:
-        from datetime import UTC, datetime, timedelta
-
         from ponte.model.folders import ModelFolder, find_folders
         from ponte.model.spec import ON_DEMAND
         from ponte.model.windows import window_of_tick

@@ -25,7 +25,7 @@ from ponte.storage.database import (
     table_exists,
     with_lock_retries,
 )
-from ponte.storage.prediction_columns import ADDED, COMMENTS, table_columns, view_columns
+from ponte.storage.prediction_columns import ADDED, COMMENTS, LIVE_COLUMNS, table_columns, view_columns
 from ponte.versions.registry import Version
 from ponte.versions.signature import Signature
 
@@ -47,6 +47,7 @@ _BARRIER = "WITH (security_barrier)"
 
 #: How long readers queue behind a change of the table or of a view, at most, before they pass and it is tried again.
 CHANGE_TIMEOUT = "2s"
+_OF_BATCHES = ("batch_id", "window_start")
 #: What to do about a version whose predictions do not fit the earlier ones.
 WAY_OUT = "a model keeps its key and label type for life: give the changed model a folder of its own"
 
@@ -237,8 +238,12 @@ def _require_columns(connection: sa.Connection, batch: Batch, columns: dict[str,
 
 
 def require_columns_of_earlier(connection: sa.Connection, version: Version) -> None:
-    """Raise PonteError unless the version's predictions would fit those that the model has made before."""
-    changed = changed_columns(connection, version.model, columns_of_version(version))
+    """Raise PonteError unless the version's predictions would fit those that the model has made before.
+
+    Of batches and of live rows: the API and the queue would answer, and could keep nothing of it.
+    """
+    columns = columns_of_version(version)
+    changed = changed_columns(connection, version.model, columns) or _changed_live(connection, version.model, columns)
     if changed is not None:
         raise _other_columns(version.place, changed)
 
@@ -263,6 +268,18 @@ def changed_columns(connection: sa.Connection, model: str, columns: dict[str, st
     earlier = _column_types(connection, quote(DATA_SCHEMA, parent_name(model)))
     now = {name: definition.partition(" NOT NULL")[0] for name, definition in columns.items()}
     if now == {**{name: now[name] for name in ADDED["regression"] if name in now}, **earlier}:
+        return None
+    return ", ".join(f"{n} {t}" for n, t in now.items()), ", ".join(f"{n} {t}" for n, t in earlier.items())
+
+
+def _changed_live(connection: sa.Connection, model: str, columns: dict[str, str]) -> tuple[str, str] | None:
+    """Likewise of the model's live rows, without the columns that they have beside."""
+    if not table_exists(connection, DATA_SCHEMA, f"live_{model}"):
+        return None
+    found = _column_types(connection, quote(DATA_SCHEMA, f"live_{model}"))
+    earlier = {name: kind for name, kind in found.items() if name not in LIVE_COLUMNS | {"model_version"}}
+    now = {n: definition.partition(" NOT NULL")[0] for n, definition in columns.items() if n not in _OF_BATCHES}
+    if now == earlier:
         return None
     return ", ".join(f"{n} {t}" for n, t in now.items()), ", ".join(f"{n} {t}" for n, t in earlier.items())
 

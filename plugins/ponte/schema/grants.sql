@@ -250,3 +250,25 @@ GRANT SELECT ON ponte.version_mark TO ponte_stream;
 GRANT SELECT ON ponte.queue_overview TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_api, ponte_stream,
     ponte_viewer, ponte_analyst, ponte_enqueuer;
 GRANT SELECT ON ponte.queue, ponte.stream_progress TO ponte_promoter, ponte_monitor, ponte_viewer;
+
+-- ---------------------------------------------------------------- 0025: live rows counted, judged and measured
+
+-- Who answers adds counts, and reads none. The monitor folds them, and reads which place in a row of counts is which
+-- column's, without its values.
+GRANT INSERT ON ponte.live_count TO ponte_api, ponte_stream, ponte_scorer;
+-- A worker adds to the row of its minute.
+GRANT SELECT, UPDATE ON ponte.live_count TO ponte_stream;
+GRANT SELECT, DELETE ON ponte.live_count TO ponte_monitor;
+GRANT SELECT (model, version, family, position, column_name) ON ponte.reference_column TO ponte_monitor;
+GRANT INSERT, UPDATE ON ponte.live_window, ponte.live_window_count TO ponte_monitor;
+GRANT INSERT ON ponte.live_drift_verdict, ponte.live_drift_verdict_column, ponte.live_label_read, ponte.live_label_seen,
+    ponte.live_realised TO ponte_monitor;
+-- Names of columns and figures; labels are content of a source.
+GRANT SELECT ON ponte.live_window, ponte.live_drift, ponte.live_drift_column
+    TO ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
+GRANT SELECT ON ponte.live_window_count, ponte.live_drift_verdict, ponte.live_drift_verdict_column, ponte.live_label_read,
+    ponte.live_realised, ponte.live_quality TO ponte_monitor, ponte_viewer;
+GRANT SELECT ON ponte.live_label_seen TO ponte_monitor;
+GRANT SELECT (model, window_start, window_end, version, maturity_days, metric, slice_column, value, low, high, labelled_rows,
+    feedback_rows, other_rows, row_count, coverage, final, corrections, labels_from, as_of, computed_at)
+    ON ponte.live_quality TO ponte_analyst;

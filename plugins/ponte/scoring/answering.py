@@ -76,6 +76,5 @@ def _columns(scorer: Scorer, predictions: Predictions) -> dict[str, list[Any]]:
     columns = {"prediction": as_labels(predictions.prediction, version.signature, version.task).to_pylist()}
     if predictions.score is not None:
         columns["score" if predictions.score.ndim == 1 else "scores"] = predictions.score.tolist()
-    if predictions.low is not None and predictions.high is not None:
-        columns |= {"low": predictions.low.tolist(), "high": predictions.high.tolist()}
-    return columns
+    ends = {"low": predictions.low, "high": predictions.high}
+    return columns | {name: values.tolist() for name, values in ends.items() if values is not None}

@@ -201,7 +201,7 @@ async def _read_on(body: bytes, receive: Receive, most: int) -> bytes:
     return b"".join(parts)
 
 
-def decoded(body: bytes, kind: type[Any]) -> Any:
+def decoded(body: bytes, kind: Any) -> Any:
     """Return what a body of JSON says; raises Refused (422) for anything that is not of the kind."""
     try:
         return _decoder(kind).decode(body)

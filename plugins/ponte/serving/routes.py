@@ -43,7 +43,8 @@ class Predict(msgspec.Struct, forbid_unknown_fields=True):
 class Enqueue(Predict, forbid_unknown_fields=True):
     """The body of :enqueue."""
 
-    priority: Annotated[int, msgspec.Meta(ge=0, le=9)] = 0
+    #: To JSON 5.0 is an integer too.
+    priority: Annotated[int, msgspec.Meta(ge=0, le=9)] | Annotated[float, msgspec.Meta(ge=0, le=9, multiple_of=1)] = 0
 
 
 class Feedback(msgspec.Struct, forbid_unknown_fields=True):
@@ -112,7 +113,7 @@ async def enqueue(service: Service, scope: Scope, receive: Receive) -> Reply:
     keys = asked.keys or [None] * len(asked.instances)
     rows = [
         {"model": model, "key": None if key is None else _text(key), "features": _text(instance),
-         "priority": asked.priority}
+         "priority": int(asked.priority)}
         for instance, key in zip(asked.instances, keys, strict=True)
     ]  # fmt: skip
 
@@ -206,6 +207,7 @@ async def model(service: Service, scope: Scope, _: Receive) -> Reply:
         "features": [{"name": c.name, "type": c.family} for c in signature.features],
         "classes": list(serving.version.classes),
         "threshold": serving.version.threshold,
+        "interval": serving.version.interval,
         "trained_on": serving.version.train_cutoff,
         "computed": {
             "way": way.kind if way else "whole",

@@ -7,12 +7,16 @@ parent. On object storage every object appears whole by nature, and the manifest
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import json
+import lzma
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +30,14 @@ FORMAT = 3
 #: Format 1 has no metrics.json and no report.html. Up to 2 no signature.json holds categories: a release that knows
 #: only those would make other frames.
 READABLE_FORMATS = frozenset({1, 2, FORMAT})
+#: First bytes of what joblib compresses with → how they are read.
+_COMPRESSED: dict[bytes, Callable[[bytes], bytes]] = {
+    b"\x78": zlib.decompress,
+    b"\x1f\x8b": gzip.decompress,
+    b"BZ": bz2.decompress,
+    b"\xfd7zXZ": lzma.decompress,
+    b"\x5d\x00": lzma.decompress,
+}
 
 
 def require_digest(content: bytes, sha256: str, what: str, *, where: str, fix: str) -> None:
@@ -34,6 +46,13 @@ def require_digest(content: bytes, sha256: str, what: str, *, where: str, fix: s
     if got != sha256:
         size = f"{len(content)} bytes"
         raise ArtifactRefused(what, where=where, got=f"SHA-256 {got}, {size}", expected=f"SHA-256 {sha256}", fix=fix)
+
+
+def decompressed(content: bytes) -> bytes:
+    """Return what was compressed, when the first bytes say so; else the bytes as they are. Raises what zlib and its
+    like raise of bytes that are not whole.
+    """
+    return next((read(content) for head, read in _COMPRESSED.items() if content.startswith(head)), content)
 
 
 @dataclass

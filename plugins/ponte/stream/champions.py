@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import sqlalchemy as sa
-
 from ponte.errors import PonteError
+from ponte.live.counting import counted
+from ponte.live.tables import prepare
+from ponte.model.spec import WindowRule
 from ponte.storage.database import Database, is_transient
 from ponte.storage.withholding import said_of
 from ponte.stream.answers import Answering
@@ -21,8 +22,6 @@ log = logging.getLogger(__name__)
 
 #: Seconds until a version that could not be loaded is tried again.
 PATIENCE = 30.0
-
-_PREPARE = sa.text("SELECT ponte.prepare_live(:model)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +48,11 @@ class Champions:
         found = self._broken.get(model)
         return found.why if found else None
 
-    def answering(self, head: Head) -> Answering | None:
+    def answering(self, head: Head, window: WindowRule) -> Answering | None:
         """Return the version that answers now; None when it cannot, which is logged, and tried again later.
 
-        A champion that is marked bad answers nothing: what waits goes on waiting, until another one is champion.
+        window : by which its answers are counted. A champion that is marked bad answers nothing: what waits goes on
+        waiting, until another one is champion.
         """
         broken = self._broken.get(head.model)
         if broken is not None and broken.head == head and time.monotonic() < broken.until:
@@ -66,7 +66,7 @@ class Champions:
             self.cannot(head, what)
             return None
         try:
-            found = self._loaded(head.model, head.version)
+            found = self._loaded(head.model, head.version, window)
         except Exception as error:
             if is_transient(error) or isinstance(error, MemoryError):
                 raise
@@ -83,8 +83,8 @@ class Champions:
         log.warning("what waits for %s goes on waiting: %s", head.model, why)
         self._broken[head.model] = Broken(head, why, time.monotonic() + PATIENCE)
 
-    def _loaded(self, model: str, version: int) -> Answering:
+    def _loaded(self, model: str, version: int, window: WindowRule) -> Answering:
         loaded = self._load(registry.get_version(self._db, model, version))
+        prepare(self._db, model)
         with self._db.begin() as connection:
-            connection.execute(_PREPARE, {"model": model})
-        return Answering(loaded)
+            return Answering(loaded, counted(connection, model, version, window))

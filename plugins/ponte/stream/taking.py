@@ -8,6 +8,7 @@ left over are tried a few at a time, with two alone, and with DEATHS never again
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,7 +51,7 @@ _TAKE = sa.text("""WITH next AS MATERIALIZED (
                FROM seen f ORDER BY f.rank, f.request_id LIMIT 1)
     )
     DELETE FROM ponte.request r USING taken t WHERE r.ctid = t.place
-    RETURNING r.request_id::text, r.arrived_at::text, r.key::text, r.features::text, t.deaths""")
+    RETURNING r.request_id::text, r.arrived_at, r.key::text, r.features::text, t.deaths""")
 
 _NOTE = sa.text(
     "INSERT INTO ponte.stream_take (worker, request_ids) VALUES (:worker, CAST(:ids AS uuid[])) RETURNING take_id"
@@ -79,8 +80,7 @@ class Request:
     """A request that was taken."""
 
     request_id: str
-    #: As PostgreSQL writes it.
-    arrived_at: str
+    arrived_at: dt.datetime
     #: JSON of an object; None when no key was given.
     key: str | None
     #: JSON of an object.

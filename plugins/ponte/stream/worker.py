@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from ponte.errors import PonteError, did_you_mean
 from ponte.model.folders import ModelFolder, find_folders
-from ponte.model.spec import Serving
+from ponte.model.spec import ModelSpec
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database, is_transient
 from ponte.storage.withholding import said_of
@@ -69,7 +69,7 @@ def run(db: Database, store: ArtifactStore, models_root: Path, *, only: Sequence
     db : as the role ponte_stream. Raises PonteError when a model of `only` is not served here.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    known = [model for model, serving in served(models_root).items() if serving is not None and serving.api]
+    known = [model for model, spec in specs(models_root).items() if spec is not None and spec.serving.api]
     for name in only:
         if name not in known:
             fix = f"{did_you_mean(name, known)}; [serving] api = true in its model.toml opens its queue"
@@ -82,18 +82,17 @@ def run(db: Database, store: ArtifactStore, models_root: Path, *, only: Sequence
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    load, find = partial(load_registered, db, store), partial(served, models_root)
+    load, find = partial(load_registered, db, store), partial(specs, models_root)
     worker = Worker(db, load, find, only=only, most=most)
     log.info("%s answers for %s, at most %d requests at once", worker.name, ", ".join(only or known), most)
     worker.run(stop)
     log.info("ends: what it took is answered")
 
 
-def served(models_root: Path) -> dict[str, Serving | None]:
-    """Return `[serving]` of each model folder by name; None of a folder that is broken."""
+def specs(models_root: Path) -> dict[str, ModelSpec | None]:
+    """Return `model.toml` of each model folder by name; None of a folder that is broken."""
     return {
-        folder.name: folder.spec.serving if isinstance(folder, ModelFolder) else None
-        for folder in find_folders(models_root)
+        folder.name: folder.spec if isinstance(folder, ModelFolder) else None for folder in find_folders(models_root)
     }
 
 
@@ -104,12 +103,12 @@ class Worker:
         self,
         db: Database,
         load: Callable[[Version], LoadedVersion],
-        find_models: Callable[[], Mapping[str, Serving | None]],
+        find_models: Callable[[], Mapping[str, ModelSpec | None]],
         *,
         only: Sequence[str] = (),
         most: int = MOST,
     ) -> None:
-        """find_models : returns name → `[serving]` of each model folder; a folder that is broken is None.
+        """find_models : as `specs`.
 
         only : models that this worker answers for; () for all that are served. most : requests per take.
         """
@@ -118,7 +117,7 @@ class Worker:
         self._find_models = find_models
         self._only = frozenset(only)
         self._most = most
-        self._models: Mapping[str, Serving | None] = {}
+        self._models: Mapping[str, ModelSpec | None] = {}
         self._champions = Champions(db, load)
         self._done: Counter[tuple[str, str]] = Counter()
         self._looked_at = self._told_at = -float("inf")
@@ -167,7 +166,9 @@ class Worker:
     # ------------------------------------------------------------ one take
 
     def _take(self, head: Head) -> int:
-        answering = self._champions.answering(head)
+        spec = self._models[head.model]
+        assert spec is not None
+        answering = self._champions.answering(head, spec.window)
         if answering is None:
             return 0
         assert self._connection is not None
@@ -180,10 +181,13 @@ class Worker:
                 if taken is None:
                     return 0
                 note = taking.note(self._beside, self.name, [r.request_id for r in taken.requests])
-                serving = self._models[head.model]
-                log_features = serving is not None and serving.log_features
-                now = dt.datetime.now(dt.UTC)
-                counts = answering.settle(self._connection, taken, now=now, log_features=log_features)
+                counts = answering.settle(
+                    self._connection,
+                    taken.requests,
+                    deaths=taken.deaths,
+                    now=dt.datetime.now(dt.UTC),
+                    log_features=spec.serving.log_features,
+                )
                 taking.end_note(self._connection, note)
         except PonteError as error:
             # Not about a row: all would fail, so they wait for another version.
@@ -223,17 +227,17 @@ class Worker:
     def _served(self) -> list[str]:
         return [
             name
-            for name, serving in self._models.items()
-            if serving is not None and serving.api and (not self._only or name in self._only)
+            for name, spec in self._models.items()
+            if spec is not None and spec.serving.api and (not self._only or name in self._only)
         ]
 
     def _open_queues(self) -> None:
         """Open the queue of each model whose folder says so, and close the others; a broken folder changes nothing."""
         assert self._beside is not None
         found = dict(self._find_models())
-        known = {name: serving for name, serving in found.items() if serving is not None}
+        known = {name: spec for name, spec in found.items() if spec is not None}
         self._models = {**{name: self._models.get(name) for name in found}, **known}
-        self._beside.execute(_OPEN, {"models": list(known), "open": [s.api for s in known.values()]})
+        self._beside.execute(_OPEN, {"models": list(known), "open": [spec.serving.api for spec in known.values()]})
         self._beside.execute(_CLOSE_OTHERS, {"models": list(found)})
 
     def _tell_progress(self, now: float) -> None:

@@ -12,8 +12,6 @@ it or has said that the file is to be trusted. What is loaded from then on is wh
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
 import json
 import logging
@@ -23,21 +21,23 @@ import re
 import types
 import warnings
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as library_version
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import ArtifactRefused, PonteError
 from ponte.model.estimator import ESTIMATOR_FILE, line_of, missing_package, run_module
-from ponte.storage.artifacts import ArtifactStore, require_digest
+from ponte.packages.libraries import differing_libraries
+from ponte.short_way.comparing import Whole, find_way
+from ponte.short_way.pipelines import NOT_COMPARED, ShortWay, Way
+from ponte.storage.artifacts import ArtifactStore, decompressed, require_digest
 from ponte.storage.database import Database
 from ponte.versions import marks, registry
-from ponte.versions.predicting import Output, Predictions, as_labels, differing, predict, score_column
+from ponte.versions.predicting import Output, Predictions, as_labels, differing, predict, score_column, through
 from ponte.versions.registry import Version
-from ponte.versions.signature import Signature
+from ponte.versions.signature import Signature, frame_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,10 +69,13 @@ class LoadedVersion:
     estimation: Mapping[str, Any] | None = None
     #: Of a regression: predicts the absolute error of a row.
     error_model: Any = None
+    #: Past the transformers of its pipeline, where that was found to give the same bits.
+    short: ShortWay | None = None
+    way: Way = NOT_COMPARED
 
     def predictions(self, rows: pa.Table | pa.RecordBatch) -> Predictions:
         """Return the predictions of `rows`, which hold at least the feature columns, in any order."""
-        return predict(self.estimator, rows, self.signature, self.version.output)
+        return predict(self.estimator, rows, self.signature, self.version.output, self.short)
 
 
 def artifact_facts(
@@ -126,8 +129,9 @@ def load_files(version: Version, files: dict[str, bytes], *, other_libraries_all
     predict its golden rows identically, to the last bit.
     """
     import joblib
+    import pyarrow.parquet as pq
 
-    differ = _other_libraries(version)
+    differ = differing_libraries(version.libraries, current_libraries())
     if differ and not other_libraries_allowed:
         raise ArtifactRefused(
             "the version was trained with other libraries",
@@ -141,7 +145,9 @@ def load_files(version: Version, files: dict[str, bytes], *, other_libraries_all
         estimator = joblib.load(io.BytesIO(files[MODEL]))
         categories = Signature.from_json(json.loads(files[SIGNATURE])).categories
         loaded = LoadedVersion(version, estimator, replace(version.signature, categories=categories))
-        _require_golden(loaded, files[GOLDEN], exactly=bool(differ))
+        golden = pq.read_table(io.BytesIO(files[GOLDEN]))
+        _require_golden(loaded, golden, exactly=bool(differ))
+        loaded = _with_way(loaded, golden)
         # Under other libraries nothing says that the model of errors still says what it said.
         if ESTIMATION in files and not (differ and ERRORS in files):
             errors = joblib.load(io.BytesIO(files[ERRORS])) if ERRORS in files else None
@@ -150,7 +156,26 @@ def load_files(version: Version, files: dict[str, bytes], *, other_libraries_all
         log.warning("%s is used with other libraries, as a person allowed: %s", version.place, "; ".join(differ))
         for warning in said or ():
             log.warning("%s at %s, line %d", warning.category.__name__, warning.filename, warning.lineno)
+    log.info("%s takes %s", version.place, loaded.way)
     return loaded
+
+
+def _with_way(loaded: LoadedVersion, golden: pa.Table) -> LoadedVersion:
+    """Return the version with the short way of its estimator, if it has one that says the same to the last bit."""
+    estimator, signature = loaded.estimator, loaded.signature
+
+    def matrix(steps: Sequence[Any], rows: pa.Table) -> Any:
+        return through(steps, frame_of(rows, signature))
+
+    def said(rows: pa.Table, short: ShortWay | None) -> tuple[Any, Any]:
+        predictions = predict(estimator, rows, signature, loaded.version.output, short)
+        return predictions.prediction, predictions.score
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # strange values are meant to overflow
+        whole = Whole(estimator, signature.float_families(), matrix, said)
+        short, way = find_way(whole, golden.select([c.name for c in signature.features]), signature.categories)
+    return replace(loaded, short=short, way=way)
 
 
 def read_pinned_table(content: bytes, sha256: str, *, where: str) -> pd.DataFrame:
@@ -211,7 +236,7 @@ def _why_not(error: BaseException, content: bytes, *, where: str) -> PonteError:
     Which one made it stands in the file, and says more than the name of something that has moved since.
     """
     with suppress(OSError, EOFError, zlib.error, lzma.LZMAError):  # else it is not whole
-        content = _plain(content)
+        content = decompressed(content)
     here, of_notebook = library_version("scikit-learn"), isinstance(error, PonteError) and "__main__" in str(error)
     if not of_notebook and (found := _MADE_WITH.search(content)) is not None:
         made_with = found[1].decode()
@@ -251,7 +276,7 @@ def _of_pickle(content: bytes, module: types.ModuleType, packages: set[str]) -> 
                     return found
             return _defined(module, of, name)
 
-    return Unpickler("", io.BytesIO(_plain(content)), ensure_native_byte_order=True).load()
+    return Unpickler("", io.BytesIO(decompressed(content)), ensure_native_byte_order=True).load()
 
 
 def _of_skops(content: bytes, packages: set[str]) -> Any:
@@ -264,18 +289,6 @@ def _of_skops(content: bytes, packages: set[str]) -> Any:
 
 #: In a pickle, and in the JSON of skops, which its ZIP does not compress.
 _MADE_WITH = re.compile(rb"_sklearn_version.{1,400}?(\d+\.\d+\.\d+)", re.DOTALL)
-#: First bytes of what joblib compresses with → how they are read.
-_COMPRESSED: dict[bytes, Callable[[bytes], bytes]] = {
-    b"\x78": zlib.decompress,
-    b"\x1f\x8b": gzip.decompress,
-    b"BZ": bz2.decompress,
-    b"\xfd7zXZ": lzma.decompress,
-    b"\x5d\x00": lzma.decompress,
-}
-
-
-def _plain(content: bytes) -> bytes:
-    return next((read(content) for head, read in _COMPRESSED.items() if content.startswith(head)), content)
 
 
 def _defined(module: types.ModuleType, of: str, name: str) -> Any:
@@ -314,11 +327,9 @@ def come_back(content: bytes) -> Any:
     return joblib.load(io.BytesIO(content))
 
 
-def _require_golden(loaded: LoadedVersion, golden: bytes, *, exactly: bool) -> None:
+def _require_golden(loaded: LoadedVersion, table: pa.Table, *, exactly: bool) -> None:
     import numpy as np
-    import pyarrow.parquet as pq
 
-    table = pq.read_table(io.BytesIO(golden))
     now = loaded.predictions(table)
     then = table.column("prediction").to_numpy(zero_copy_only=False)
     scores = None
@@ -331,20 +342,3 @@ def _require_golden(loaded: LoadedVersion, golden: bytes, *, exactly: bool) -> N
             where=f"{loaded.version.place}, {GOLDEN}",
             fix="train again on this machine; the version is not used",
         )
-
-
-def _other_libraries(version: Version) -> list[str]:
-    now = current_libraries()
-    now |= {name: _installed(name) for name in version.libraries if name not in now}
-    differ = [f"{name} {now[name]} (trained with {then})" for name, then in version.libraries.items()
-              if name != "python" and now[name] != then]  # fmt: skip
-    if version.libraries["python"].rpartition(".")[0] != now["python"].rpartition(".")[0]:
-        differ.append(f"python {now['python']} (trained with {version.libraries['python']})")
-    return differ
-
-
-def _installed(library: str) -> str:
-    try:
-        return library_version(library)
-    except PackageNotFoundError:
-        return "is not installed"

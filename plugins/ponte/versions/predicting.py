@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import PonteError, UnpredictableRows
 from ponte.model.spec import Task
+from ponte.short_way.deciding import says_the_most_probable
+from ponte.short_way.pipelines import ShortWay
+from ponte.short_way.values import NotKnown
 from ponte.versions.signature import Signature, frame_of
 
 if TYPE_CHECKING:
@@ -22,8 +26,6 @@ SUM_TOLERANCE = 1e-5
 RELATIVE, ABSOLUTE = 1e-9, 1e-12
 #: Likewise where all figures are of single precision; the second is a share of the greatest figure.
 RELATIVE_OF_SINGLE, ABSOLUTE_OF_SINGLE = 1e-5, 1e-6
-#: Two probabilities of at most so many roundings' difference may be equal but for rounding.
-TIE_ROUNDINGS = 100
 #: Threshold when no score tells the classes apart.
 EVEN_ODDS = 0.5
 MATRIX = 2
@@ -102,35 +104,47 @@ def predict_features(estimator: Any, features: Any, output: Output) -> Predictio
     return as_predictions(output, probabilities(estimator, features, output))
 
 
-def predict(estimator: Any, rows: pa.Table | pa.RecordBatch, signature: Signature, output: Output) -> Predictions:
+def predict(
+    estimator: Any, rows: pa.Table | pa.RecordBatch, signature: Signature, output: Output, short: ShortWay | None = None
+) -> Predictions:
     """Return the estimator's predictions of `rows`, which hold at least the feature columns, in any order.
 
-    Raises UnpredictableRows when it predicts NaN or infinity, or scores that are no probabilities; PonteError when it
-    does not return one prediction per row.
+    short : the way past its transformers, where it has one; rows that this does not know go the whole way. Raises
+    UnpredictableRows when it predicts NaN or infinity, or scores that are no probabilities; PonteError when it does not
+    return one prediction per row.
     """
     import numpy as np
 
-    frame = frame_of(rows, signature)
+    count = rows.num_rows
+    last, features = _asked(estimator, rows, signature, short)
     if output.task == "regression":
-        value = np.asarray(estimator.predict(frame), dtype=np.float64)
-        _require_shape(value, (len(frame),), "predict()")
+        value = np.asarray(last.predict(features), dtype=np.float64)
+        _require_shape(value, (count,), "predict()")
         _require_finite(value, "predict()")
-        half = output.half_width
-        return Predictions(value, None) if half is None else Predictions(value, None, value - half, value + half)
-    last, features = last_step(estimator, frame)
+        return as_predictions(output, value)
     if not hasattr(last, "predict_proba"):
-        return Predictions(_labels(last.predict(features), len(frame)), None)
+        return Predictions(_labels(last.predict(features), count), None)
     said = np.asarray(last.predict_proba(features))
     probabilities = said.astype(np.float64, copy=False)
     width = len(output.classes) or (2 if output.task == "binary" else probabilities.shape[-1])
-    _require_shape(probabilities, (len(frame), width), "predict_proba()")
+    _require_shape(probabilities, (count, width), "predict_proba()")
     _require_probabilities(probabilities)
     score = _positive_last(probabilities, output)[:, 1] if output.task == "binary" else probabilities
     if output.threshold is not None:
         return Predictions(np.asarray(output.classes)[(score >= output.threshold).astype(int)], score)
     if says_the_most_probable(last, said):
         return Predictions(last.classes_[said.argmax(axis=1)], score)
-    return Predictions(_labels(last.predict(features), len(frame)), score)
+    return Predictions(_labels(last.predict(features), count), score)
+
+
+def _asked(
+    estimator: Any, rows: pa.Table | pa.RecordBatch, signature: Signature, short: ShortWay | None
+) -> tuple[Any, Any]:
+    """Return what is to be asked, and with what features."""
+    if short is not None:
+        with suppress(NotKnown):
+            return short.last, short.features(rows)
+    return last_step(estimator, frame_of(rows, signature))
 
 
 def last_step(estimator: Any, features: Any) -> tuple[Any, Any]:
@@ -144,32 +158,17 @@ def last_step(estimator: Any, features: Any) -> tuple[Any, Any]:
 
     while type(estimator) is Pipeline:
         check_is_fitted(estimator)
-        for _, step in estimator.steps[:-1]:
-            if step is not None and step != "passthrough":
-                features = step.transform(features)
+        features = through([step for _, step in estimator.steps[:-1]], features)
         estimator = estimator.steps[-1][1]
     return estimator, features
 
 
-def says_the_most_probable(estimator: Any, probabilities: Array) -> bool:
-    """Tell whether predict() is known to return, for each of these rows, the class of the highest probability.
-
-    probabilities : shape (n, n_classes), as predict_proba() of the same estimator returned them. Only for classes of
-    scikit-learn whose code says so, and not for classes derived from them.
-    """
-    import numpy as np
-    from sklearn.calibration import CalibratedClassifierCV
-    from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
-    from sklearn.linear_model import LogisticRegression
-
-    if type(estimator) in (CalibratedClassifierCV, ExtraTreesClassifier, RandomForestClassifier):
-        return True  # predict() is the argmax of predict_proba()
-    if type(estimator) not in (HistGradientBoostingClassifier, LogisticRegression):
-        return False
-    # predict() is the argmax of what the probabilities are computed from, by a function that grows with it: the same,
-    # unless rounding has made two of them equal.
-    least = probabilities.max(axis=1, keepdims=True) - TIE_ROUNDINGS * np.finfo(probabilities.dtype).eps
-    return int(np.count_nonzero(probabilities >= least)) == len(probabilities)
+def through(steps: Iterable[Any], features: Any) -> Any:
+    """Return what the steps of a pipeline make of features, one after the other."""
+    for step in steps:
+        if step is not None and step != "passthrough":
+            features = step.transform(features)
+    return features
 
 
 def _labels(values: Any, count: int) -> Array:

@@ -42,6 +42,14 @@ class Signature:
     #: `categories_of`. They are rows' own content, so they lie in the version's folder only: {} in all tables.
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    def float_families(self) -> list[tuple[str, str]]:
+        """Return name and family of each feature, "other" in place of numbers that a frame may hold as anything else.
+
+        A number that is not "other" is float64, with NaN for NULL, whatever the rows are.
+        """
+        always = self.types == 2 or (self.types == TRAINED_NOW and not self.nullable_integers)  # noqa: PLR2004
+        return [(c.name, c.family if always or c.family in {"number", "text"} else "other") for c in self.features]
+
     def as_json(self) -> dict[str, Any]:
         """Return JSON-ready data. Law: `Signature.from_json(s.as_json()) == s`."""
         data: dict[str, Any] = {

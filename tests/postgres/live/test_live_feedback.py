@@ -44,7 +44,8 @@ def test_it_is_kept_with_the_row_and_shown_beside_that_on_batches(live: World, r
     first = give(live, request_id, verdict="wrong", label=" 0 ", comment=f" {HOSTILE} ")
     second = give(live, request_id, by="form")
     assert second > first
-    [row, _] = live.rows("SELECT * FROM ponte.live_feedback ORDER BY feedback_id")
+    with live.db.begin() as connection:
+        [row, _] = connection.exec_driver_sql("SELECT * FROM ponte.live_feedback ORDER BY feedback_id").all()
     assert (str(row.request_id), row.asked_at, row.model, row.model_version) == (request_id, NOW, "visits", 1)
     assert (row.verdict, row.prediction, row.correct_label, row.comment) == ("wrong", "1", "0", HOSTILE)
     shown = as_role(live, roles.ANALYST).rows(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -187,7 +188,8 @@ def test_each_task_has_its_columns(live: World, task: str, scores: str) -> None:
     assert list(LiveTable.of(version).columns) == [*names, "features"]
     bare = live.rows(
         "SELECT attname FROM pg_attribute WHERE attrelid "
-        "IN ('predictions.m_live'::regclass, 'ponte_data.live_m'::regclass) AND attnum > 0 AND col_description(attrelid, attnum) IS NULL"
+        "IN ('predictions.m_live'::regclass, 'ponte_data.live_m'::regclass) "
+        "AND attnum > 0 AND col_description(attrelid, attnum) IS NULL"
     )
     assert not bare
 
@@ -200,6 +202,23 @@ def test_a_champion_with_another_key_or_label_is_refused_and_the_rows_stay(live:
     assert "other_id text" in str(caught.value)
     assert "visit_id bigint" in str(caught.value)
     assert live.ask("SELECT count(*) FROM predictions.visits_live") == 1
+
+
+def test_no_version_becomes_champion_whose_answers_could_not_be_kept(live: World) -> None:
+    from ponte.errors import PonteError
+    from ponte.publishing.tables import require_columns_of_earlier
+
+    with live.db.begin() as connection:
+        for task, label in (("binary", "integer"), ("multiclass", "text"), ("regression", "number")):
+            version = add_model(live, f"m_{task}", task=task, label=label)
+            prepare(live.db, version.model)
+            require_columns_of_earlier(connection, version)
+    other = replace(live.champion().signature, key=(column("visit_id", "text"),))
+    with as_role(live, roles.PROMOTER).db.begin() as connection:
+        require_columns_of_earlier(connection, live.champion())
+        with pytest.raises(PonteError, match="no longer that of the earlier predictions") as caught:
+            require_columns_of_earlier(connection, replace(live.champion(), signature=other))
+    assert "visit_id bigint, prediction bigint" in str(caught.value)
 
 
 def test_what_cannot_be_made_is_refused_in_words(live: World) -> None:

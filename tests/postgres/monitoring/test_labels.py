@@ -172,7 +172,10 @@ def test_every_window_has_its_labels_also_those_of_versions_that_nobody_uses_any
     scored.run(run_id="next", week=NEXT_WEEK)
     scored.mark(1, "bad", run_id="mark")
     readings = scored.monitor(now=day(12))
-    assert [(r.batch_id, r.new_labels, r.labels_from) for r in readings] == [(1, 350, "version"), (2, 350, "version")]
+    assert [(r.about, r.new_labels, r.labels_from) for r in readings] == [
+        ("batch 1", 350, "version"),
+        ("batch 2", 350, "version"),
+    ]
     found = "SELECT window_start, version, final, labelled_rows FROM ponte.quality"
     found += " WHERE metric = 'brier' AND maturity_days = 7"
     assert sorted(scored.rows(found)) == [(WEEK, 1, True, 350), (NEXT_WEEK, 2, False, 350)]
@@ -186,7 +189,7 @@ def test_labels_are_read_until_they_can_change_no_more_and_once_after_that(score
 
 def test_a_batch_that_was_never_published_is_not_read(scored: World) -> None:
     scored.run(run_id="next", week=NEXT_WEEK, until="guard")
-    assert [reading.batch_id for reading in scored.monitor(now=day(12))] == [1]
+    assert [reading.about for reading in scored.monitor(now=day(12))] == ["batch 1"]
 
 
 #: A labels.sql of the folder, when that of the version fails → whose is read, and what is said.

@@ -17,9 +17,10 @@ def door(trained: World, server: Cluster, tmp_path: Path, monkeypatch: pytest.Mo
     """The world in which version 1 of `visits` is champion; `./ponte` finds it by the environment."""
     from ponte.schema import roles
 
+    roles.grant(trained.db)
     with trained.db.begin() as connection:
         roles.open_source(connection, "shop")
-    for role in (roles.TRAINER, roles.PROMOTER, roles.VIEWER):
+    for role in (roles.TRAINER, roles.SCORER, roles.PROMOTER, roles.VIEWER):
         monkeypatch.setenv(f"AIRFLOW_CONN_{role.upper()}", server.url(str(trained.db.url.database), role))
     monkeypatch.setenv("PONTE_ARTIFACTS", str(tmp_path / "artifacts"))
     monkeypatch.setenv("PONTE_MODELS", str(tmp_path / "models"))

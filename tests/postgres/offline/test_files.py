@@ -216,3 +216,52 @@ def test_a_reader_that_has_seen_enough_ends_the_command_in_silence(door: World, 
     assert unread("predict", "visits", *(f"--record={n}=1" for n in FEATURES if n not in ("shop", "member")),
                   "--record=shop=mill", "--record=member=t")[0] == 141  # fmt: skip
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["rows.csv"]
+
+
+def kept_rows(door: World) -> list[Any]:
+    return door.rows(
+        "SELECT visit_id, prediction, score, source, model_version FROM predictions.visits_live ORDER BY 1"
+    )
+
+
+def test_what_is_kept_is_what_stands_in_the_file(
+    door: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = rows_of_week(door)
+    rows.to_csv(tmp_path / "week.csv", index=False)
+    with (tmp_path / "week.csv").open("a") as file:
+        file.write("x,mill,1,2,3,true,0.5\n")
+    assert ponte("predict", "visits", "week.csv", "-o", "out.csv", "--keep") == 4
+    assert "and kept in predictions.visits_live" in capsys.readouterr().err
+    written = pd.read_csv(tmp_path / "out.csv").sort_values("visit_id")
+    expected = [(r.visit_id, r.prediction, r.score, "offline", 1) for r in written.itertuples()]
+    assert [tuple(row) for row in kept_rows(door)] == expected
+    assert len(expected) == len(rows)
+    assert door.ask("SELECT count(DISTINCT request_id) FROM predictions.visits_live") == len(rows)
+    assert door.ask("SELECT sum(row_count) FROM ponte.live_count") == len(rows)
+
+
+def test_a_row_without_its_key_is_kept_without_it(door: World) -> None:
+    record = [
+        f"--record={name}={value}" for name, value in zip(FEATURES, ("mill", 3, 20, 1.5, "true", 0.3), strict=True)
+    ]
+    assert ponte("predict", "visits", *record, "--keep") == 0
+    assert [(row[0], row[3]) for row in kept_rows(door)] == [(None, "offline")]
+
+
+def test_a_run_that_is_interrupted_keeps_no_row_and_leaves_no_file(
+    door: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows_of_week(door).to_csv(tmp_path / "week.csv", index=False)
+    monkeypatch.setattr(files, "CHUNK_ROWS", 100)
+    score, calls = files._score, iter([None, None, KeyboardInterrupt])
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        if error := next(calls):
+            raise error
+        return score(*arguments, **options)
+
+    monkeypatch.setattr(files, "_score", interrupted)
+    assert ponte("predict", "visits", "week.csv", "-o", "out.csv", "--keep") == 130
+    assert kept_rows(door) == []
+    assert not list(tmp_path.glob("*out.csv*"))

@@ -20,7 +20,8 @@ MAY = {
         roles.OWNER: "CONNECT CREATE TEMPORARY",
         roles.TRAINER: "CONNECT TEMPORARY",
         roles.SCORER: "CONNECT TEMPORARY",
-        **dict.fromkeys((roles.PROMOTER, roles.MONITOR, roles.API, roles.STREAM, roles.VIEWER, roles.ANALYST, roles.ENQUEUER), "CONNECT"),
+        **dict.fromkeys((roles.PROMOTER, roles.MONITOR, roles.VIEWER, roles.ANALYST), "CONNECT"),
+        **dict.fromkeys((roles.API, roles.STREAM, roles.ENQUEUER), "CONNECT"),
     }
 }
 FUNCTIONS = (

@@ -56,7 +56,8 @@ def test_what_the_document_allows_is_answered_and_nothing_else(served: Served, k
         def ask(case: Any) -> None:
             nonlocal asked
             asked += 1
-            as_many_keys(case.body)
+            if kind == "allowed":
+                as_many_keys(case.body)
             case.call_and_validate(headers=headers)
 
         ask()

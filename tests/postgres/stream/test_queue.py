@@ -7,6 +7,7 @@ import select
 from dataclasses import replace
 from io import StringIO
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,6 @@ import pytest
 import sqlalchemy as sa
 from tests.postgres.stream.waiting import (
     ROW,
-    SERVED,
     answers,
     as_role,
     assert_each_once,
@@ -22,13 +22,14 @@ from tests.postgres.stream.waiting import (
     enqueue_many,
     notes,
     open_queue,
+    served,
     set_aside,
     waiting,
     worker_of,
 )
 from tests.sample_model import ESTIMATOR, World
 
-from ponte.model.spec import Serving
+from ponte.model.spec import ModelSpec
 from ponte.schema import roles
 from ponte.stream import taking
 from ponte.versions.loading import load_registered
@@ -136,15 +137,9 @@ def test_urgent_requests_are_first_and_nothing_starves(world: World) -> None:
                 taken = taking.take(connection, "visits", 1)
             if taken is None:
                 break
-            order.append(float(world_time(taken.requests[0].arrived_at)))
+            order.append(taken.requests[0].arrived_at.timestamp())
     # 189 with priority 9 passes all that came after 99; 191 with priority 9 came too late to pass 100 with 0.
     assert order == [100, 145, 189, 100, 100.5, 191, 130]
-
-
-def world_time(text: str) -> float:
-    import datetime as dt
-
-    return dt.datetime.fromisoformat(text).timestamp()
 
 
 def test_each_request_becomes_an_answer_or_a_reason(trained: World) -> None:
@@ -184,7 +179,7 @@ def test_each_request_becomes_an_answer_or_a_reason(trained: World) -> None:
         bad.values(), True
     )
     assert {kind for kind, _ in reasons.values()} == {"input"}
-    assert set_aside(trained, "DISTINCT features, model_version, source") == [(None, 1, "queue")]
+    assert set_aside(trained, "features, model_version, source") == [(None, 1, "queue")] * len(bad)
     assert waiting(trained) == notes(trained) == 0
 
     enqueuer = as_role(trained, roles.API)
@@ -222,7 +217,7 @@ def test_a_row_that_the_estimator_or_the_table_refuses_does_not_hold_the_others_
         return replace(found, score=np.where(np.array(items) == 77, 2.0, found.score))
 
     monkeypatch.setattr(LoadedVersion, "predictions", predict_or_raise)
-    worker = worker_of(trained, {"visits": Serving(api=True, log_features=True)})
+    worker = worker_of(trained, {"visits": served(trained, log_features=True)})
     assert worker.step() == 22
     assert tried[-1] == 1
     assert sorted(answers(trained, "visit_id")) == list(range(1, 21))
@@ -309,8 +304,8 @@ def _renamed(world: World) -> Any:
 
 def test_a_queue_is_open_as_long_as_the_folder_says_so(trained: World) -> None:
     """What waits when it is closed goes on waiting, and may be given up; a broken folder changes nothing."""
-    served: dict[str, Serving | None] = dict(SERVED)
-    worker = worker_of(trained, served)
+    models: dict[str, ModelSpec | None] = {"visits": served(trained)}
+    worker = worker_of(trained, models)
     worker.step()
     enqueue_many(trained, 2)
 
@@ -318,19 +313,19 @@ def test_a_queue_is_open_as_long_as_the_folder_says_so(trained: World) -> None:
         worker._looked_at = -float("inf")
         worker.step()
 
-    served["visits"] = None
+    models["visits"] = None
     worker._champions.cannot(taking.heads(worker._beside, ["visits"])[0], "so that they wait")
     look()
     assert trained.rows("SELECT model, open FROM ponte.queue") == [("visits", True)]
-    served["visits"] = Serving(api=False)
+    models["visits"] = served(trained, api=False)
     look()
     assert trained.rows("SELECT open, waiting FROM ponte.queue_overview") == [(False, 2)]
     with pytest.raises(sa.exc.DBAPIError, match="the queue of this model is closed"):
         enqueue(trained)
-    served["visits"] = Serving(api=True)
+    models["visits"] = served(trained)
     look()
     assert trained.ask("SELECT open FROM ponte.queue") is True
-    del served["visits"]
+    del models["visits"]
     look()
     assert trained.ask("SELECT open FROM ponte.queue") is False
     assert waiting(trained) == 2
@@ -348,7 +343,7 @@ def test_a_worker_answers_for_the_model_whose_request_is_next(trained: World) ->
     with trained.db.begin() as connection:
         assert [h.model for h in taking.heads(connection, ["visits", "other"])] == ["other", "visits"]
         assert [h.model for h in taking.heads(connection, ["visits"])] == ["visits"]
-    assert worker_of(trained, {**SERVED, "other": Serving(api=True)}).step() == 1
+    assert worker_of(trained, {"visits": served(trained), "other": served(trained)}).step() == 1
     assert len(answers(trained)) == 1
     assert waiting(trained) == 1
 
@@ -405,3 +400,35 @@ def test_who_fills_the_queue_reads_nothing_of_it_and_who_works_it_no_answers(tra
         except sa.exc.DBAPIError as error:
             assert getattr(error.orig, "pgcode", None) == "42501", (role, error)  # noqa: PT017
     assert may == ALLOWED[statement]
+
+
+def test_what_is_answered_is_counted_in_the_same_transaction(trained: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row a minute, to which each take adds; what the monitor has folded meanwhile is not counted again."""
+    from ponte.live.counting import Answered, counts_of
+    from ponte.stream import counts
+
+    given: list[Answered] = []
+    add = counts.RunningCounts.add
+
+    def noted(running: counts.RunningCounts, connection: sa.Connection, answered: Answered) -> None:
+        given.append(answered)
+        add(running, connection, answered)
+
+    monkeypatch.setattr(counts.RunningCounts, "add", noted)
+    open_queue(trained)
+    worker = worker_of(trained, most=4)
+    enqueue_many(trained, 10)
+    enqueue(trained, items="many")
+    while worker.step():
+        pass
+    query = "SELECT row_count, features, answers FROM ponte.live_count"
+    expected = counts_of(given, flush_id=uuid4())[0]
+    assert trained.rows(query) == [(10, expected["features"], expected["answers"])]
+    trained.execute("DELETE FROM ponte.live_count")
+    enqueue_many(trained, 3)
+    assert worker.step() == 3
+    assert trained.rows("SELECT row_count FROM ponte.live_count") == [(3,)]
+    monkeypatch.setattr(counts, "SECONDS", 0.0)
+    enqueue_many(trained, 2)
+    assert worker.step() == 2
+    assert trained.rows("SELECT row_count FROM ponte.live_count ORDER BY at") == [(3,), (2,)]

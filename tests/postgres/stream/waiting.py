@@ -9,14 +9,13 @@ from typing import Any
 
 from tests.sample_model import World
 
-from ponte.model.spec import Serving
+from ponte.model.spec import ModelSpec, Serving
 from ponte.schema import roles
 from ponte.storage.database import Database
 from ponte.stream.worker import Worker
 from ponte.versions.loading import load_registered
 
 ROW = {"shop": "mill", "items": 1, "price": 55.46, "distance": 10.5, "member": False, "shop_rate": 0.3}
-SERVED = {"visits": Serving(api=True)}
 
 
 def as_role(world: World, role: str) -> World:
@@ -24,10 +23,16 @@ def as_role(world: World, role: str) -> World:
     return replace(world, db=Database(world.db.url.set(username=role)))
 
 
-def worker_of(world: World, served: Mapping[str, Serving | None] = SERVED, **named: Any) -> Worker:
-    """Return a worker, as its role."""
+def served(world: World, **serving: Any) -> ModelSpec:
+    """Return the settings of the model, with `[serving]`."""
+    return world.folder.spec.model_copy(update={"serving": Serving(**{"api": True} | serving)})
+
+
+def worker_of(world: World, models: Mapping[str, ModelSpec | None] | None = None, **named: Any) -> Worker:
+    """Return a worker, as its role, for `visits`, or what `models` says."""
     db = as_role(world, roles.STREAM).db
-    return Worker(db, lambda version: load_registered(db, world.store, version), lambda: served, **named)
+    models = {"visits": served(world)} if models is None else models
+    return Worker(db, lambda version: load_registered(db, world.store, version), lambda: models, **named)
 
 
 def open_queue(world: World) -> None:

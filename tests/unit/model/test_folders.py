@@ -43,9 +43,11 @@ def test_file_that_cannot_be_used_is_named(make_folder: MakeFolder, file: str, c
     assert all(p.startswith(f"{file}:") for p in found)
 
 
-def test_a_name_that_another_models_view_has_is_refused(make_folder: MakeFolder) -> None:
-    [problem] = problems_of(make_folder("churn_latest"))
-    assert "view predictions.churn_latest of another model" in problem
+@pytest.mark.parametrize("end", ["_latest", "_live", "_outcomes"])
+def test_a_name_that_another_models_view_has_is_refused(make_folder: MakeFolder, end: str) -> None:
+    [problem] = problems_of(make_folder(f"churn{end}"))
+    assert f"view predictions.churn{end} of another model" in problem
+    assert f"does not end in {end}; did you mean 'churn'?" in problem
 
 
 def test_problems_of_files_and_of_model_toml_are_told_together(make_folder: MakeFolder, model_toml: str) -> None:

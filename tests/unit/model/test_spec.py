@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ponte.errors import ModelFolderError
 from ponte.model.spec import METRICS, ModelSpec
 from ponte.model.toml import expectation_names, parse_spec
-from ponte.storage.prediction_columns import RESERVED_COLUMNS
+from ponte.storage.prediction_columns import LIVE_COLUMNS, RESERVED_COLUMNS
 
 
 def problems_of(text: str) -> list[str]:
@@ -618,6 +618,13 @@ def test_guards_wait_for_whole_minutes_up_to_a_week(model_toml: str, text: str) 
     [problem] = problems_of(f"{model_toml}\n[guard]\nwait_minutes = {text}\n")
     assert problem.startswith("model.toml: guard.wait_minutes: ")
 
+
+@pytest.mark.parametrize("name", sorted(LIVE_COLUMNS))
+def test_a_key_that_live_rows_have_beside_it_is_refused_of_a_model_that_answers(model_toml: str, name: str) -> None:
+    renamed = model_toml.replace("customer_id", name)
+    assert parse_spec(renamed, model="churn").key == (name,)
+    [problem] = problems_of(renamed + "\n[serving]\napi = true\n")
+    assert f"key: {name!r} is the name of a column that live rows have beside the key" in problem
 
 @pytest.mark.parametrize(
     ("serving", "found"),

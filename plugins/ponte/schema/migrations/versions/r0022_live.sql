@@ -264,10 +264,11 @@ CREATE TABLE ponte.live_feedback (
     model_version integer NOT NULL,
     verdict       text NOT NULL CHECK (verdict IN ('right', 'wrong', 'withdrawn')),
     prediction    text NOT NULL,
-    correct_label text CHECK (correct_label IS NULL OR length(correct_label) <= 1000 AND verdict = 'wrong'),
+    correct_label text CHECK (length(correct_label) <= 1000),
     comment       text CHECK (length(comment) <= 4000),
     given_by      text NOT NULL CHECK (length(given_by) <= 200),
-    at            timestamptz NOT NULL DEFAULT clock_timestamp()
+    at            timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK (correct_label IS NULL OR verdict = 'wrong')
 );
 CREATE INDEX live_feedback_of_request ON ponte.live_feedback (request_id, given_by);
 CREATE INDEX live_feedback_of_model ON ponte.live_feedback (model, asked_at);
