@@ -66,18 +66,14 @@ def broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[redis.Re
 
 
 async def heard(trigger: Any, broker: redis.Redis, text: str) -> Any:
-    """Return what the trigger hears of a text that is published as soon as it listens."""
-
-    def listening() -> int:
-        return int(broker.pubsub_numsub(CHANNEL)[0][1])
-
-    before = listening()  # one that has heard something is not closed by its trigger
+    """Return what the trigger hears of a text, which is said until it has listened."""
     first = asyncio.ensure_future(anext(trigger.run()))
-    while listening() == before:
-        assert not first.done(), first
+    deadline = time.monotonic() + 30
+    while not first.done():
+        assert time.monotonic() < deadline
+        broker.publish(CHANNEL, text)
         await asyncio.sleep(0.05)
-    broker.publish(CHANNEL, text)
-    return (await asyncio.wait_for(first, 30)).payload
+    return first.result().payload
 
 
 def test_a_message_starts_the_scoring_of_the_window_that_it_names(

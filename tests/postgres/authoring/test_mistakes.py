@@ -333,3 +333,15 @@ def test_windows_are_found_wherever_the_source_ends(world: World) -> None:
     world.execute("DELETE FROM shop.visit")
     empty = Reading(db=as_trainer(world), folder=folder, columns=columns, now=NOW)
     assert (empty.latest, empty.previous) == (None, None)
+
+
+def test_what_the_card_says_of_the_form_is_held_against_the_columns(world: World) -> None:
+    """It keeps nobody from training: the card decides nothing about a version."""
+    card = "# Visits\n\n## Columns\n| column | label |\n|---|---|\n| prize | What it cost |\n| shop | The shop |\n"
+    folder = written(world, Mistake((), {"labels.sql": KNOWN, "README.md": card}))
+    found = examine(as_trainer(world), folder, now=NOW)
+    assert [str(problem) for problem in found.problems] == [
+        "README.md: Columns: unknown column 'prize' (line 6) → did you mean 'price'?"
+    ]
+    assert isinstance(folder, ModelFolder)
+    trained(world, folder)

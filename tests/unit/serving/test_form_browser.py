@@ -148,4 +148,6 @@ def test_the_form_speaks_portuguese_and_is_dark_as_the_browser_asks(service: Sam
 
 def picture(page: Page, name: str) -> None:
     if folder := os.environ.get("PONTE_TEST_PICTURES"):
-        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+        size = page.viewport_size or {}
+        clip: Any = {"x": 0, "y": 0, "width": size["width"], "height": 1250}
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True, clip=clip)
