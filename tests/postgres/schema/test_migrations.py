@@ -258,8 +258,9 @@ SINCE_5 = (
 )
 #: Columns of `ponte.batch` that revisions since 0009 have added.
 BATCH_SINCE_9 = ("stopped_in", "waits_since", "slice_table")
-#: Columns of `ponte.version` that revision 0011 has added, as they are for versions of before, and the way back.
-IMPORTS = {"origin": "trained", "import_id": None}
+#: Columns of `ponte.version` that revisions 0011 and 0021 have added, as they are for versions of before, and the way
+#: back of 0011.
+IMPORTS = {"origin": "trained", "import_id": None, "interval": None, "half_width": None}
 WITHOUT_IMPORTS = (
     "ALTER TABLE ponte.version DROP COLUMN origin CASCADE, DROP COLUMN import_id; DROP TABLE ponte.imported_file"
 )
@@ -360,15 +361,7 @@ def test_a_database_of_revision_0001_keeps_all_it_has_and_its_champion_scores_on
     new = {
         "snapshot": {"calibration_from": None, **dict.fromkeys(SINCE_5)},
         "gate_verdict": {"outcome": "passed"},
-        "version": {
-            "classes": None,
-            "threshold": None,
-            "calibration_rows": 0,
-            "purged_rows": 0,
-            **IMPORTS,
-            "interval": None,
-            "half_width": None,
-        },
+        "version": {"classes": None, "threshold": None, "calibration_rows": 0, "purged_rows": 0, **IMPORTS},
         "metric": {"slice": "", "low": None, "high": None},
         "batch": {"hindsight": False, **dict.fromkeys(("version_reason", "rejected_by", *BATCH_SINCE_9))},
     }
