@@ -81,7 +81,7 @@ def test_upgrades_at_once_all_succeed(empty_url: str) -> None:
         process.join()
 
     assert [process.exitcode for process in processes] == [0] * 4
-    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0025",)]
+    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0026",)]
 
 
 def test_every_table_view_function_and_column_for_people_has_a_comment(scored: World) -> None:
@@ -682,7 +682,7 @@ def of_revision_5(world: World) -> None:
     of_revision_11(world)
     with world.db.begin() as connection:
         connection.exec_driver_sql(
-            "DROP VIEW ponte.gate_rule, ponte.version_overview; ALTER TABLE ponte.gate_verdict DROP COLUMN outcome"
+            "DROP VIEW ponte.gate_rule, ponte.version_overview CASCADE; ALTER TABLE ponte.gate_verdict DROP COLUMN outcome"
         )
         for column in SINCE_5:
             connection.exec_driver_sql(f"ALTER TABLE ponte.snapshot DROP COLUMN {column} CASCADE")

@@ -401,12 +401,13 @@ ANALYST = {roles.ANALYST}
 #: Who reads what: (whole, some columns). What stands here for nobody is read by nobody but the owner.
 MAY_READ: dict[str, tuple[set[str], set[str]]] = {
     **{name: (TASKS, set()) for name in BOOK_KEEPING},
+    "check_result": (TASKS, ANALYST),
     **dict.fromkeys(("batch_overview", "champion", "gate_rule", "version_overview"), (TASKS | ANALYST, set())),
     "quarantine": ({roles.SCORER}, TASKS - {roles.SCORER}),
     "label_read": ({roles.PROMOTER, roles.MONITOR, roles.VIEWER}, set()),
     "label_seen": ({roles.MONITOR}, set()),
     "realised": ({roles.PROMOTER, roles.MONITOR, roles.VIEWER}, set()),
-    "quality": ({roles.PROMOTER, roles.MONITOR, roles.VIEWER}, ANALYST),
+    "quality": ({roles.PROMOTER, roles.MONITOR, roles.VIEWER, roles.ANALYST}, set()),
     **dict.fromkeys(("alarm_event", "notice", "notice_overview"), (TASKS, set())),
     "alarm": (TASKS | ANALYST, set()),
     "notice_sent": ({roles.PROMOTER, roles.MONITOR, roles.VIEWER}, set()),
@@ -421,6 +422,9 @@ MAY_READ: dict[str, tuple[set[str], set[str]]] = {
     **dict.fromkeys(("reference_count", "batch_count"), ({roles.SCORER, roles.MONITOR}, {roles.VIEWER})),
     **dict.fromkeys(("drift_verdict", "drift_verdict_column", "normal_event"), (TASKS, set())),
     **dict.fromkeys(("drift", "drift_column"), (TASKS | ANALYST, set())),
+    **dict.fromkeys(
+        ("window_overview", "change", "lineage"), ({roles.PROMOTER, roles.MONITOR, roles.VIEWER, roles.ANALYST}, set())
+    ),
     "estimate_sum": ({roles.SCORER}, set()),
     "estimate": ({roles.SCORER, roles.MONITOR, roles.VIEWER}, set()),
     "estimated_quality": ({roles.VIEWER, roles.ANALYST}, set()),
@@ -563,7 +567,7 @@ def test_an_upgrade_lets_readers_pass_and_is_tried_again(scored: World, monkeypa
         scored.execute("ALTER VIEW predictions.visits OWNER TO ponte_owner")
         reader.exec_driver_sql("SELECT count(*) FROM predictions.visits")  # in the way of the grants
         provision.upgrade(scored.db.url)
-    assert revisions == ["0003", "0025"]
+    assert revisions == ["0003", "0026"]
 
 
 def test_no_two_of_the_working_roles_can_act_for_one_another(server: Cluster, migrated: str) -> None:
