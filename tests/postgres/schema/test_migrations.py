@@ -217,11 +217,12 @@ def later_revision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = re.sub(r"^down_revision = .*$", f'down_revision = "{number}"', text, flags=re.MULTILINE)
     (versions / "r9999_later.py").write_text(text, encoding="utf-8")
     (versions / "r9999_later.sql").write_text(
-        "DROP VIEW IF EXISTS ponte.batch_overview, ponte.gate_rule; "
+        "DROP VIEW IF EXISTS ponte.batch_overview, ponte.gate_rule, ponte.lineage, ponte.window_overview; "
         "ALTER TABLE ponte.batch DROP COLUMN version_reason;",
         encoding="utf-8",
     )
-    (migrations.VIEWS / "gate_rule.sql").unlink()
+    for name in ("gate_rule", "lineage", "window_overview"):  # the last two read the first
+        (migrations.VIEWS / f"{name}.sql").unlink()
     overview = migrations.VIEWS / "batch_overview.sql"
     text = overview.read_text(encoding="utf-8").replace(" b.version_reason,", "")
     text = re.sub(r"^COMMENT ON COLUMN ponte.batch_overview.version_reason .*\n", "", text, flags=re.MULTILINE)
