@@ -121,7 +121,8 @@ def _through_ponte(estimator: str) -> Iterator[Week]:
         db = Database(server.url("loans"))
         migrations.upgrade(server.url("loans"))
         car_loan.load(db, loans)
-        world = car_loan.world(db, Path(folder), estimator)
+        # The second half differs as much as a broken source does, which the guards would stop.
+        world = car_loan.world(db, Path(folder), estimator, more='[guard]\ncolumns = "warn"\n')
         world.train(run_id="bench", as_of=midnight(start), promote=False)
         world.set_champion(1)
         for n in range(car_loan.SCORED_WEEKS):

@@ -92,16 +92,19 @@ GRANT SELECT, INSERT ON ponte.label_read, ponte.label_seen, ponte.realised TO po
 GRANT SELECT ON ponte.label_read, ponte.realised TO ponte_promoter, ponte_viewer;
 GRANT EXECUTE ON FUNCTION ponte.labels_at(bigint, timestamptz, boolean) TO ponte_monitor;
 GRANT EXECUTE ON FUNCTION ponte.quality_at(text, timestamptz) TO ponte_promoter, ponte_monitor, ponte_viewer;
-GRANT SELECT ON ponte.quality TO ponte_promoter, ponte_monitor, ponte_viewer;
-GRANT SELECT (model, window_start, window_end, batch_id, version, published, maturity_days, metric, slice_column, value, low,
-    high, labelled_rows, feedback_rows, other_rows, row_count, coverage, final, corrections, labels_from, as_of, computed_at)
-    ON ponte.quality TO ponte_analyst;
+GRANT SELECT ON ponte.quality TO ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;  -- without slice_value
 
 -- Drift: names of columns and figures only, so everybody may read it. Batches are judged when they were published, or
 -- later by the monitor. A person's "new normal" is the promoter's to write.
 GRANT SELECT ON ponte.drift_verdict, ponte.drift_verdict_column, ponte.normal_event, ponte.drift, ponte.drift_column
     TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_viewer;
 GRANT SELECT ON ponte.drift, ponte.drift_column TO ponte_analyst;
+
+-- All of it in one look: no content of rows. What a check observed is one.
+GRANT SELECT (result_id, batch_id, snapshot_id, position, expectation, arguments, on_failure, outcome, element_count,
+    unexpected_count, at) ON ponte.check_result TO ponte_analyst;
+GRANT SELECT ON ponte.window_overview, ponte.change, ponte.lineage TO ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
+GRANT EXECUTE ON FUNCTION ponte.what_changed(text, timestamptz) TO ponte_promoter, ponte_monitor, ponte_viewer, ponte_analyst;
 GRANT INSERT ON ponte.drift_verdict, ponte.drift_verdict_column TO ponte_scorer, ponte_monitor;
 GRANT INSERT ON ponte.normal_event TO ponte_promoter;
 GRANT SELECT ON ponte.reference_count, ponte.batch_count TO ponte_monitor;

@@ -450,11 +450,12 @@ MAY_READ: dict[str, tuple[set[str], set[str]]] = {
     ),
     "live_unscored": (set(), {roles.MONITOR, roles.VIEWER, roles.ANALYST}),
     "live_feedback": (set(), {roles.MONITOR}),
+    "check_result": (TASKS, ANALYST),
     "quarantine": ({roles.SCORER}, TASKS - {roles.SCORER}),
     "label_read": ({roles.PROMOTER, roles.MONITOR, roles.VIEWER}, set()),
     "label_seen": ({roles.MONITOR}, set()),
     "realised": ({roles.PROMOTER, roles.MONITOR, roles.VIEWER}, set()),
-    "quality": ({roles.PROMOTER, roles.MONITOR, roles.VIEWER}, ANALYST),
+    "quality": ({roles.PROMOTER, roles.MONITOR, roles.VIEWER, roles.ANALYST}, set()),
     **dict.fromkeys(("alarm_event", "notice", "notice_overview"), (TASKS, set())),
     "alarm": (TASKS | ANALYST, set()),
     "notice_sent": ({roles.PROMOTER, roles.MONITOR, roles.VIEWER}, set()),
@@ -481,6 +482,9 @@ MAY_READ: dict[str, tuple[set[str], set[str]]] = {
         ({roles.MONITOR, roles.VIEWER}, set()),
     ),
     "live_quality": ({roles.MONITOR, roles.VIEWER}, ANALYST),
+    **dict.fromkeys(
+        ("window_overview", "change", "lineage"), ({roles.PROMOTER, roles.MONITOR, roles.VIEWER, roles.ANALYST}, set())
+    ),
     "estimate_sum": ({roles.SCORER}, set()),
     "estimate": ({roles.SCORER, roles.MONITOR, roles.VIEWER}, set()),
     "estimated_quality": ({roles.VIEWER, roles.ANALYST}, set()),
@@ -627,7 +631,7 @@ def test_an_upgrade_lets_readers_pass_and_is_tried_again(scored: World, monkeypa
         scored.execute("ALTER VIEW predictions.visits OWNER TO ponte_owner")
         reader.exec_driver_sql("SELECT count(*) FROM predictions.visits")  # in the way of the grants
         provision.upgrade(scored.db.url)
-    assert revisions == ["0003", "0025"]
+    assert revisions == ["0003", "0026"]
 
 
 def test_no_two_of_the_working_roles_can_act_for_one_another(server: Cluster, migrated: str) -> None:

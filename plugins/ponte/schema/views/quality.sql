@@ -1,6 +1,9 @@
 CREATE OR REPLACE VIEW ponte.quality WITH (security_barrier) AS
     SELECT r.model, r.window_start, b.window_end, r.batch_id, r.version, p.batch_id IS NOT NULL AS published,
-           r.maturity_days, r.metric, r.slice_column, r.slice_value, r.value, r.low, r.high, r.labelled_rows,
+           r.maturity_days, r.metric, r.slice_column,
+           -- A value of a column is content of rows: NULL for whoever may not read it where it lies.
+           CASE WHEN r.slice_column = '' OR has_column_privilege(current_user, 'ponte.realised', 'slice_value', 'SELECT')
+                THEN r.slice_value END AS slice_value, r.value, r.low, r.high, r.labelled_rows,
            r.feedback_rows, r.other_rows, r.row_count, r.coverage, r.final,
            CASE WHEN r.final THEN n.finals - 1 ELSE 0 END AS corrections, r.labels_from, r.as_of, r.computed_at
     FROM (
@@ -21,7 +24,7 @@ COMMENT ON COLUMN ponte.quality.published IS 'True when people see this batch no
 COMMENT ON COLUMN ponte.quality.maturity_days IS 'Only labels known before window_end plus so many days count. Compare at equal maturity alone.';
 COMMENT ON COLUMN ponte.quality.metric IS 'Name of the figure.';
 COMMENT ON COLUMN ponte.quality.slice_column IS 'Column of [evaluation] slices; empty for the whole batch.';
-COMMENT ON COLUMN ponte.quality.slice_value IS 'Value of that column; empty for the whole batch.';
+COMMENT ON COLUMN ponte.quality.slice_value IS 'Value of that column; empty for the whole batch; NULL for roles that may not know it.';
 COMMENT ON COLUMN ponte.quality.value IS 'The figure; NULL where it is undefined.';
 COMMENT ON COLUMN ponte.quality.low IS 'Lower end of its interval; NULL when there is none.';
 COMMENT ON COLUMN ponte.quality.high IS 'Upper end of its interval; NULL when there is none.';
