@@ -110,7 +110,8 @@ def test_a_version_that_cannot_be_loaded_changes_nothing_but_what_is_told(own: S
     own.world.set_champion(second)
     own.look()
     assert own.predict([ROW]).json()["model_version"] == 1
-    assert "could not be loaded" in own.ask("GET", "/v1/models/visits").json()["behind"]
+    behind = own.ask("GET", "/v1/models/visits").json()["behind"]
+    assert behind == f"version {second} could not be loaded: the artifact is not what was registered"
     assert 'ponte_api_model_behind{model="visits"} 1.0' in own.ask("GET", "/metrics").text
     own.world.set_champion(1)
     own.look()
