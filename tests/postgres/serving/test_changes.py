@@ -324,6 +324,7 @@ def test_a_row_that_cannot_be_scored_has_an_error_of_its_own_and_the_others_are_
     assert [row.get("score") for row in rows] == [0.25, None, 0.25]
     assert rows[1]["error"] == {"what": "the model cannot score this row", "kind": "ValueError"}
     own.service.journal.flush()
+    assert not own.service.journal.dropped
     assert own.world.ask("SELECT count(*) FROM predictions.visits_live") == 2
     query = "SELECT request_id::text, kind, why, key FROM ponte.live_unscored"
     assert own.world.rows(query) == [
