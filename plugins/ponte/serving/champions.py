@@ -142,8 +142,10 @@ class Champions:
         if model in self._loading:
             return False
         failed, serving = self._failed.get(model), self._serving.get(model)
-        if failed is not None and failed.version == version:
-            return time.monotonic() >= failed.again_at
+        if failed is not None:
+            if failed.version == version:
+                return time.monotonic() >= failed.again_at
+            self._failed.pop(model)  # another one is champion now
         return serving is None or serving.version.version != version or not serving.worker.alive
 
     def _load(self, model: str, version: int, since: dt.datetime) -> None:
@@ -151,7 +153,9 @@ class Champions:
             serving = self._ready(registry.get_version(self._db, model, version), since)
             self.on_swap(serving)
         except Exception as error:  # noqa: BLE001 - what answers now goes on, whatever is wrong with the new one
-            self._failed[model] = _Failed(version, said_of(error), time.monotonic() + RETRY_SECONDS)
+            # Callers need not know where files are; the log does.
+            why = error.what if isinstance(error, PonteError) else said_of(error)
+            self._failed[model] = _Failed(version, why, time.monotonic() + RETRY_SECONDS)
             log.error("version %d of %s could not be loaded: %s", version, model, said_of(error))
         else:
             before = self._serving.get(model)
