@@ -22,21 +22,24 @@ from typing import Any
 MARK = "Zyzzyva4711"
 
 _VALUES: list[Any] = [
-    None, True, 0, -1, 1e308, -1e308, 5e-324, 2**63, -(2**63), 2**64, 10**400, 0.1, "", "0", "NaN", "null", MARK, MARK * 500,
+    None, True, 0, -1, 1e308, -1e308, 5e-324, 2**63, -(2**63), 2**64, 10**400, 0.1, "", "0", "NaN", "null",
+    MARK, MARK * 500,
     "\0", f"{MARK}\0", "\ud800", "\U0010ffff", "'; DROP TABLE ponte.version; --", "{{7*7}}", "%s%n", "../../etc/passwd",
     [], [MARK], {}, {MARK: MARK}, "2026-02-30", "9999-12-31", "\u202e" + MARK, "1e5", "१२३", "\r\nX-Injected: 1",
 ]  # fmt: skip
 _RAW: list[bytes] = [
     b"", b"{", b"}", b"null", b"[]", b"0", b'"', b'{"instances"', b'{"instances": NaN}', b'{"instances": [Infinity]}',
-    b'{"instances": [' + b"[" * 50_000, b'{"a":' * 20_000, b"\xff\xfe{\x00}\x00", b"\x00" * 100, b'{"instances": ["\xc3\x28"]}',
+    b'{"instances": [' + b"[" * 50_000, b'{"a":' * 20_000, b"\xff\xfe{\x00}\x00", b"\x00" * 100,
+    b'{"instances": ["\xc3\x28"]}',
     b'{"instances": [1e99999]}', b'{"instances": [' + b"9" * 10_000 + b"]}", b'{"instances": ["\\ud800"]}',
-    b"instances=1&keys=2", b"<xml/>", b"\xef\xbb\xbf{}", b'{"instances": [{}], "instances": []}', b'{"instances": [{}],}',
+    b"instances=1&keys=2", b"<xml/>", b"\xef\xbb\xbf{}", b'{"instances": [{}], "instances": []}',
+    b'{"instances": [{}],}',
 ]  # fmt: skip
 
 
 def bodies(row: dict[str, Any], count: int, seed: int = 0) -> Iterator[bytes]:
     """Yield that many bodies, each with MARK; row : an instance that the model takes."""
-    pick = random.Random(seed)
+    pick = random.Random(seed)  # noqa: S311 - repeatable, no secret
     for _ in range(count):
         yield _WAYS[pick.randrange(len(_WAYS))](dict(row), pick)
 
@@ -61,7 +64,8 @@ def _names(row: dict[str, Any], pick: random.Random) -> bytes:
 
 def _shape(row: dict[str, Any], pick: random.Random) -> bytes:
     shapes: list[Any] = [
-        {"instances": row}, {"instances": [row] * 1_001, "x": MARK}, {"instances": [[row]]}, {"instances": [MARK] * 999},
+        {"instances": row}, {"instances": [row] * 1_001, "x": MARK}, {"instances": [[row]]},
+        {"instances": [MARK] * 999},
         {"instances": [row], "keys": MARK}, {"instances": [row], "keys": [1, MARK]}, [row, MARK], {MARK: [row]},
         {"instances": [row], "keys": [{"visit_id": MARK}]}, {"instances": {}, "keys": {}, "signature_name": MARK},
     ]  # fmt: skip
@@ -88,9 +92,9 @@ def _dump(value: Any) -> bytes:
 
 
 def attack(port: int, key: str, model: str, row: dict[str, Any], count: int) -> Counter[int]:
-    """Send the bodies to predictions, the queue and feedback; return how often each status came, 0 for a cut connection."""
+    """Send the bodies to several pages; return how often each status came, 0 for a connection that was cut."""
     statuses: Counter[int] = Counter()
-    pick = random.Random(1)
+    pick = random.Random(1)  # noqa: S311 - repeatable, no secret
     paths = [f"/v1/models/{model}:predict"] * 6 + [
         f"/v1/models/{model}:enqueue",
         "/v1/feedback",

@@ -156,7 +156,7 @@ def started(command: list[str], port: int, environment: Mapping[str, str], log: 
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def until(holds: Callable[[], bool], log: Path, seconds: float = 90) -> None:
+def until(holds: Callable[[], bool], log: Path, seconds: float = 300) -> None:
     """Wait until it holds; raises TimeoutError with the end of a log."""
     deadline = time.monotonic() + seconds
     while not holds():

@@ -1,9 +1,9 @@
 """Live answers beside what came true: the label of the key in the window that holds asked_at, else what a person said.
 
 Labels are read as for batches, one per key however often it was asked, with the labels.sql of the version that
-answered; an answer without a key has none. Where the source has no label for an answer, and `[monitoring] corrections` counts
-them, the newest word that stands about the request does: the label that the person named; of a classifier, a "right"
-is the prediction, and a "wrong" without a label of two classes the other one.
+answered; an answer without a key has none. Where the source has no label for an answer, and `[monitoring] corrections`
+counts them, the newest word that stands about the request does: the label that the person named; of a classifier, a
+"right" is the prediction, and a "wrong" without a label of two classes the other one.
 
 Each answer counts, also the second one about the same key: both were given to somebody. They rise and fall together,
 so what is drawn for an interval is the key with all its answers.

@@ -38,8 +38,8 @@ _FOLD = sa.text("""WITH taken AS (
         peak_bytes = greatest(w.peak_bytes, excluded.peak_bytes)
     RETURNING live_window_id, version, window_start
 ), columns AS (
-    SELECT version, family, column_name, size, sum(size) OVER (PARTITION BY version, family ORDER BY position, column_name)
-           AS last
+    SELECT version, family, column_name, size,
+           sum(size) OVER (PARTITION BY version, family ORDER BY position, column_name) AS last
     FROM ponte.reference_column c CROSS JOIN LATERAL (
         SELECT cardinality(r.counts) AS size FROM ponte.reference_count r
         WHERE (r.model, r.version, r.family, r.column_name) = (c.model, c.version, c.family, c.column_name) LIMIT 1

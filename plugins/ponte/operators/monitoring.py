@@ -53,7 +53,7 @@ class ReadLabelsOperator(PonteOperator):
 
 
 class MeasureOperator(PonteOperator):
-    """Measure every batch and live window of the model whose labels have changed, at each maturity; what is there stays.
+    """Measure every batch and live window whose labels have changed, at each maturity; what was written stays.
 
     After that the months of live rows past [serving] keep_days are dropped, and new ones made ahead.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from ponte.access.limits import KeyRing
+from ponte.live.counting import Counter
 from ponte.live.journal import Journal
 from ponte.serving import documents, replies, routes
 from ponte.serving.champions import Champions
@@ -61,7 +63,8 @@ def make_service(db: Database, store: ArtifactStore, models_root: Path, settings
     """Return the API of one process; nothing of it runs yet."""
     keys = KeyRing()
     champions = Champions(db, store, models_root, keys)
-    return Service(db=db, champions=champions, keys=keys, settings=settings or Settings(), journal=Journal(db))
+    journal = Journal(db, beside=Counter())
+    return Service(db=db, champions=champions, keys=keys, settings=settings or Settings(), journal=journal)
 
 
 def make_app(service: Service) -> FastAPI:
@@ -97,6 +100,8 @@ def run(service: Service, *, host: str, port: int) -> None:
     # A version that is being loaded, or rows that are being kept, are Python in other threads: the loop gets the
     # interpreter's lock back after this long instead of 5 ms.
     sys.setswitchinterval(_SWITCH_SECONDS)
+    # uvicorn raises the signal again when it has done what it was asked: that is a good end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # No access log: a path and its query are content of requests.
     uvicorn.run(
         make_app(service), host=host, port=port, loop="uvloop", http="httptools", ws="none", log_config=None,

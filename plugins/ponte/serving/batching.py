@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ponte.computing.pace import BATCH_ROWS, Pace
 from ponte.computing.workers import NotServed, Worker
 from ponte.errors import PonteError
+from ponte.live.counting import Counted
 from ponte.live.records import Parsed, Problem, Reader
 from ponte.live.tables import LiveTable, Source
 from ponte.scoring.answering import Answers, Unanswered
@@ -48,8 +49,9 @@ class Serving:
     pace: Pace
     #: Reads its rows.
     reader: Reader
-    #: Where its answers are kept.
+    #: Where its answers are kept, and by which bins they are counted.
     table: LiveTable
+    counted: Counted
 
     @property
     def version(self) -> Version:

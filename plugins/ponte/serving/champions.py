@@ -26,6 +26,7 @@ from ponte.access.limits import KeyRing
 from ponte.computing.pace import BATCH_ROWS, Pace
 from ponte.computing.workers import INLINE_SECONDS, Inline, InProcess
 from ponte.errors import PonteError
+from ponte.live.counting import counted
 from ponte.live.records import Reader
 from ponte.live.tables import LiveTable
 from ponte.model.folders import ModelFolder, load_folder
@@ -141,8 +142,10 @@ class Champions:
         if model in self._loading:
             return False
         failed, serving = self._failed.get(model), self._serving.get(model)
-        if failed is not None and failed.version == version:
-            return time.monotonic() >= failed.again_at
+        if failed is not None:
+            if failed.version == version:
+                return time.monotonic() >= failed.again_at
+            self._failed.pop(model)  # another one is champion now
         return serving is None or serving.version.version != version or not serving.worker.alive
 
     def _load(self, model: str, version: int, since: dt.datetime) -> None:
@@ -150,7 +153,9 @@ class Champions:
             serving = self._ready(registry.get_version(self._db, model, version), since)
             self.on_swap(serving)
         except Exception as error:  # noqa: BLE001 - what answers now goes on, whatever is wrong with the new one
-            self._failed[model] = _Failed(version, said_of(error), time.monotonic() + RETRY_SECONDS)
+            # Callers need not know where files are; the log does.
+            why = error.what if isinstance(error, PonteError) else said_of(error)
+            self._failed[model] = _Failed(version, why, time.monotonic() + RETRY_SECONDS)
             log.error("version %d of %s could not be loaded: %s", version, model, said_of(error))
         else:
             before = self._serving.get(model)
@@ -168,14 +173,17 @@ class Champions:
         scorer = Scorer(loaded)
         golden = _golden(self._store, version)
         reader, table = Reader(loaded.signature), LiveTable.of(version)
+        with self._db.begin() as connection:
+            window = self._folders[version.model][1].spec.window
+            count = counted(connection, version.model, version.version, window)
         pace = Pace.of(lambda rows: answer(scorer, _of_length(golden, rows)))
         if pace.seconds(BATCH_ROWS) < INLINE_SECONDS:
-            return Serving(loaded, since, Inline(scorer), pace, reader, table)
+            return Serving(loaded, since, Inline(scorer), pace, reader, table, count)
         allowed = marks.allows_other_libraries(self._db, version)
         worker = InProcess(str(self._store.root), version, other_libraries_allowed=allowed)
         # The other process has its own, so this one keeps none.
         lean = replace(loaded, estimator=None, error_model=None)
-        return Serving(lean, since, worker, pace, reader, table)
+        return Serving(lean, since, worker, pace, reader, table, count)
 
     def _drop(self, model: str, why: str) -> None:
         self._why_not[model] = why
@@ -200,16 +208,20 @@ class Champions:
         self._folders = found
 
     def _watch(self) -> None:
+        told = False
         while True:
             try:
                 with self._db.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
                     connection.exec_driver_sql("LISTEN ponte_alias")
                     while True:
                         self.look(connection)
+                        told = False
                         if self._wait(connection.connection.driver_connection):
                             return
             except Exception as error:  # noqa: BLE001 - it goes on with what it has
-                log.warning("the database does not say which versions are champions: %s", said_of(error))
+                if not told:  # once, however long it lasts
+                    log.warning("the database does not say which versions are champions: %s", said_of(error))
+                told = True
             if self._wait(None):
                 return
 
@@ -219,9 +231,12 @@ class Champions:
         driver : the connection that listens.
         """
         listening = [self._stopped] if driver is None else [self._stopped, driver]
-        ready, _, _ = select.select(listening, [], [], LOOK_SECONDS)
-        if driver is not None and driver in ready:
-            driver.poll()
+        # What was heard while it looked has come already, and makes no socket ready.
+        heard = driver is not None and bool(driver.notifies)
+        ready, _, _ = select.select(listening, [], [], 0 if heard else LOOK_SECONDS)
+        if driver is not None:
+            if driver in ready:
+                driver.poll()
             driver.notifies.clear()
         return self._stopped in ready
 

@@ -22,23 +22,7 @@ _SWAGGER = {
     "swagger-ui-bundle.js": ("static/appbuilder/js/swagger-ui-bundle.js", "text/javascript"),
     "swagger-ui.css": ("static/appbuilder/css/swagger/swagger-ui.css", "text/css"),
 }
-_START = b"""window.addEventListener("load", () => SwaggerUIBundle({
-  url: "/openapi.json", dom_id: "#docs", validatorUrl: null, docExpansion: "list", tryItOutEnabled: true,
-}));
-"""
-_PAGE = b"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>Ponte API</title>
-<link rel="stylesheet" href="/docs/swagger-ui.css">
-<script src="/docs/swagger-ui-bundle.js"></script>
-<script src="/docs/start.js"></script>
-</head>
-<body><div id="docs"><noscript>The same as text: <a href="/openapi.json">/openapi.json</a></noscript></div></body>
-</html>
-"""
+_TEMPLATES = Path(__file__).with_name("templates")
 #: Swagger UI sets styles of elements, and has its pictures in its style sheet.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
@@ -63,7 +47,8 @@ def _key(service: Service, scope: Scope) -> Key:
 async def page(service: Service, scope: Scope, _: Receive) -> Reply:
     """Show the OpenAPI document to people."""
     _key(service, scope)
-    return Reply(_PAGE, headers={"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": _POLICY})
+    page_text = (_TEMPLATES / "docs.html").read_bytes()
+    return Reply(page_text, headers={"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": _POLICY})
 
 
 async def file(service: Service, scope: Scope, _: Receive) -> Reply:
@@ -71,7 +56,7 @@ async def file(service: Service, scope: Scope, _: Receive) -> Reply:
     _key(service, scope)
     name = scope["path_params"]["file"]
     if name == "start.js":
-        return Reply(_START, headers={"Content-Type": "text/javascript"})
+        return Reply((_TEMPLATES / "docs.js").read_bytes(), headers={"Content-Type": "text/javascript"})
     if name not in _SWAGGER:
         raise refused(HTTPStatus.NOT_FOUND, "no such file", got=name[:60])
     path, kind = _SWAGGER[name]

@@ -19,7 +19,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from ponte.access.keys import Key
 from ponte.access.limits import Bucket, KeyRing
 from ponte.computing.workers import NotServed
+from ponte.counting.bins import microseconds
 from ponte.errors import PonteError, did_you_mean
+from ponte.live import counting
 from ponte.live.journal import Journal
 from ponte.live.records import Problem
 from ponte.live.tables import Source, Unscored
@@ -190,13 +192,19 @@ class Service:
                 columns[column.name] = values.to_pylist()
         if self.champions.folders[version.model].spec.serving.log_features:
             columns["features"] = batch.rows.select([c.name for c in version.signature.features]).to_pylist()
+        moment = microseconds(batch.asked_at)
         answered = [place not in batch.answers.unanswered for place in range(len(batch.sources))]
         for source in set(batch.sources):
             chosen = [source == one and good for one, good in zip(batch.sources, answered, strict=True)]
             mine = columns if all(chosen) else {name: list(compress(of, chosen)) for name, of in columns.items()}
             unscored = [row for row in _unscored(batch, columns) if row.source == source]
             mine |= {"scored_at": batch.asked_at, "model_version": version.version}
-            self.journal.put(serving.table, mine, source=source, asked_at=batch.asked_at, unscored=unscored)
+            said = dict(batch.answers.columns)
+            said["prediction"] = [one if good else None for one, good in zip(said["prediction"], chosen, strict=True)]
+            count = counting.Answered(of=serving.counted, asked_at=moment, rows=batch.rows, answers=said)
+            self.journal.put(
+                serving.table, mine, source=source, asked_at=batch.asked_at, unscored=unscored, beside=count
+            )
 
     def _batcher(self, model: str) -> Batcher:
         def keep(batch: Batch) -> None:

@@ -484,20 +484,16 @@ def test_what_retention_drops_is_measured_no_more_and_its_figures_stay(live: Liv
 
 
 def test_who_answers_may_count_and_read_nothing(live: Live) -> None:
-    for role in (roles.API, roles.STREAM):
+    for role in (roles.API, roles.STREAM, roles.SCORER):
         db = Database(live.world.db.url.set(username=role))
+        said = {"prediction": [True], "score": [0.7]}
+        part = Answered(of=live.of, asked_at=microseconds(at(WEEK)), rows=_one_row(live), answers=said)
         with db.begin() as connection:
-            part = Answered(
-                of=live.of,
-                asked_at=microseconds(at(WEEK)),
-                rows=_one_row(live),
-                answers={"prediction": [True], "score": [0.7]},
-            )
             Counter()(connection, uuid.uuid4(), [part])
-        for table in ("live_count", "live_window", "live_label_seen", "live_quality"):
+        for table in ("live_window", "live_window_count", "live_label_seen", "live_quality"):
             with pytest.raises(sa.exc.DBAPIError, match="permission denied"), db.begin() as connection:
                 connection.exec_driver_sql(f"SELECT * FROM ponte.{table}")
-    assert fold(live.monitor.db, "visits") == 2
+    assert fold(live.monitor.db, "visits") == 3
 
 
 def _one_row(live: Live) -> Any:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from tests.conftest import Cluster
 from tests.postgres.serving.served import ROW, SERVED, Served
 from tests.sample_model import ESTIMATOR, World
@@ -53,9 +54,8 @@ def test_promotion_and_rollback_reach_it_under_load_without_an_error_or_a_mixed_
             assert reply.status_code == 200, reply.text
             version = reply.json()["model_version"]
             seen[version] += 1
-            assert {row["score"] for row in reply.json()["predictions"]} == {
-                pytest.approx(expected[version], rel=1e-12)
-            }
+            scores = [row["score"] for row in reply.json()["predictions"]]
+            assert scores == pytest.approx([expected[version]] * 3, rel=1e-12)
 
     async def decide(stop: asyncio.Event) -> None:
         for version in (second, 1, second, 1):
@@ -109,7 +109,8 @@ def test_a_version_that_cannot_be_loaded_changes_nothing_but_what_is_told(own: S
     own.world.set_champion(second)
     own.look()
     assert own.predict([ROW]).json()["model_version"] == 1
-    assert "could not be loaded" in own.ask("GET", "/v1/models/visits").json()["behind"]
+    behind = own.ask("GET", "/v1/models/visits").json()["behind"]
+    assert behind == f"version {second} could not be loaded: the artifact is not what was registered"
     assert 'ponte_api_model_behind{model="visits"} 1.0' in own.ask("GET", "/metrics").text
     own.world.set_champion(1)
     own.look()
@@ -160,6 +161,12 @@ def test_nothing_of_a_key_is_kept_but_its_digest(own: Served) -> None:
     assert len(own.token) == len("ponte_") + 43
     rows = own.world.rows("SELECT to_jsonb(k)::text FROM ponte.api_key k")
     assert all(own.token.removeprefix("ponte_") not in row for (row,) in rows)
+
+
+@pytest.mark.parametrize("table", ["api_key", "api_key_revoked"])
+def test_what_became_of_a_key_is_changed_by_nobody(served: Served, table: str) -> None:
+    with pytest.raises(sa.exc.DBAPIError, match=f"ponte.{table} is append-only"):
+        served.world.execute(f"DELETE FROM ponte.{table}")
 
 
 def test_a_key_that_asks_too_much_has_to_wait(own: Served) -> None:
@@ -230,12 +237,14 @@ def test_what_was_answered_is_kept_with_key_and_number_and_found_again(own: Serv
     assert own.world.rows("SELECT verdict, given_by FROM ponte.live_feedback") == [("right", "test")]
 
 
+NOBODY = "019aca5c-0000-7000-8000-000000000000"
 FEEDBACK: dict[str, tuple[dict[str, Any], int, str]] = {
     "no request": ({"verdict": "right"}, 422, "the body is not what is expected"),
-    "no such request": ({"request_id": "019aca5c-0000-7000-8000-000000000000", "verdict": "right"}, 404, "no answer to"),
-    "another verdict": ({"request_id": "019aca5c-0000-7000-8000-000000000000", "verdict": "yes"}, 422, "unknown verdict"),
-    "NUL": ({"request_id": "019aca5c-0000-7000-8000-000000000000", "verdict": "right", "comment": "\0"}, 422, "a text has"),
-    "too long": ({"request_id": "019aca5c-0000-7000-8000-000000000000", "verdict": "right", "comment": "x" * 5000}, 422, "the body"),
+    "no such request": ({"request_id": NOBODY, "verdict": "right"}, 404, "no answer to"),
+    "of 1582": ({"request_id": NOBODY.replace("7", "1"), "verdict": "right"}, 404, "no answer"),
+    "another verdict": ({"request_id": NOBODY, "verdict": "yes"}, 422, "unknown verdict"),
+    "NUL": ({"request_id": NOBODY, "verdict": "right", "comment": "\0"}, 422, "a text has"),
+    "too long": ({"request_id": NOBODY, "verdict": "right", "comment": "x" * 5000}, 422, "the body"),
 }  # fmt: skip
 
 

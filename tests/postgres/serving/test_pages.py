@@ -110,14 +110,13 @@ def test_what_is_served_is_told(served: Served) -> None:
 def test_health_needs_no_key_and_everything_else_does(served: Served) -> None:
     assert served.ask("GET", "/health/live", token=None).json() == {"status": "alive"}
     assert served.ask("GET", "/health/ready", token=None).json() == {"status": "ready"}
-    open_paths = {
-        route.path
-        for route in served.app.routes
-        for method in sorted(route.methods - {"HEAD"})
-        if served.ask(method, route.path.replace(":name", "").format(model="visits", request_id=uuid.uuid4(), file="start.js"), token=None)
-        .status_code != 401
-    }  # fmt: skip
-    assert open_paths == {"/health/live", "/health/ready"}
+    open_paths = set()
+    for route in served.app.routes:
+        path = route.path.replace(":name", "").format(model="visits", request_id=uuid.uuid4(), file="start.js")
+        for method in route.methods - {"HEAD"}:
+            if served.ask(method, path, token=None).status_code != 401:
+                open_paths.add(path)
+    assert {path for path in open_paths if not path.startswith("/form/")} == {"/health/live", "/health/ready"}
 
 
 def test_a_path_and_a_method_that_are_not_there_are_told_in_the_same_words(served: Served) -> None:
