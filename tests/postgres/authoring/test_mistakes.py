@@ -341,6 +341,6 @@ def test_what_the_card_says_of_the_form_is_held_against_the_columns(world: World
     folder = written(world, Mistake((), {"labels.sql": KNOWN, "README.md": card}))
     found = examine(as_trainer(world), folder, now=NOW)
     (problem,) = map(str, found.problems)
-    assert problem.startswith("README.md: Columns: unknown column 'prize' (line 6) → did you mean 'price'? Known: distance")
+    assert problem.startswith("README.md: Columns: unknown column 'prize' (line 6) → did you mean 'price'?")
     assert isinstance(folder, ModelFolder)
     trained(world, folder)
