@@ -23,6 +23,8 @@ _LIKELY = (
 )
 #: Of more classes only the most probable ones are told one by one.
 MOST_CLASSES = 10
+#: Digits of the small print.
+MORE_DIGITS = 7
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +53,7 @@ class Said:
     #: Yes or no, and the author's word for it; None when the model decides nothing.
     decided: bool | None = None
     decision: str = ""
-    #: The prediction, not rounded; "" when the headline has all of it.
+    #: The prediction in MORE_DIGITS; "" when the headline has all of it.
     exactly: str = ""
     #: Class → how likely, as a figure for the eye and in words: the most probable first; () when one figure says all.
     classes: tuple[tuple[str, float, str], ...] = ()
@@ -102,7 +104,7 @@ def _of_number(answer: Answer, facts: FormFacts, language: Language) -> Said:
             low=write_rounded(low, exponent, language, DOWN),
             high=write_rounded(high, exponent, language, UP),
         )
-    exactly = write_number(value, language)
+    exactly = write_number(value, language, digits=MORE_DIGITS)
     return Said(
         headline=_text(facts, "answer", language, value=about),
         more=more,

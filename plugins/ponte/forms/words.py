@@ -30,7 +30,7 @@ _TEXTS: Mapping[str, tuple[str, str]] = {
     "in_utc": ("date and time in UTC", "data e hora em UTC"),
     "version": ("version", "versão"),
     "request": ("request", "pedido"),
-    "exactly": ("to the digit: {value}", "com todos os dígitos: {value}"),
+    "exactly": ("more exactly {value}", "mais exatamente {value}"),
     "of_model": (
         "An estimate by a model that learned from past cases. It can be wrong.",
         "Uma estimativa de um modelo que aprendeu com casos passados. Pode estar errada.",

@@ -121,7 +121,8 @@ def predict(
         value = np.asarray(last.predict(features), dtype=np.float64)
         _require_shape(value, (count,), "predict()")
         _require_finite(value, "predict()")
-        return as_predictions(output, value)
+        half = output.half_width
+        return Predictions(value, None) if half is None else Predictions(value, None, value - half, value + half)
     if not hasattr(last, "predict_proba"):
         return Predictions(_labels(last.predict(features), count), None)
     said = np.asarray(last.predict_proba(features))
