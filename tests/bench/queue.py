@@ -184,22 +184,24 @@ class Bench:
         self.empty()
 
     def measure_kills(self) -> None:
-        """Two workers, one killed ten times."""
-        self.start()
-        victim = self.start()
+        """Two workers, one killed ten times; the other stands still while a new one starts, or it would be done."""
+        other, victim = self.start(), self.start()
         self.wait(self.warm)
         self.fill()
         begin, moments = time.monotonic(), []
         for _ in range(KILLS):
             self.wait(partial(self.busy, victim))
             time.sleep(random.uniform(0.0, 0.05))  # noqa: S311 - at no moment in particular
-            moments.append(self.waiting())
             victim.kill()
             victim.wait()
+            moments.append(self.waiting())
+            other.send_signal(signal.SIGSTOP)
             victim = self.start()
+            self.wait(self.warm)
+            other.send_signal(signal.SIGCONT)
         self.wait(lambda: not self.waiting(1))
-        say("kills", f"{self.rows:,} requests, two workers, one killed when so many waited",
-            " ".join(f"{m:,}" for m in moments))  # fmt: skip
+        what = f"{self.rows:,} requests, two workers, one killed when so many waited"
+        say("kills", what, " ".join(f"{m:,}" for m in moments))
         say("kills", "seconds", f"{time.monotonic() - begin:.1f}")
         self.stop_all()
         self.check(self.rows)

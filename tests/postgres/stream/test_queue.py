@@ -433,3 +433,16 @@ def test_what_is_answered_is_counted_in_the_same_transaction(trained: World, mon
     enqueue_many(trained, 2)
     assert worker.step() == 2
     assert trained.rows("SELECT row_count FROM ponte.live_count ORDER BY at") == [(3,), (2,)]
+
+
+def test_a_table_that_another_role_has_made_is_not_asked_for_answers(trained: World) -> None:
+    """A policy on it would run with the rights of the owner."""
+    scorer = as_role(trained, roles.SCORER)
+    scorer.execute(
+        "CREATE TABLE ponte_data.live_visits (request_id uuid, asked_at timestamptz) PARTITION BY RANGE (asked_at)"
+    )
+    found = trained.ask("SELECT uuidv7()")
+    scorer.execute("CREATE TABLE ponte_data.live_visits_all PARTITION OF ponte_data.live_visits DEFAULT")
+    scorer.execute("INSERT INTO ponte_data.live_visits SELECT :id, uuid_extract_timestamp(:id)", id=found)
+    scorer.execute("GRANT SELECT ON ponte_data.live_visits TO ponte_owner")
+    assert as_role(trained, roles.API).rows("SELECT state FROM ponte.request_state(:id)", id=found) == []

@@ -237,6 +237,7 @@ BEGIN
     FOR live IN
         SELECT c.relname, substr(c.relname, 6) AS model FROM pg_class c
         WHERE c.relnamespace = 'ponte_data'::regnamespace AND c.relkind = 'p' AND starts_with(c.relname, 'live_')
+            AND c.relowner = current_user::regrole  -- a policy on another role's table would run as the owner
             AND EXISTS (SELECT FROM ponte.version v WHERE v.model = substr(c.relname, 6))
     LOOP
         RETURN QUERY EXECUTE format(
