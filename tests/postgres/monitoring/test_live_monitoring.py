@@ -463,7 +463,7 @@ def test_labels_that_cannot_be_read_are_told_and_the_folder_is_asked(live: Live)
 def test_live_answers_are_a_step_of_the_cost_of_their_window(live: Live) -> None:
     live.ask(visits_of(live, WEEK)[:200], at(WEEK))
     fold(live.monitor.db, "visits")
-    cost = "SELECT window_start, receipts, row_count, predictions, cpu_seconds_per_1000 = cpu_seconds * 5, estimated_wh > 0 FROM ponte.cost WHERE step = 'live'"
+    cost = "SELECT window_start, receipts, row_count, predictions, abs(cpu_seconds_per_1000 - cpu_seconds * 5) < 1e-9, estimated_wh > 0 FROM ponte.cost WHERE step = 'live'"
     assert live.rows(cost) == [(WEEK, 1, 200, 200, True, True)]
 
 
