@@ -32,7 +32,10 @@ from ponte.storage.columns import select_list
 from ponte.storage.database import Database
 from ponte.versions.loading import load_registered
 
-FEATURES = "SELECT visit_id, shop, items, price, distance, member, 0.4 AS shop_rate FROM shop.visit WHERE visit_id = ANY(ARRAY[{}]::bigint[])"
+FEATURES = (
+    "SELECT visit_id, shop, items, price, distance, member, 0.4 AS shop_rate FROM shop.visit WHERE "
+    "visit_id = ANY(ARRAY[{}]::bigint[])"
+)
 
 
 @dataclass
@@ -111,7 +114,10 @@ def at(start: dt.date, days: float = 0.5) -> dt.datetime:
     return midnight(start) + dt.timedelta(days=days)
 
 
-COUNTS = "SELECT family, column_name, counts FROM ponte.live_window_count JOIN ponte.live_window USING (live_window_id) WHERE window_start = :start"
+COUNTS = (
+    "SELECT family, column_name, counts FROM ponte.live_window_count JOIN ponte.live_window USING "
+    "(live_window_id) WHERE window_start = :start"
+)
 
 
 # ---------------------------------------------------------------- counted
@@ -129,7 +135,8 @@ def test_a_window_has_the_counts_of_its_rows_and_of_no_others(live: Live) -> Non
     live.ask(asked[:3], at(NEXT_WEEK))
     assert fold(live.monitor.db, "visits") == 2
     windows = live.rows(
-        "SELECT window_start, window_end, version, row_count, flushes, cpu_seconds > 0 FROM ponte.live_window ORDER BY 1"
+        "SELECT window_start, window_end, version, row_count, flushes, cpu_seconds > 0 FROM "
+        "ponte.live_window ORDER BY 1"
     )
     assert windows == [(WEEK, NEXT_WEEK, 1, 220, 5, True), (NEXT_WEEK, NEXT_WEEK + dt.timedelta(days=7), 1, 3, 1, True)]
     per_window = (
@@ -214,7 +221,8 @@ def weeks(scored: World) -> Weeks:
 def came(weeks: Weeks, number: int, shares: Any = SHARES, rows: int = 500) -> None:
     """Let live rows of version 7 have come in the week of that number, of which only the counts are known."""
     weeks.world.execute(
-        "INSERT INTO ponte.live_window (model, version, window_start, window_end, row_count, flushes, seconds, cpu_seconds, peak_bytes) "
+        "INSERT INTO ponte.live_window (model, version, window_start, window_end, row_count, flushes, "
+        "seconds, cpu_seconds, peak_bytes) "
         "VALUES ('visits', 7, :day, :day + 7, :rows, 1, 1, 1, 1)",
         day=week(number), rows=rows,
     )  # fmt: skip
@@ -225,7 +233,8 @@ def came(weeks: Weeks, number: int, shares: Any = SHARES, rows: int = 500) -> No
     ]
     weeks.insert(
         "live_window_count (live_window_id, family, column_name, counts)",
-        f"(SELECT max(live_window_id) FROM ponte.live_window WHERE window_start = '{week(number)}'), r.family, r.name, r.counts",
+        f"(SELECT max(live_window_id) FROM ponte.live_window WHERE window_start = '{week(number)}'), "
+        "r.family, r.name, r.counts",
         found,
     )
 
@@ -236,7 +245,10 @@ def test_a_finished_window_is_judged_once_beside_the_windows_of_training(weeks: 
     assert judge_live(world.db, "visits", now=end + dt.timedelta(minutes=59)) == [], "rows may still come"
     assert len(judge_live(world.db, "visits", now=end + dt.timedelta(hours=1))) == 1
     assert judge_live(world.db, "visits", now=end + dt.timedelta(days=9)) == []
-    shown = "SELECT family, state, why, windows, live_windows, row_count, late_rows FROM ponte.live_drift ORDER BY family DESC"
+    shown = (
+        "SELECT family, state, why, windows, live_windows, row_count, late_rows FROM ponte.live_drift "
+        "ORDER BY family DESC"
+    )
     assert world.rows(shown) == [
         ("features", "quiet", None, 20, 0, 500, 0),
         ("answers", "not_judged", "4 windows to compare with, 6 needed", 4, 0, 500, 0),
@@ -261,7 +273,10 @@ def test_drift_is_two_windows_in_a_row_and_only_calm_ones_are_compared_with(week
     assert answers[5:7] == [("provisional", "notice"), ("provisional", "drift")]
     compared = "SELECT live_windows, windows FROM ponte.live_drift WHERE family = 'answers' ORDER BY window_start"
     assert weeks.world.rows(compared)[5:] == [(5, 9), (5, 9), (5, 9), (6, 10)], "not with those that drifted"
-    named = "SELECT array_agg(column_name ORDER BY column_name) FROM ponte.live_drift_column WHERE named AND family = 'features' AND window_start = :day"
+    named = (
+        "SELECT array_agg(column_name ORDER BY column_name) FROM ponte.live_drift_column WHERE named "
+        "AND family = 'features' AND window_start = :day"
+    )
     assert weeks.world.ask(named, day=week(5)) == ["f0", "f1", "f2"]
 
 
@@ -329,7 +344,10 @@ def test_quality_is_that_of_each_answer_by_the_label_of_its_key(live: Live) -> N
     assert cell(live) == (pytest.approx((prediction == label).mean()), 130, 0, 155, True)
     assert cell(live, "roc_auc")[0] == pytest.approx(metrics.roc_auc_score(label, score))
     assert live.rows("SELECT count(*), count(DISTINCT key) FROM ponte.live_label_seen") == [(100, 100)], "one per key"
-    read = "SELECT labels_from, labelled_rows, unknown_keys, new_labels FROM ponte.live_label_read ORDER BY read_id LIMIT 1"
+    read = (
+        "SELECT labels_from, labelled_rows, unknown_keys, new_labels FROM ponte.live_label_read ORDER "
+        "BY read_id LIMIT 1"
+    )
     assert live.rows(read) == [("version", 100, 250, 100)]
     live.run(day(16))
     assert cell(live, start=NEXT_WEEK)[1:] == (0, 0, 10, True)
@@ -345,7 +363,10 @@ def test_answers_about_one_key_are_drawn_together(live: Live) -> None:
         live.ask([visit], at(NEXT_WEEK), flush=False)
     assert live.journal.flush()
     live.run(day(20))
-    width = "SELECT high - low FROM ponte.live_quality WHERE metric = 'accuracy' AND maturity_days = 7 ORDER BY window_start"
+    width = (
+        "SELECT high - low FROM ponte.live_quality WHERE metric = 'accuracy' AND maturity_days = 7 "
+        "ORDER BY window_start"
+    )
     often, once = (float(found) for (found,) in live.rows(width))
     assert 0.5 < often / once < 2
 
@@ -368,8 +389,10 @@ def said_of(
     live: Live, request: str, verdict: str, label: str | None = None, *, by: str = "key", when: dt.datetime
 ) -> None:
     live.world.execute(
-        "INSERT INTO ponte.live_feedback (request_id, asked_at, model, model_version, verdict, prediction, correct_label, given_by, at) "
-        "SELECT request_id, asked_at, 'visits', model_version, :verdict, CAST(prediction AS text), CAST(:label AS text), :by, :at "
+        "INSERT INTO ponte.live_feedback (request_id, asked_at, model, model_version, verdict, "
+        "prediction, correct_label, given_by, at) "
+        "SELECT request_id, asked_at, 'visits', model_version, :verdict, CAST(prediction AS text), "
+        "CAST(:label AS text), :by, :at "
         "FROM predictions.visits_live WHERE request_id = CAST(:id AS uuid)",
         id=request, verdict=verdict, label=label, by=by, at=when,
     )  # fmt: skip
@@ -404,7 +427,8 @@ def test_where_the_source_has_no_label_what_a_person_said_is_one_if_it_counts(li
         return
     assert found[1:4] == (8, 4, 12)
     of_source = live.rows(
-        "SELECT avg((p.prediction = v.returned::int)::int)::float8 FROM predictions.visits_live p JOIN shop.visit v USING (visit_id)"
+        "SELECT avg((p.prediction = v.returned::int)::int)::float8 FROM predictions.visits_live p JOIN "
+        "shop.visit v USING (visit_id)"
     )[0][0]
     assert found[0] == pytest.approx((4 * of_source + 1) / 8), "one right, three wrong"
     assert counting.run(day(30))["live_windows"] == 1
@@ -463,7 +487,10 @@ def test_labels_that_cannot_be_read_are_told_and_the_folder_is_asked(live: Live)
 def test_live_answers_are_a_step_of_the_cost_of_their_window(live: Live) -> None:
     live.ask(visits_of(live, WEEK)[:200], at(WEEK))
     fold(live.monitor.db, "visits")
-    cost = "SELECT window_start, receipts, row_count, predictions, cpu_seconds_per_1000 = cpu_seconds * 5, estimated_wh > 0 FROM ponte.cost WHERE step = 'live'"
+    cost = (
+        "SELECT window_start, receipts, row_count, predictions, abs(cpu_seconds_per_1000 - cpu_seconds "
+        "* 5) < 1e-9, estimated_wh > 0 FROM ponte.cost WHERE step = 'live'"
+    )
     assert live.rows(cost) == [(WEEK, 1, 200, 200, True, True)]
 
 

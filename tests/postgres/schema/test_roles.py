@@ -467,7 +467,7 @@ MAY_READ: dict[str, tuple[set[str], set[str]]] = {
     "energy_setting": (TASKS | ANALYST, set()),
     "cost": (TASKS | ANALYST, set()),
     "reference_column": ({roles.SCORER} | LIVE, {roles.MONITOR, roles.VIEWER}),
-    "reference_count": ({roles.SCORER, roles.MONITOR, roles.API}, {roles.VIEWER}),
+    "reference_count": ({roles.SCORER, roles.MONITOR}, {roles.VIEWER, roles.API}),
     "batch_count": ({roles.SCORER, roles.MONITOR}, {roles.VIEWER}),
     **dict.fromkeys(("drift_verdict", "drift_verdict_column", "normal_event"), (TASKS, set())),
     **dict.fromkeys(("drift", "drift_column"), (TASKS | ANALYST, set())),
