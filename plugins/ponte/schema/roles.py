@@ -12,8 +12,8 @@ Nobody works as the owner. Each step of a pipeline connects as the role that has
 - `ponte_analyst` reads `predictions.*` and the views of `ponte`, nothing else;
 - `ponte_owner` owns the schemas and migrates them.
 
-Two groups cannot log in: what is granted to `ponte_reader` can be read by trainer, scorer and monitor, and source schemas
-are granted to it; whoever is in `ponte_enqueuer` may put requests into the queue, as the API is.
+Two groups cannot log in: what is granted to `ponte_reader` can be read by trainer, scorer and monitor, and source
+schemas are granted to it; whoever is in `ponte_enqueuer` may put requests into the queue, as the API is.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def ensure_logins(admin: sa.Connection, passwords: Mapping[str, str]) -> None:
 
 
 def ensure_memberships(admin: sa.Connection) -> None:
-    """Make the groups, put into them who works with what they may do, and let the owner act for whose tables it migrates."""
+    """Make the groups, with those who work by what they may do; let the owner act for whose tables it migrates."""
     for group in GROUPS:
         if not _exists(admin, group):
             admin.exec_driver_sql(f"CREATE ROLE {group} NOLOGIN")

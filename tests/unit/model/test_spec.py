@@ -626,6 +626,7 @@ def test_a_key_that_live_rows_have_beside_it_is_refused_of_a_model_that_answers(
     [problem] = problems_of(renamed + "\n[serving]\napi = true\n")
     assert f"key: {name!r} is the name of a column that live rows have beside the key" in problem
 
+
 @pytest.mark.parametrize(
     ("serving", "found"),
     [
