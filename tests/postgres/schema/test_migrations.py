@@ -686,7 +686,8 @@ def of_revision_5(world: World) -> None:
     of_revision_11(world)
     with world.db.begin() as connection:
         connection.exec_driver_sql(
-            "DROP VIEW ponte.gate_rule, ponte.version_overview CASCADE; ALTER TABLE ponte.gate_verdict DROP COLUMN outcome"
+            "DROP VIEW ponte.gate_rule, ponte.version_overview CASCADE; "
+            "ALTER TABLE ponte.gate_verdict DROP COLUMN outcome"
         )
         for column in SINCE_5:
             connection.exec_driver_sql(f"ALTER TABLE ponte.snapshot DROP COLUMN {column} CASCADE")
