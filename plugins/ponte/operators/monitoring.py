@@ -79,10 +79,10 @@ class JudgeDriftOperator(PonteOperator):
     In the scoring DAG after `PublishOperator`; a failure of it is red and holds nothing up, and the monitoring DAG
     judges the batch later, and live windows that have ended.
 
-    batch_id : what `FreezeBatchOperator` has returned; empty: every batch of the model that was ever published and has
-        no verdict, and every such live window.
+    batch_id : what `FreezeBatchOperator` has returned; empty: all that has no verdict, batches that were published once
+        and live windows.
     Returns the state of each family of the batch, `{features, answers}`; without a batch_id how many were judged,
-    `{batches, live_windows}`.
+        `{batches, live_windows}`.
     """
 
     template_fields = ("batch_id",)
