@@ -119,6 +119,17 @@ SHORT: dict[str, tuple[Callable[[], Any], Output]] = {
         lambda: TransformedTargetRegressor(make_pipeline(columns(), Ridge()), func=np.sqrt, inverse_func=np.square),
         REGRESSION,
     ),
+    "sparse with numbers": (
+        lambda: make_pipeline(
+            make_column_transformer(
+                (OneHotEncoder(handle_unknown="ignore"), ["shop"]),
+                (make_pipeline(SimpleImputer(), StandardScaler(with_mean=False)), NUMBERS),
+                sparse_threshold=1.0,
+            ),
+            LogisticRegression(),
+        ),
+        BINARY,
+    ),
     "numbers alone, column by column": (
         lambda: make_pipeline(make_column_transformer((SimpleImputer(), NUMBERS)), LogisticRegression()), BINARY),
 }  # fmt: skip
@@ -216,7 +227,12 @@ def wrong_for_extremes(step: Any, kind: Any) -> Any:
     return (lambda values: np.minimum(work(values), 1e9)), made
 
 
-@pytest.mark.parametrize("fault", [off_by_one_bit, in_another_order, wrong_for_extremes])
+def wrong_for_five_rows(step: Any, kind: Any) -> Any:
+    work, made = transformers.standard_scaler(step, kind)
+    return (lambda values: work(values) + (len(values) == 5)), made
+
+
+@pytest.mark.parametrize("fault", [off_by_one_bit, in_another_order, wrong_for_extremes, wrong_for_five_rows])
 def test_a_way_that_is_not_the_same_is_not_taken(fault: Callable[[Any, Any], Any]) -> None:
     estimator = make_pipeline(columns(), StandardScaler(), LogisticRegression()).fit(FRAME, LABELS)
     assert way_of(estimator, BINARY)[1].kind == "short"

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import joblib
 import numpy as np
@@ -31,7 +32,7 @@ from ponte.training.fitting import fit
 from ponte.versions.loading import GOLDEN, MODEL, artifact_facts, current_libraries, golden_rows, load_version
 from ponte.versions.predicting import Predictions, predict
 from ponte.versions.registry import Version
-from ponte.versions.signature import Signature, to_frame
+from ponte.versions.signature import Signature, frame_of, to_frame
 
 SIGNATURE = Signature(
     key=(Column(name="customer_id", family="integer"),),
@@ -357,3 +358,29 @@ def test_version_of_before_classes_and_reports_still_loads(
     loaded = load_version(stored.store, dataclasses.replace(version, manifest_sha256=digest))
     now = load_version(*_pair(stored)).predictions(ROWS)
     assert loaded.predictions(ROWS).prediction.tolist() == now.prediction.tolist()
+
+
+@pytest.mark.parametrize(
+    ("function", "way"),
+    [
+        ("", ("short", "past ColumnTransformer; the same bits for")),
+        ("squares", ("whole", "FunctionTransformer with a function")),
+    ],
+)
+def test_a_version_takes_the_short_way_where_it_is_known_and_says_so(
+    make_stored: Callable[..., Stored], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    function: str, way: tuple[str, str],
+) -> None:  # fmt: skip
+    kind, why = way
+    text = ESTIMATOR.replace("FunctionTransformer(squares)", f"FunctionTransformer({function})")
+    monkeypatch.setitem(globals(), "ESTIMATOR", text)
+    stored = make_stored()
+    with caplog.at_level("INFO"):
+        loaded = load_version(stored.store, stored.version)
+    assert (loaded.way.kind, loaded.way.why[: len(why)]) == (kind, why)
+    assert f"takes the {kind} way: {why}" in caplog.text
+    usual = predict(loaded.estimator, ROWS, SIGNATURE, loaded.version.output)
+    made = Mock(wraps=frame_of)
+    monkeypatch.setattr("ponte.versions.predicting.frame_of", made)
+    assert loaded.predictions(ROWS).score.tobytes() == usual.score.tobytes()  # type: ignore[union-attr]
+    assert made.called == (kind == "whole"), "no frame is made on the short way"
