@@ -4,8 +4,8 @@ Copy this file into `dags/`, and put the name of your model, connection and chan
 triggerer, and what is in `requirements-messaging.txt` beside this file.
 
 A message is the JSON {"window_start": "2013-11-04"}. Whoever publishes one while nobody listens is not heard (the
-triggerer starts anew, or is busy with the message before), so leave the model its schedule: a window that was scored
-already is found scored, and a window that was missed is scored then.
+triggerer starts anew, or is busy with the message before), and of several at once only the first is seen before the
+next one comes. So leave the model its schedule: a window that was missed is scored then.
 """
 
 import json

@@ -393,6 +393,7 @@ class Bench:
 
         kept = f"SELECT model_version, count(*) FROM predictions.{model}_live WHERE source = 'api' GROUP BY 1"
         with self.api() as web:
+            until(lambda: self.metric(web, "ponte_api_unkept_rows") == 0, self.folder / "api.log")
             before = Counter(dict(world.rows(kept)))
             marks: dict[str, float] = {}
             with at_times(self.storm(world, marks)):
