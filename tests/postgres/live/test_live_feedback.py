@@ -111,7 +111,8 @@ def test_what_cannot_be_meant_is_refused_in_words(live: World, request_id: str) 
 
 
 @pytest.mark.parametrize(
-    "request_id_given", [None, "7b1f1e8d-e491-475c-8f36-b196700eb11e", "00000000-0000-0000-0000-000000000000", "version 7"]
+    "request_id_given",
+    [None, "7b1f1e8d-e491-475c-8f36-b196700eb11e", "00000000-0000-0000-0000-000000000000", "version 7"],
 )
 def test_a_request_that_nobody_answered_is_not_found(
     live: World, request_id: str, request_id_given: str | None
