@@ -210,7 +210,7 @@ _ERRORS: Mapping[int, str] = {
     404: "There is no such thing.",
     408: "The body did not arrive.",
     409: "Something has changed at this moment: try again.",
-    413: "Too many bytes, or too many instances.",
+    413: "Too many bytes.",
     422: "The request cannot be understood: says where, and what would be right. Nothing was done.",
     429: "The key has asked for too much: try again as Retry-After says.",
     503: "No answer at the moment: try again as Retry-After says.",

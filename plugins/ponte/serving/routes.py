@@ -64,7 +64,7 @@ async def _asked(service: Service, scope: Scope, receive: Receive, kind: type[Pr
     asked = decoded(await read_body(receive, service), kind)
     count, most = len(asked.instances), service.settings.instances
     if count > most:
-        raise refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too many instances", got=str(count),
+        raise refused(HTTPStatus.UNPROCESSABLE_ENTITY, "too many instances", got=str(count),
                       expected=f"at most {most}", fix="send them in several requests")  # fmt: skip
     if not count:
         raise refused(HTTPStatus.UNPROCESSABLE_ENTITY, "there is no instance", where="body.instances",

@@ -74,7 +74,7 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "none": ({"content": body()}, 422, "there is no instance"),
     "fewer keys": ({"content": body(ROW, ROW, keys=[{"visit_id": 1}])}, 422, "there are not as many keys as instances"),
     "a wrong key": ({"content": body(ROW, keys=[{"visit_id": "1"}])}, 422, "the request cannot be understood"),
-    "too many": ({"content": body(*[1] * 1001)}, 413, "too many instances"),
+    "too many": ({"content": body(*[1] * 1001)}, 422, "too many instances"),
     "too large": ({"content": b'"' + b"x" * 4 * 1024**2 + b'"'}, 413, "the body is too large"),
 }  # fmt: skip
 
