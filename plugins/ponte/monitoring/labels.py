@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -252,8 +253,10 @@ def read_labels_of(db: Database, folder: ModelFolder, predicted: Predicted, *, n
 
 def _failed(db: Database, predicted: Predicted, now: dt.datetime, why: str) -> Reading | None:
     with db.begin() as connection:
-        if not predicted.are_there(connection):  # retention was faster, and that is what failed
-            return None
+        # Where they are no table, or none any more, that is what failed, and what is told.
+        with suppress(PonteError, sa.exc.ProgrammingError), connection.begin_nested():
+            if not predicted.are_there(connection):  # retention was faster
+                return None
         row = {**_row(predicted, now), "state": "failed", "why": why}
         insert_row(connection, predicted.ledger.read, row)
     return Reading(about=_about(predicted), labels_from=None, why=why)
