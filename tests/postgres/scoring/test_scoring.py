@@ -218,6 +218,8 @@ def test_a_regression_has_predictions_without_scores(world: World) -> None:
         ("model_version", "integer"),
         ("batch_id", "bigint"),
         ("hindsight", "boolean"),
+        ("low", "double precision"),
+        ("high", "double precision"),
     ]
     assert regression.ask("SELECT count(*) FROM predictions.spend WHERE prediction BETWEEN -50 AND 150") == 350
 

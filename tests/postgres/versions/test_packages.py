@@ -8,6 +8,7 @@ import pytest
 from tests.sample_model import World
 
 from ponte.errors import ArtifactRefused, ModelFolderError
+from ponte.packages import libraries
 from ponte.versions import loading
 
 TEXT = "markupsafe>=2  # never imported by its name\n"
@@ -24,8 +25,7 @@ def test_a_version_keeps_what_its_folder_names_and_refuses_another(
     assert trained.libraries["MarkupSafe"] == version("markupsafe")
     assert loading.read_files(world.store, trained)["requirements.txt"].decode() == TEXT
     loading.load_version(world.store, trained)
-    original = loading.library_version
-    monkeypatch.setattr(loading, "library_version", lambda name: "1.0" if name == "MarkupSafe" else original(name))
+    monkeypatch.setattr(libraries, "version", lambda name: "1.0" if name == "MarkupSafe" else version(name))
     with pytest.raises(ArtifactRefused, match=r"other libraries(.|\n)*MarkupSafe 1\.0 \(trained with"):
         loading.load_version(world.store, trained)
 
