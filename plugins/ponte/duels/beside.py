@@ -272,6 +272,7 @@ def _create_table(db: Database, duel: Duel, batch: Batch, version: Version) -> N
     body = ", ".join(f"{quote(c)} {kind}" for c, kind in columns.items() if c not in ("batch_id", "window_start"))
     key = ", ".join(quote(c.name) for c in version.signature.key)
     with db.begin() as connection:
+        connection.execute(_LOCK, {"id": duel.duel_id})  # IF NOT EXISTS is no help to twins
         connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS {own} ({body}, PRIMARY KEY ({key}))")
         require_ours(connection, batch, own)
         connection.exec_driver_sql(f"GRANT SELECT ON {own} TO ponte_monitor")

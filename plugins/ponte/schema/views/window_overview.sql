@@ -27,8 +27,9 @@ CREATE OR REPLACE VIEW ponte.window_overview WITH (security_barrier) AS
                count(*) FILTER (WHERE verdict = 'wrong') AS wrongs
         FROM ponte.feedback WHERE counts GROUP BY model, window_start
     ), spent AS (
-        SELECT model, window_start, sum(seconds) AS seconds, sum(cpu_seconds) AS cpu_seconds,
-               sum(estimated_wh) AS estimated_wh
+        -- In one order, so that the same receipts give the same sums to the last bit.
+        SELECT model, window_start, sum(seconds ORDER BY step) AS seconds, sum(cpu_seconds ORDER BY step) AS cpu_seconds,
+               sum(estimated_wh ORDER BY step) AS estimated_wh
         FROM ponte.cost WHERE window_start IS NOT NULL GROUP BY model, window_start
     ), lasting AS MATERIALIZED (  -- once, and not for each window
         SELECT model, window_start, last_window FROM ponte.alarm WHERE state <> 'closed'
