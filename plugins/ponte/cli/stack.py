@@ -22,7 +22,7 @@ def _settings() -> Settings:
 
 
 def up() -> None:
-    """Start PostgreSQL and Airflow, and the API if it is asked for; what runs already is left alone.
+    """Start PostgreSQL and Airflow; what runs already is left alone.
 
     Settings are environment variables, as in PONTE_UI_PORT=8081 ./ponte up:
 

@@ -182,6 +182,10 @@ def test_calibration_gives_a_linear_svm_probabilities(task: Task, method: str) -
 
 
 def test_golden_rows_of_labels_are_compared_as_labels() -> None:
+    import io
+
+    import pyarrow.parquet as pq
+
     from ponte.errors import ArtifactRefused
     from ponte.versions.loading import LoadedVersion, _require_golden, golden_rows
 
@@ -194,7 +198,7 @@ def test_golden_rows_of_labels_are_compared_as_labels() -> None:
 
     parts, output = parts_of("binary"), Output(task="binary", classes=CLASSES["binary"])
     estimator = RidgeClassifier().fit(parts.fitting.features, parts.fitting.labels)
-    golden = golden_rows(estimator, parts.holdout.rows, SIGNATURE, output)
+    golden = pq.read_table(io.BytesIO(golden_rows(estimator, parts.holdout.rows, SIGNATURE, output)))
     loaded: Any = LoadedVersion(Registered("binary", output), estimator, SIGNATURE)  # type: ignore[arg-type]
     _require_golden(loaded, golden, exactly=True)
     estimator.intercept_ = estimator.intercept_ + 1
