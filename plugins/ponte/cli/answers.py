@@ -85,7 +85,7 @@ def serve(
     host: Annotated[str, typer.Option(envvar="PONTE_API_HOST", help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="PONTE_API_PORT", help="Port to listen at.")] = 8088,
 ) -> None:
-    """Answer at once over HTTP: the champion of every model that says so.
+    """Answer at once over HTTP, with the champion of each model.
 
     Those are the models whose folder says [serving] api = true. Champions and keys may change while it runs. It works
     as the database role ponte_api, and goes on while the database is away. Ends at Ctrl-C or SIGTERM, when what was
@@ -276,9 +276,9 @@ def work(
     ] = None,
     take: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="Requests per transaction, at most.")] = 256,
 ) -> None:  # fmt: skip
-    """Answer what waits in the queue, the most urgent first, until it is stopped.
+    """Answer what waits in the queue, the most urgent first.
 
-    For the models whose folder says [serving] api = true, with the champion of each. Start as many as needed. It
+    Until it is stopped, for the models whose folder says [serving] api = true, with the champion of each. Start as many as needed. It
     works as the database role ponte_stream, and waits while the database is away. Ctrl-C and SIGTERM let it finish what
     it took.
     """
