@@ -278,9 +278,9 @@ def work(
 ) -> None:  # fmt: skip
     """Answer what waits in the queue, the most urgent first.
 
-    Until it is stopped, for the models whose folder says [serving] api = true, with the champion of each. Start as many as needed. It
-    works as the database role ponte_stream, and waits while the database is away. Ctrl-C and SIGTERM let it finish what
-    it took.
+    Until it is stopped, for the models whose folder says [serving] api = true, with the champion of each. Start as
+    many as needed. It works as the database role ponte_stream, and waits while the database is away. Ctrl-C and
+    SIGTERM let it finish what it took.
     """
     import os
 
