@@ -102,6 +102,21 @@ def test_who_listens_hears_at_once_that_a_champion_has_moved(own: Served, monkey
     assert own.ask("GET", "/health/ready", token=None).status_code == 503
 
 
+def test_a_key_is_taken_as_soon_as_it_is_made_and_no_more_as_soon_as_it_is_revoked(
+    own: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ponte.serving import champions
+
+    monkeypatch.setattr(champions, "LOOK_SECONDS", 3600.0)  # it would never look by itself
+    before = own.service.champions.seen_at
+    own.service.champions.start()
+    wait_for(lambda: own.service.champions.seen_at > before)  # so it listens
+    key_id, token = keys.create_key(own.world.db, "new", models=(), created_by="test")
+    wait_for(lambda: own.ask("GET", "/v1/models", token=token).status_code == 200)
+    keys.revoke_key(own.world.db, key_id, revoked_by="test")
+    wait_for(lambda: own.ask("GET", "/v1/models", token=token).status_code == 401)
+
+
 def test_a_version_that_cannot_be_loaded_changes_nothing_but_what_is_told(own: Served) -> None:
     second = second_version(own)
     folder = own.world.store.root / own.world.ask("SELECT path FROM ponte.version WHERE version = :v", v=second)

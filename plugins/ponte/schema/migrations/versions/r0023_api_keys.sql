@@ -43,3 +43,13 @@ END $$;
 COMMENT ON FUNCTION ponte.tell_of_alias() IS 'Trigger: tells who listens to the channel ponte_alias that an alias of the model has moved, or that the model has been marked.';
 CREATE TRIGGER tell AFTER INSERT ON ponte.alias_event FOR EACH ROW EXECUTE FUNCTION ponte.tell_of_alias();
 CREATE TRIGGER tell AFTER INSERT ON ponte.version_mark FOR EACH ROW EXECUTE FUNCTION ponte.tell_of_alias();
+
+-- Who has made a key, or revoked one, means from now on.
+CREATE FUNCTION ponte.tell_of_key() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('ponte_alias', '');
+    RETURN NULL;
+END $$;
+COMMENT ON FUNCTION ponte.tell_of_key() IS 'Trigger: tells who listens to the channel ponte_alias that keys of the API have changed.';
+CREATE TRIGGER tell AFTER INSERT ON ponte.api_key FOR EACH STATEMENT EXECUTE FUNCTION ponte.tell_of_key();
+CREATE TRIGGER tell AFTER INSERT ON ponte.api_key_revoked FOR EACH STATEMENT EXECUTE FUNCTION ponte.tell_of_key();
