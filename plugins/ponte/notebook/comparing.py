@@ -16,8 +16,8 @@ from ponte.model.estimator import ESTIMATOR_FILE
 from ponte.model.spec import METRICS, OF_INTERVALS
 from ponte.notebook.showing import plain
 from ponte.notebook.surroundings import Surroundings, find, require_name
+from ponte.pages.formats import number
 from ponte.pages.plots import metric_name
-from ponte.pages.report import number
 from ponte.quality.figures import CANDIDATE, from_json
 from ponte.snapshots.lifecycle import Snapshot, get_snapshot
 from ponte.storage.columns import Column

@@ -9,13 +9,12 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ponte.errors import PonteError
 from ponte.model.spec import METRICS, OF_INTERVALS, Task
-from ponte.pages.plots import Plot, draw, metric_name
+from ponte.pages.plots import Plot, draw
+from ponte.pages.rendering import render as render_template
 from ponte.quality.features import ALONE
 from ponte.quality.figures import (
     BASELINE,
@@ -30,9 +29,6 @@ from ponte.quality.figures import (
     difference_subject,
 )
 
-if TYPE_CHECKING:
-    import jinja2
-
 __all__ = ["DECISIONS", "Plot", "ReportFacts", "draw", "render", "with_decisions"]
 
 #: Where `with_decisions` puts its section; once in every page.
@@ -42,8 +38,6 @@ SEEN_ROWS = 12
 
 #: How the headline says what `compared` says.
 AGAINST = {"better": "better than", "worse": "worse than", "no clear difference": "not clearly different from"}
-#: From MANY on the digits before the point are enough; below SMALL two digits that count are.
-MANY, SMALL = 1000, 0.01
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,34 +101,32 @@ def render(facts: ReportFacts, measured: Sequence[Measured], plots: Sequence[Plo
 
     figures = {(m.subject, m.name): m for m in measured if not m.slice}
     names = [name for name in METRICS[facts.task] if (CANDIDATE, name) in figures]
-    return (
-        _templates()
-        .get_template("report.html.j2")
-        .render(
-            facts=facts,
-            decisions=markupsafe.Markup(DECISIONS),  # noqa: S704 - a constant
-            plots=[(p, markupsafe.Markup(p.svg)) for p in plots],  # noqa: S704 - matplotlib has escaped every text
-            head=figures.get((CANDIDATE, facts.metric)),
-            # The gate's metric first.
-            metrics=sorted(names, key=lambda name: name != facts.metric),
-            higher_is_better=METRICS[facts.task],
-            candidate={m.name: m for m in figures.values() if m.subject == CANDIDATE},
-            counts=[
-                m
-                for m in figures.values()
-                if m.subject == CANDIDATE and m.name not in (*METRICS[facts.task], *OF_INTERVALS)
-            ],
-            baselines=_baselines(figures),
-            slices=_slices(facts, measured),
-            features=_features(figures),
-            one_outcome=_one_outcome(measured),
-            unused=[m.subject.removeprefix(UNUSED) for m in measured if m.subject.startswith(UNUSED)],
-            against=AGAINST,
-            alone=ALONE[facts.task],
-            seen_rows=SEEN_ROWS,
-        )
-        .encode()
+    page = render_template(
+        "report.html.j2",
+        facts=facts,
+        decisions=markupsafe.Markup(DECISIONS),  # noqa: S704 - a constant
+        plots=[(p, markupsafe.Markup(p.svg)) for p in plots],  # noqa: S704 - matplotlib has escaped every text
+        head=figures.get((CANDIDATE, facts.metric)),
+        # The gate's metric first.
+        metrics=sorted(names, key=lambda name: name != facts.metric),
+        higher_is_better=METRICS[facts.task],
+        candidate={m.name: m for m in figures.values() if m.subject == CANDIDATE},
+        counts=[
+            m
+            for m in figures.values()
+            if m.subject == CANDIDATE and m.name not in (*METRICS[facts.task], *OF_INTERVALS)
+        ],
+        baselines=_baselines(figures),
+        slices=_slices(facts, measured),
+        features=_features(figures),
+        one_outcome=_one_outcome(measured),
+        unused=[m.subject.removeprefix(UNUSED) for m in measured if m.subject.startswith(UNUSED)],
+        against=AGAINST,
+        alone=ALONE[facts.task],
+        seen_rows=SEEN_ROWS,
+        compared=compared,
     )
+    return page.encode()
 
 
 def with_decisions(page: bytes, rules: Sequence[Mapping[str, Any]], decisions: Sequence[Mapping[str, Any]]) -> bytes:
@@ -149,7 +141,7 @@ def with_decisions(page: bytes, rules: Sequence[Mapping[str, Any]], decisions: S
             "the report has no place for decisions", expected=DECISIONS, fix="use the release that wrote it"
         )
     ordered = sorted(decisions, key=lambda decision: decision["at"])
-    section = _templates().get_template("report_decisions.html.j2").render(rules=rules, decisions=ordered)
+    section = render_template("report_decisions.html.j2", rules=rules, decisions=ordered)
     return before + section.encode() + after
 
 
@@ -197,71 +189,8 @@ def _one_outcome(measured: Sequence[Measured]) -> list[tuple[str, str, Measured]
     ]
 
 
-# ---------------------------------------------------------------- how values are written
-
-
-def number(value: float, *, signed: bool = False) -> str:
-    """Return a figure as people read it: three or four digits that count.
-
-    >>> [number(v) for v in (0.66012, 12.3456, 25085.0, 0.000123)]
-    ['0.660', '12.35', '25,085', '0.00012']
-    >>> number(-0.0321, signed=True)
-    '−0.032'
-    """
-    size = abs(value)
-    if size >= MANY:
-        text = f"{size:,.0f}"
-    elif size >= 1:
-        text = f"{size:#.4g}"
-    elif size == 0 or size >= SMALL:
-        text = f"{size:.3f}"
-    else:
-        text = f"{size:.2g}"
-    if value < 0:
-        return f"−{text}"
-    return f"+{text}" if signed and value > 0 else text
-
-
 def compared(figure: Figure, *, higher_is_better: bool) -> str:
     """Return what a difference says: "better" or "worse" when its interval leaves out 0, else "no clear difference"."""
     if figure.low is None or figure.high is None or figure.low <= 0 <= figure.high:
         return "no clear difference"
     return "better" if (figure.low > 0) == higher_is_better else "worse"
-
-
-def out_of(share: float) -> str:
-    """Return a share of rows in words.
-
-    >>> [out_of(share) for share in (0.8, 0.85, 0.9995)]
-    ['8 of 10', '85 of 100', '99.95 of 100']
-    """
-    tenths = f"{share * 10:g}"
-    return f"{share * 100:g} of 100" if "." in tenths else f"{tenths} of 10"
-
-
-def _moment(moment: dt.datetime) -> str:
-    return f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def stylesheet() -> str:
-    """Return the stylesheet that all pages share."""
-    return (_FOLDER / "style.css").read_text(encoding="utf-8")
-
-
-_FOLDER = Path(__file__).parent / "templates"
-
-
-@cache
-def _templates() -> jinja2.Environment:
-    import jinja2
-
-    found = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters |= {"number": number, "moment": _moment, "rows": lambda count: f"{count:,}", "out_of": out_of}
-    found.globals |= {"compared": compared, "title": metric_name}
-    return found

@@ -31,7 +31,7 @@ from ponte.forms.page import HEADERS, Feedback, Place, feedback_page, form_page,
 from ponte.forms.values import LARGEST_FORM, NotAForm, parse_form, read_values
 from ponte.forms.words import language_of, say
 from ponte.model.folders import CARD
-from ponte.pages.report import stylesheet
+from ponte.pages.rendering import stylesheet
 from ponte.serving import routes
 from ponte.serving.batching import Overloaded
 from ponte.serving.service import Refused, Service

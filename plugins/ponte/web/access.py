@@ -1,9 +1,11 @@
-"""Who may see a page, on whose behalf it reads, and the headers of every answer."""
+"""Who may see a page, where it stands, on whose behalf it reads, and the headers of every answer."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
+from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
 from airflow.sdk import BaseHook
 from fastapi import Depends, Request
@@ -14,7 +16,7 @@ from ponte.runtime import Runtime, of_connection
 VIEWER = "ponte_viewer"
 
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
@@ -23,6 +25,30 @@ HEADERS = {
 def may_read(request: Request, model: str, user: Annotated[object, Depends(get_user)]) -> None:
     """Raise 401 without a login (by `get_user`), 403 when the user may not read the training DAG of the model."""
     requires_access_dag("GET", param_dag_id=f"{model}__train")(request, user)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page stands, for the links on it, and who looks at it."""
+
+    #: Path of Ponte's pages, "/ponte", with the path that a proxy has Airflow below; no slash at the end.
+    base: str
+    #: Path of Airflow's own pages; "" or "/airflow", no slash at the end.
+    airflow: str
+    #: Name of the person.
+    user: str
+
+
+def get_place(request: Request, user: Annotated[Any, Depends(get_user)]) -> Place:
+    """Return where the pages are, seen from the browser."""
+    base = request.scope["root_path"].rstrip("/")
+    return Place(base=base, airflow=base.removesuffix("/ponte"), user=user.get_name())
+
+
+def models_of(user: Any, method: Literal["GET", "PUT"] = "GET") -> frozenset[str]:
+    """Return the models that the user may look at, or with PUT decide about: those whose training DAG they may."""
+    found = get_auth_manager().get_authorized_dag_ids(user=user, method=method)
+    return frozenset(name.removesuffix("__train") for name in found if name.endswith("__train"))
 
 
 def get_runtime(model: str) -> Runtime:

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ponte.errors import PonteError
 from ponte.storage.withholding import without_values
+from ponte.web import acting, models, overview, versions, windows
 from ponte.web.access import HEADERS
 from ponte.web.reports import ReportNotFound, show_report
 
@@ -27,6 +28,8 @@ def app() -> FastAPI:
     # Without pages about itself: they would be open to everybody.
     pages = FastAPI(title="Ponte", openapi_url=None)
     pages.add_api_route("/report/{model}/{version:int}", show_report, methods=["GET"], response_class=HTMLResponse)
+    for part in (overview, models, windows, versions, acting):
+        pages.include_router(part.router)
     pages.add_exception_handler(HTTPException, _refused)
     pages.add_exception_handler(ReportNotFound, _not_found)
     pages.add_exception_handler(PonteError, _broken)

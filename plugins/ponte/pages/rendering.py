@@ -1,0 +1,57 @@
+"""A template and facts → HTML. Every text is escaped; a fact that is missing is an error."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from ponte.pages import formats
+from ponte.pages.charts import CHARTS
+from ponte.pages.plots import metric_name
+
+if TYPE_CHECKING:
+    import jinja2
+
+_FOLDER = Path(__file__).parent / "templates"
+
+
+def render(template: str, /, **facts: Any) -> str:
+    """Return the page that `templates/<template>` makes of the facts. The same arguments give the same text."""
+    return _templates().get_template(template).render(**facts)
+
+
+def stylesheet() -> str:
+    """Return the stylesheet that all pages share."""
+    return (_FOLDER / "style.css").read_text(encoding="utf-8")
+
+
+def address(base: str, *parts: object, **fields: object) -> str:
+    """Return the address of a page below `base`, each part and field quoted; fields that are None are left out.
+
+    >>> address("/ponte", "model", "a/b", version=3, window=None)
+    '/ponte/model/a%2Fb?version=3'
+    """
+    path = "/".join([base, *(quote(str(part), safe="") for part in parts)])
+    query = urlencode({name: value for name, value in fields.items() if value is not None})
+    return f"{path}?{query}" if query else path
+
+
+@cache
+def _templates() -> jinja2.Environment:
+    import jinja2
+
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {
+        "number": formats.number, "moment": formats.moment, "rows": formats.rows, "percent": formats.percent,
+        "out_of": formats.out_of, "duration": formats.duration,
+    }  # fmt: skip
+    found.globals |= {"title": metric_name, "address": address, **CHARTS}
+    return found

@@ -1,0 +1,1 @@
+"""The decisions that there are: their DAG, their fields, the help for each."""

@@ -1,0 +1,1 @@
+"""Versions, batches and windows of the moment, to choose from."""

@@ -1,0 +1,1 @@
+"""What a decision would do, in words, before it is made."""

@@ -1,0 +1,1 @@
+"""One model: its windows, quality, drift, versions, feedback, cost and retention."""

@@ -1,0 +1,1 @@
+"""What changed between the folders of two versions."""

@@ -1,0 +1,1 @@
+"""The versions of a model, and two of them beside each other."""
