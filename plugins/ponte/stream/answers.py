@@ -93,7 +93,7 @@ class Answering:
         estimator raises about anything but rows: then the caller has to roll back.
         """
         if deaths >= DEATHS:
-            why = f"{deaths} workers have died or given up while they had it, the last of them with nothing else"
+            why = f"{deaths} workers have died or given up while they had it, the last two with nothing else"
             found = _Found(failed=dict.fromkeys(range(len(requests)), Failed("ends its worker", why, keep=True)))
         else:
             found = self._found(requests, now, log_features)

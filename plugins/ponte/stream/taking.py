@@ -3,7 +3,7 @@
 A take is one transaction: its requests are deleted, and their answers written, or nothing has happened. So a worker
 that dies loses nothing. But what it died of must not kill the next one, for ever: before it looks at what it took, a
 worker notes the ids, in a transaction of its own, and the take that ends takes the note away. Requests with one note
-left over are tried a few at a time, with two alone, and with DEATHS never again.
+left over are tried a few at a time, with two or three alone, and with DEATHS never again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 #: A request that was being worked on when so many workers died is not tried again.
-DEATHS = 3
+DEATHS = 4
 #: Requests tried together of which one, perhaps, has killed a worker.
 FEW = 16
 #: Younger notes are probably of takes that are at work.

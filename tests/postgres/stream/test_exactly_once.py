@@ -106,8 +106,8 @@ class Poisonous:
         LoadedVersion.predictions = predict_or_die
 
 
-def test_a_row_that_kills_workers_is_set_aside_after_three_and_no_other(trained: World) -> None:
-    """The first death is of all that were taken with it, the last of it alone."""
+def test_a_row_that_kills_workers_is_set_aside_after_four_and_no_other(trained: World) -> None:
+    """The first death is of all that were taken with it, the last two of it alone."""
     open_queue(trained)
     enqueue_many(trained, 2)
     poison = enqueue(trained, items=66)
@@ -118,7 +118,7 @@ def test_a_row_that_kills_workers_is_set_aside_after_three_and_no_other(trained:
         assert len(endings) < 10
     assert endings.count("killed") == taking.DEATHS
     assert set_aside(trained, "request_id::text, kind, features->>'items'") == [(poison, "ends its worker", "66")]
-    assert "3 workers have died" in set_aside(trained)[0][2]
+    assert "4 workers have died" in set_aside(trained)[0][2]
     assert sorted(answers(trained, "visit_id")) == [1, 2]
     worker_of(trained)  # and its notes are swept
     trained.execute("UPDATE ponte.stream_take SET at = at - interval '1 hour'")

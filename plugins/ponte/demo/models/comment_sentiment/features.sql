@@ -1,5 +1,5 @@
 -- One row per comment that was written in the window: its text, and nothing that anybody said of it.
-SELECT source,
+SELECT source AS medium,
        comment_id,
        text
 FROM comments.comment

@@ -1,5 +1,5 @@
 -- 1 where people read a comment as positive, 0 as negative; one that is neither (41 of 14,805) has no label.
-SELECT source,
+SELECT source AS medium,
        comment_id,
        (rating > 0)::integer AS label,
        rated_at AS labelled_at
