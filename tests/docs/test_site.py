@@ -34,7 +34,9 @@ def test_every_page_is_on_the_site_and_in_its_navigation(site: Path) -> None:
     start = (site / "index.html").read_text()
     linked = set(re.findall(r'href="([^"#:]+\.html)', start)) | {"index.html"}
     assert {"index.html" if page.name == "README.html" else page.as_posix() for page in pages} <= linked
-    headings = [start.index(f"\n    {word}\n") for word in ("Tutorials", "How-to", "Reference", "Explanation", "Decisions")]
+    headings = [
+        start.index(f"\n    {word}\n") for word in ("Tutorials", "How-to", "Reference", "Explanation", "Decisions")
+    ]
     assert headings == sorted(headings)
 
 
