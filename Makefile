@@ -16,7 +16,7 @@ WITHOUT_VENV = if [ -e .ponte/run/settings.json ]; then \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo up down status psql check-models password test test-fast compose-demo compose-test lint backup restore bench bench-serving lock secrets clean
+.PHONY: help demo up down status psql check-models password test test-fast compose-demo compose-test lint backup restore bench bench-serving docs lock secrets clean
 
 help: ## Show this list
 	@echo "Ponte: a scikit-learn model from a notebook to a table that anybody can query."
@@ -81,6 +81,9 @@ bench: $(VENV)/.ready ## Compare scoring with other ways (one case: make bench R
 bench-serving: $(VENV)/.ready ## Compare the API with Flask and gunicorn, and measure the queue (about 20 min)
 	@$(VENV)/bin/uv pip install --quiet --target $(VENV)/gunicorn --no-deps --require-hashes -r tests/bench/requirements-gunicorn.txt
 	@PYTHONPATH=plugins:. $(VENV)/bin/python -m tests.bench.serving $(ARGS)
+
+docs: $(VENV)/.ready ## Make docs/ a site in build/docs, which can be read from the disk
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict && echo "build/docs/index.html"
 
 lock: ## Resolve requirements.in and those of the models into requirements.txt (to upgrade: edit requirements.in first)
 	@./ponte lock

@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from ponte.decisions import approvals, promotion
+from ponte.demo.pipeline import TIMETABLE
 from ponte.model.windows import midnight
 from ponte.schema import roles
 
@@ -68,10 +69,11 @@ def rows(world: World, query: str) -> list[dict[str, Any]]:
 
 
 def as_analyst(world: World) -> World:
-    """Return the world as an analyst sees it, whom the operator has given the sources of the page."""
+    """Return the world as an analyst sees it, who may read of the sources what the demo gives."""
     from ponte.storage.database import Database
 
-    world.execute("GRANT USAGE ON SCHEMA flights TO ponte_analyst; GRANT SELECT ON flights.departure TO ponte_analyst")
+    with world.db.begin() as connection:
+        roles.let_analysts_read(connection, "flights", "departure", [of_the_shop(name) for name in TIMETABLE])
     # Here the owner has made the views; those of the scorer are granted as they are made.
     world.execute("GRANT SELECT ON ALL TABLES IN SCHEMA predictions TO ponte_analyst")
     return replace(world, db=Database(world.db.url.set(username=roles.ANALYST)))
@@ -192,3 +194,17 @@ def test_the_lineage_query_returns_one_row_for_each_prediction(decided: Decided)
     with decided.world.db.begin() as connection:
         counted = connection.execute(sa.text(f"SELECT count(*) FROM ({every}) AS q".replace(":", r"\:"))).scalar_one()
     assert counted == decided.world.ask("SELECT count(*) FROM predictions.visits") > 0
+
+
+def test_the_lines_for_pandas_read_a_week(decided: Decided, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (DOCS / "how-to" / "query-predictions.md").read_text("utf-8")
+    [lines] = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    week = decided.world.ask("SELECT min(window_start)::text FROM predictions.visits")
+    monkeypatch.setenv("PONTE_URL", as_analyst(decided.world).db.url.render_as_string(hide_password=False))
+    names: dict[str, Any] = {}
+    exec(of_the_shop(lines).replace("2013-10-28", week), names)  # noqa: S102 - what a reader would do
+    assert len(names["week"]) == decided.world.ask(
+        f"SELECT count(*) FROM predictions.visits WHERE window_start = '{week}'"
+    )
+    assert names["week"].index.name == "visit_id"
+    names["engine"].dispose()

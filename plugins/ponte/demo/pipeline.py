@@ -26,6 +26,8 @@ from ponte.storage.database import Database
 MINUTES_30 = 1800.0
 AGAIN = "correct that; the same command goes on from here"
 _HERE = Path(__file__).parent
+#: Of flights.departure, so that analysts can say which flight a prediction is about; nothing of how it went.
+TIMETABLE = ("departure_id", "scheduled_departure", "carrier", "flight", "origin", "dest")
 
 
 #: The youngest age of labels that is measured, and what was estimated before any label came.
@@ -102,6 +104,7 @@ def run(environ: Mapping[str, str]) -> None:
     print(f"    {flights.load(db.url.render_as_string(hide_password=False))}")
     with db.begin() as connection:
         roles.open_source(connection, "flights")
+        roles.let_analysts_read(connection, "flights", "departure", TIMETABLE)
     with connect(target.ui_url, user="admin", password=target.admin_password) as api:
         train(api, FLIGHTS)
         score(api, FLIGHTS)

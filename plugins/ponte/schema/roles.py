@@ -19,7 +19,7 @@ schemas are granted to it; whoever is in `ponte_enqueuer` may put requests into 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -155,6 +155,13 @@ def open_source(admin: sa.Connection, schema: str) -> None:
     admin.exec_driver_sql(f"GRANT USAGE ON SCHEMA {name} TO {READER}")
     admin.exec_driver_sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA {name} TO {READER}")
     admin.exec_driver_sql(f"ALTER DEFAULT PRIVILEGES IN SCHEMA {name} GRANT SELECT ON TABLES TO {READER}")
+
+
+def let_analysts_read(admin: sa.Connection, schema: str, table: str, columns: Sequence[str]) -> None:
+    """Let analysts read some columns of a source table, to join them with predictions, and no other."""
+    names = ", ".join(quote(name) for name in columns)
+    admin.exec_driver_sql(f"GRANT USAGE ON SCHEMA {quote(schema)} TO {ANALYST}")
+    admin.exec_driver_sql(f"GRANT SELECT ({names}) ON {quote(schema, table)} TO {ANALYST}")
 
 
 def _owns_database(admin: sa.Connection, role: str) -> bool:
