@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import markupsafe
 
+from ponte.pages.formats import percent
+
 #: Of a small line, in its own units.
 WIDTH, HEIGHT, MARGIN = 120, 28, 3
 
@@ -45,5 +47,60 @@ def sparkline(values: Sequence[float | None], *, bound: float | None = None, lab
     ).format(WIDTH, HEIGHT, label, label, markupsafe.Markup("".join(drawn)))  # noqa: S704 - numbers
 
 
+#: Of a histogram, in units that are a pixel or so on a phone: letters are of one size there and on a large screen.
+_BARS_WIDTH, _BARS_HEIGHT, _BARS_TOP, _BARS_BOTTOM, _BARS_LEFT = 400, 190, 8, 22, 34
+#: Edges between bins that have room to be written.
+_MOST_EDGES = 9
+
+
+def histogram(
+    shares: Sequence[float], before: Sequence[Sequence[float]], *, edges: Sequence[str], label: str
+) -> markupsafe.Markup:
+    """Return bars, one per bin, with what they were in the weeks before: a band from the least to the greatest share.
+
+    shares : of rows, 0 to 1. before : the same of each week. edges : between the bins as they are written, one fewer.
+    Bins are drawn equally wide, whatever values they span.
+    """
+    top = max((share for row in (shares, *before) for share in row), default=0.0) or 1.0
+    width = (_BARS_WIDTH - _BARS_LEFT) / max(1, len(shares))
+    floor = _BARS_HEIGHT - _BARS_BOTTOM
+
+    def y(share: float) -> float:
+        return floor - share / top * (floor - _BARS_TOP)
+
+    drawn = []
+    for place, share in enumerate(shares):
+        x = _BARS_LEFT + place * width
+        drawn.append(f'<rect class="bar" x="{x + 1:.1f}" y="{y(share):.1f}" width="{width - 2:.1f}" '
+                     f'height="{floor - y(share):.1f}"/>')  # fmt: skip
+        usual = [row[place] for row in before]
+        if usual:
+            # A line where all weeks were alike, too.
+            high, low = y(max(usual)) - 0.5, y(min(usual)) + 0.5
+            drawn.append(f'<rect class="band" x="{x + 1:.1f}" y="{high:.1f}" width="{width - 2:.1f}" '
+                         f'height="{low - high:.1f}"/>')  # fmt: skip
+    every = -(-len(edges) // _MOST_EDGES) or 1
+    texts = [
+        markupsafe.Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
+            _BARS_LEFT + (place + 1) * width, _BARS_HEIGHT - 8, text
+        )
+        for place, text in enumerate(edges)
+        if place % every == 0
+    ]
+    for share in (0.0, top / 2, top):
+        drawn.append(f'<line class="grid" x1="{_BARS_LEFT}" x2="{_BARS_WIDTH}" y1="{y(share):.1f}" y2="{y(share):.1f}"/>')
+        texts.append(
+            markupsafe.Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
+                _BARS_LEFT - 4, y(share) + 3, percent(share)
+            )
+        )
+    return markupsafe.Markup(
+        '<svg class="bars" viewBox="0 0 {} {}" role="img" aria-label="{}"><title>{}</title>{}{}</svg>'
+    ).format(
+        _BARS_WIDTH, _BARS_HEIGHT, label, label,
+        markupsafe.Markup("".join(drawn)), markupsafe.Markup("").join(texts),  # noqa: S704 - numbers
+    )  # fmt: skip
+
+
 #: What templates may call.
-CHARTS: Mapping[str, Callable[..., markupsafe.Markup]] = {"sparkline": sparkline}
+CHARTS: Mapping[str, Callable[..., markupsafe.Markup]] = {"sparkline": sparkline, "histogram": histogram}
