@@ -48,7 +48,7 @@ def sparkline(values: Sequence[float | None], *, bound: float | None = None, lab
 
 
 #: Of a histogram, in units that are a pixel or so on a phone: letters are of one size there and on a large screen.
-_BARS_WIDTH, _BARS_HEIGHT, _BARS_TOP, _BARS_BOTTOM, _BARS_LEFT = 400, 190, 8, 22, 34
+_BARS_WIDTH, _BARS_HEIGHT, _BARS_TOP, _BARS_BOTTOM, _BARS_LEFT = 400, 190, 8, 22, 42
 #: Edges between bins that have room to be written.
 _MOST_EDGES = 9
 
@@ -68,17 +68,17 @@ def histogram(
     def y(share: float) -> float:
         return floor - share / top * (floor - _BARS_TOP)
 
-    drawn = []
+    marks = (0.0, top / 2, top)
+    drawn = [
+        f'<line class="grid" x1="{_BARS_LEFT}" x2="{_BARS_WIDTH}" y1="{y(mark):.1f}" y2="{y(mark):.1f}"/>' for mark in marks
+    ]
     for place, share in enumerate(shares):
         x = _BARS_LEFT + place * width
-        drawn.append(f'<rect class="bar" x="{x + 1:.1f}" y="{y(share):.1f}" width="{width - 2:.1f}" '
-                     f'height="{floor - y(share):.1f}"/>')  # fmt: skip
+        drawn.append(_bar("bar", x + 0.04 * width, y(share), 0.92 * width, floor))
         usual = [row[place] for row in before]
         if usual:
             # A line where all weeks were alike, too.
-            high, low = y(max(usual)) - 0.5, y(min(usual)) + 0.5
-            drawn.append(f'<rect class="band" x="{x + 1:.1f}" y="{high:.1f}" width="{width - 2:.1f}" '
-                         f'height="{low - high:.1f}"/>')  # fmt: skip
+            drawn.append(_bar("band", x + 0.32 * width, y(max(usual)) - 0.7, 0.36 * width, y(min(usual)) + 0.7))
     every = -(-len(edges) // _MOST_EDGES) or 1
     texts = [
         markupsafe.Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
@@ -87,19 +87,19 @@ def histogram(
         for place, text in enumerate(edges)
         if place % every == 0
     ]
-    for share in (0.0, top / 2, top):
-        drawn.append(f'<line class="grid" x1="{_BARS_LEFT}" x2="{_BARS_WIDTH}" y1="{y(share):.1f}" y2="{y(share):.1f}"/>')
-        texts.append(
-            markupsafe.Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
-                _BARS_LEFT - 4, y(share) + 3, percent(share)
-            )
-        )
+    for mark in marks:
+        text = markupsafe.Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>')
+        texts.append(text.format(_BARS_LEFT - 4, y(mark) + 3, percent(mark)))
     return markupsafe.Markup(
         '<svg class="bars" viewBox="0 0 {} {}" role="img" aria-label="{}"><title>{}</title>{}{}</svg>'
     ).format(
         _BARS_WIDTH, _BARS_HEIGHT, label, label,
         markupsafe.Markup("".join(drawn)), markupsafe.Markup("").join(texts),  # noqa: S704 - numbers
     )  # fmt: skip
+
+
+def _bar(kind: str, x: float, top: float, width: float, bottom: float) -> str:
+    return f'<rect class="{kind}" x="{x:.1f}" y="{top:.1f}" width="{width:.1f}" height="{bottom - top:.1f}"/>'
 
 
 #: What templates may call.
