@@ -12,6 +12,8 @@ from ponte.storage.database import Database, quote
 from ponte.versions.choice import NAMED
 from ponte.viewing.evidence import Evidence, read_evidence
 
+#: The DAG that scores windows for a rollback; all others are scored by `<model>__score`.
+ROLLBACK = "ponte__rollback"
 #: Of a window that was scored again and again: the batch that people see, and the newest.
 MOST_BATCHES = 50
 #: Changes of what people see; the newest.
@@ -22,7 +24,7 @@ NEAREST = 3
 _BATCHES = sa.text("""SELECT b.batch_id, b.version, b.version_reason, b.hindsight, b.status, b.rejected_by, b.why, b.stopped_in,
         b.as_of, b.window_end, b.created_at, b.row_count, b.run_id, b.prediction_table, v.task, v.classes, v.interval,
         CASE WHEN b.version_reason = :named OR EXISTS (SELECT FROM ponte.rollback r WHERE r.run_key = b.run_key)
-             THEN 'ponte__rollback' ELSE b.model || '__score' END AS dag_id,
+             THEN :rollback ELSE b.model || '__score' END AS dag_id,
         p.batch_id IS NOT NULL AS published, d.at AS dropped_at,
         (SELECT sum(s.row_count) FROM ponte.shard s WHERE s.batch_id = b.batch_id)::bigint AS rows_scored,
         (SELECT count(*) FROM ponte.quarantine q WHERE q.batch_id = b.batch_id) AS rows_quarantined,
@@ -62,6 +64,11 @@ _EVENTS = sa.text("""SELECT * FROM (
         FROM ponte.batch b JOIN ponte.retention_event e USING (batch_id)
         WHERE b.model = :model AND b.window_start = :window
     ) AS found ORDER BY at DESC, batch_id DESC, what LIMIT :most""")
+
+
+#: Step of a receipt → the task of `<model>__score` that does it; of a rollback one task does all of them.
+_TASKS = {"freeze": "freeze_batch", "check": "check", "score": "score", "guard": "guard", "publish": "publish"}
+_OF_ROLLBACK = {"freeze", "check", "score", "guard"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +113,15 @@ class BatchLine:
         if self.status in {"rejected", "failed"}:
             return self.status
         return "hidden" if self.status == "staged" else "running"
+
+    def log_of(self, step: str) -> tuple[str, ...]:
+        """Return the end of the address of the task of its run that did a step; () when that was another run's."""
+        if self.dag_id == ROLLBACK:
+            return ("tasks", "score_window", "mapped") if step in _OF_ROLLBACK else ()
+        if step == "publish" and self.rejected_by is not None:
+            return ()  # a person did, by another DAG
+        found = _TASKS.get(step)
+        return () if found is None else ("tasks", found, *(("mapped",) if step == "score" else ()))
 
     @property
     def can_be_published(self) -> bool:
@@ -156,6 +172,12 @@ class WindowFacts:
         return next((b for b in self.batches if b.published), None)
 
     @property
+    def shown_by(self) -> Event | None:
+        """Return how the batch that people see came to be shown; None when they see none."""
+        now = self.shown
+        return next((e for e in reversed(self.events) if now and e.what == "shown" and e.batch_id == now.batch_id), None)
+
+    @property
     def last_seen(self) -> BatchLine | None:
         """Return the batch of another version that people saw before the one they see; None when there is none."""
         versions = {b.batch_id: b for b in self.batches if b.dropped_at is None and not b.published}
@@ -186,7 +208,7 @@ def read_window(db: Database, model: str, name: str, batch: str | None = None) -
     start = _day(name)
     if start is None:
         return _newest(db, model, f"{name[:100]!r} is no day: a window is named by its first day, as 2024-02-12.")
-    asked = {"model": model, "window": start, "named": NAMED}
+    asked = {"model": model, "window": start, "named": NAMED, "rollback": ROLLBACK}
     with db.one_moment() as connection:
         found = connection.execute(_BATCHES, asked | {"most": MOST_BATCHES}).mappings().all()
         around = connection.execute(_NEIGHBOURS, asked | {"nearest": NEAREST}).scalars().all()
