@@ -25,19 +25,24 @@ LONG = 100_000
 
 # A batch of 1,000 shards and 500 columns, in the words of somebody who would like to be more than words.
 HOSTILE = """
-INSERT INTO ponte.check_result (batch_id, position, expectation, arguments, on_failure, outcome, element_count, unexpected_count, detail)
+INSERT INTO ponte.check_result
+    (batch_id, position, expectation, arguments, on_failure, outcome, element_count, unexpected_count, detail)
 SELECT :id, 100 + p, 'expect_<b>' || p, jsonb_build_object('column', p || repeat('<i>"', 1000)), 'quarantine',
-       CASE WHEN p % 2 = 0 THEN 'failed' ELSE 'passed' END, 1000, 1 - p % 2, repeat('<u>', 1000) FROM generate_series(1, 500) AS p;
-INSERT INTO ponte.shard (batch_id, shard, first_page, end_page, row_count) SELECT :id, s, s, s + 1, 5 FROM generate_series(2, 1001) AS s;
+       CASE WHEN p % 2 = 0 THEN 'failed' ELSE 'passed' END, 1000, 1 - p % 2, repeat('<u>', 1000)
+FROM generate_series(1, 500) AS p;
+INSERT INTO ponte.shard (batch_id, shard, first_page, end_page, row_count)
+SELECT :id, s, s, s + 1, 5 FROM generate_series(2, 1001) AS s;
 INSERT INTO ponte.receipt (model, step, batch_id, row_count, seconds, cpu_seconds, peak_bytes)
 SELECT model, 'score', :id, 5, 1, 1, 1 FROM generate_series(2, 1001), ponte.batch WHERE batch_id = :id;
 INSERT INTO ponte.batch_count (batch_id, shard, family, column_name, counts)
 SELECT :id, s, 'answers', 'score', array_fill(s, ARRAY[11]) FROM generate_series(2, 1001) AS s;
-UPDATE ponte.guard_result SET got = repeat('<script>alert(1)</script>', :long / 25), expected = repeat('W', :long) WHERE batch_id = :id;
+UPDATE ponte.guard_result SET got = repeat('<script>alert(1)</script>', :long / 25), expected = repeat('W', :long)
+WHERE batch_id = :id;
 UPDATE ponte.batch_profile SET class_shares = jsonb_build_object(repeat('<b>', :long / 3), 1.0) WHERE batch_id = :id;
 UPDATE ponte.batch SET run_id = repeat('/?#&"<', 40), version_reason = repeat('W', :long) WHERE batch_id = :id;
 INSERT INTO ponte.publication_event (model, window_start, batch_id, previous_batch_id, row_count, actor, reason)
-SELECT model, window_start, batch_id, batch_id, 1, repeat('<a href=x>', :long / 10), repeat('<img src=x onerror="alert(1)">', :long / 30)
+SELECT model, window_start, batch_id, batch_id, 1, repeat('<a href=x>', :long / 10),
+       repeat('<img src=x onerror="alert(1)">', :long / 30)
 FROM ponte.batch WHERE batch_id = :id;
 """
 
@@ -66,7 +71,9 @@ def client(airflow_db: None, stand: Database, monkeypatch: pytest.MonkeyPatch) -
 
     set_connections(stand, monkeypatch)
     monkeypatch.setenv("PONTE_ARTIFACTS", "memory://none")
-    monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "not a secret, and longer than sixty-four bytes for its algorithm")
+    monkeypatch.setenv(
+        "AIRFLOW__API_AUTH__JWT_SECRET", "not a secret, and longer than sixty-four bytes for its algorithm"
+    )
     manager = create_auth_manager()
     opened: list[TestClient] = []
 
@@ -152,7 +159,8 @@ def test_another_batch_of_the_window_is_shown_where_its_number_stands(client: Op
 
 
 @pytest.mark.parametrize(
-    ("window", "said"), [("2024-06-11", "that begins on 2024-06-11"), ("tomorrow", "is no day"), ("2024-13-01", "is no day")]
+    ("window", "said"),
+    [("2024-06-11", "that begins on 2024-06-11"), ("tomorrow", "is no day"), ("2024-13-01", "is no day")],
 )
 def test_a_wrong_day_gets_404_in_plain_words_with_the_nearest_windows(
     client: Open, stand: Database, window: str, said: str

@@ -70,7 +70,8 @@ def histogram(
 
     marks = (0.0, top / 2, top)
     drawn = [
-        f'<line class="grid" x1="{_BARS_LEFT}" x2="{_BARS_WIDTH}" y1="{y(mark):.1f}" y2="{y(mark):.1f}"/>' for mark in marks
+        f'<line class="grid" x1="{_BARS_LEFT}" x2="{_BARS_WIDTH}" y1="{y(mark):.1f}" y2="{y(mark):.1f}"/>'
+        for mark in marks
     ]
     for place, share in enumerate(shares):
         x = _BARS_LEFT + place * width

@@ -1,4 +1,4 @@
-"""What is known of one batch, beside the batches that people see of the weeks before: figures and counts, no content."""
+"""What is known of one batch, beside those that people see of the weeks before: figures and counts, no content."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ MOST_SCORES, MOST_COLUMNS = 12, 12
 #: Scores of a model, the first of these that it has.
 _SCORES = ("score", "scores[", "prediction")
 
-_EARLIER = sa.text("""SELECT p.window_start, p.batch_id, b.version, b.row_count, f.scored_count, f.score_mean, f.score_sd,
-        f.class_shares, (SELECT count(*) FROM ponte.quarantine q WHERE q.batch_id = p.batch_id) AS set_aside,
+_EARLIER = sa.text("""SELECT p.window_start, p.batch_id, b.version, b.row_count, f.scored_count, f.score_mean,
+        f.score_sd, f.class_shares,
+        (SELECT count(*) FROM ponte.quarantine q WHERE q.batch_id = p.batch_id) AS set_aside,
         (SELECT array_agg(g.guard ORDER BY g.guard) FROM ponte.guard_result g
          WHERE g.batch_id = p.batch_id AND g.outcome IN ('tripped', 'warned')) AS guards
     FROM (SELECT :window AS window_start, :batch AS batch_id
@@ -28,8 +29,8 @@ _EARLIER = sa.text("""SELECT p.window_start, p.batch_id, b.version, b.row_count,
     JOIN ponte.batch b USING (batch_id) LEFT JOIN ponte.batch_profile f USING (batch_id)
     ORDER BY p.window_start DESC""")
 
-_CHECKS = sa.text("""SELECT batch_id, position, expectation, arguments, on_failure, outcome, element_count, unexpected_count,
-        left(detail, 301) AS detail
+_CHECKS = sa.text("""SELECT batch_id, position, expectation, arguments, on_failure, outcome, element_count,
+        unexpected_count, left(detail, 301) AS detail
     FROM ponte.check_result WHERE batch_id = ANY(:batches) ORDER BY position""")
 
 _GUARDS = sa.text("""SELECT guard, outcome, got, expected FROM ponte.guard_result WHERE batch_id = :batch
@@ -67,18 +68,21 @@ _QUALITY = sa.text("""SELECT metric, maturity_days, value, low, high, coverage, 
     WHERE model = :model AND window_start = :window AND batch_id = :batch AND slice_column = ''
     ORDER BY metric, maturity_days""")
 
-_ESTIMATES = sa.text("""SELECT metric, value, low, high, method FROM ponte.estimate WHERE batch_id = :batch ORDER BY metric""")
+_ESTIMATES = sa.text(
+    """SELECT metric, value, low, high, method FROM ponte.estimate WHERE batch_id = :batch ORDER BY metric"""
+)
 
 _BOUND = sa.text("""SELECT split_part(rule, ' ', 1) AS metric, expected AS bound FROM ponte.gate_rule
     WHERE model = :model AND version = :version AND rule LIKE '% meets the bound' ORDER BY verdict_id DESC LIMIT 1""")
 
-_DRIFT = sa.text("""SELECT v.family, coalesce(d.state, v.state) AS state, d.would_be, v.why, v.statistic, v."limit", v.p,
+_DRIFT = sa.text("""SELECT v.family, coalesce(d.state, v.state) AS state, d.would_be, v.why, v.statistic, v."limit",
         v.detectable, v.windows, v.column_count, d.episode_start
     FROM ponte.drift_verdict v LEFT JOIN ponte.drift d
         ON d.model = :model AND d.window_start = :window AND d.batch_id = v.batch_id AND d.family = v.family
     WHERE v.batch_id = :batch ORDER BY v.family DESC""")
 
-_DRIFT_COLUMNS = sa.text("""SELECT family, column_name, named, statistic, share_change, null_change FROM ponte.drift_verdict_column
+_DRIFT_COLUMNS = sa.text("""SELECT family, column_name, named, statistic, share_change, null_change
+    FROM ponte.drift_verdict_column
     WHERE batch_id = :batch ORDER BY named DESC, statistic DESC, column_name LIMIT :most""")
 
 _FEEDBACK = sa.text("""SELECT about, verdict, count(*) AS times, count(*) FILTER (WHERE corrected) AS corrected,
@@ -253,16 +257,18 @@ def _scores(column: str, edges: Sequence[float], counts: Sequence[Sequence[int] 
 
     counts : per batch and bin, the last of them rows without a value; this batch first.
     """
-    if counts[0] is None or not sum(counts[0][:-1]):
+    of_batch = counts[0]
+    if of_batch is None or not any(of_batch[:-1]):
         return None
-    known = [row[:-1] for row in counts if row is not None and sum(row[:-1])]
+    known = [row[:-1] for row in counts if row is not None and any(row[:-1])]
     filled = [place for place in range(len(known[0])) if any(row[place] for row in known)]
     first, end = filled[0], filled[-1] + 1
-    shares = [tuple(count / sum(row) for count in row[first:end]) for row in known]
+    totals = [sum(row) for row in known]
+    shares = [tuple(count / total for count in row[first:end]) for row, total in zip(known, totals, strict=True)]
     return Scores(
         column=column,
         edges=tuple(edges[first : end - 1]),
         shares=shares[0],
         before=tuple(shares[1:]),
-        missing=counts[0][-1],
+        missing=of_batch[-1],
     )

@@ -21,8 +21,8 @@ MOST_EVENTS = 200
 #: Windows on each side that a wrong address is answered with.
 NEAREST = 3
 
-_BATCHES = sa.text("""SELECT b.batch_id, b.version, b.version_reason, b.hindsight, b.status, b.rejected_by, b.why, b.stopped_in,
-        b.as_of, b.window_end, b.created_at, b.row_count, b.run_id, b.prediction_table, v.task, v.classes, v.interval,
+_BATCHES = sa.text("""SELECT b.batch_id, b.version, b.version_reason, b.hindsight, b.status, b.rejected_by, b.why,
+        b.stopped_in, b.as_of, b.window_end, b.created_at, b.row_count, b.run_id, v.task, v.classes,
         CASE WHEN b.version_reason = :named OR EXISTS (SELECT FROM ponte.rollback r WHERE r.run_key = b.run_key)
              THEN :rollback ELSE b.model || '__score' END AS dag_id,
         p.batch_id IS NOT NULL AS published, d.at AS dropped_at,
@@ -88,11 +88,8 @@ class BatchLine:
     created_at: dt.datetime
     row_count: int | None
     run_id: str
-    #: Where its predictions lie; None before the first, and once they were dropped.
-    prediction_table: str | None
     task: str | None
     classes: Sequence[object] | None
-    interval: float | None
     #: Airflow's DAG of the run.
     dag_id: str
     published: bool
@@ -175,7 +172,9 @@ class WindowFacts:
     def shown_by(self) -> Event | None:
         """Return how the batch that people see came to be shown; None when they see none."""
         now = self.shown
-        return next((e for e in reversed(self.events) if now and e.what == "shown" and e.batch_id == now.batch_id), None)
+        return next(
+            (e for e in reversed(self.events) if now and e.what == "shown" and e.batch_id == now.batch_id), None
+        )
 
     @property
     def last_seen(self) -> BatchLine | None:

@@ -24,11 +24,11 @@ def may_decide(model: str, user: Annotated[Any, Depends(get_user)]) -> bool:
     return get_auth_manager().is_authorized_dag(method="PUT", details=details, user=user)
 
 
-@router.get("/model/{model}/{window}", response_class=HTMLResponse)
+@router.get("/model/{model}/{window}", response_class=HTMLResponse, dependencies=[Depends(may_read)])
 def show_window(
     model: str,
     window: str,
-    _: Annotated[None, Depends(may_read)],
+    *,
     runtime: Annotated[Runtime, Depends(get_runtime)],
     place: Annotated[Place, Depends(get_place)],
     may_decide: Annotated[bool, Depends(may_decide)],

@@ -134,23 +134,27 @@ def test_as_many_queries_for_a_window_of_everything_as_for_one_of_nothing(
 
 
 @pytest.mark.parametrize(
-    ("name", "batch", "said", "nearest"),
+    ("asked", "said", "nearest"),
     [
-        ("2024-06-04", None, "No batch was ever made for a window of {model} that begins on 2024-06-04", [21, 22, 23, 24]),
-        ("1999-01-04", None, "begins on 1999-01-04", [1, 2, 3]),
-        ("2024-02-30", None, "'2024-02-30' is no day", range(19, 25)),
-        ("20240610", None, "is no day", range(19, 25)),
-        ("<script>", None, "'<script>' is no day", range(19, 25)),
-        ("2024-06-10", "1", "has no batch '1'", [24]),
-        ("2024-06-10", "x" * 999, f"has no batch '{'x' * 100}'", [24]),
+        (
+            ("2024-06-04", None),
+            "No batch was ever made for a window of {model} that begins on 2024-06-04",
+            [21, 22, 23, 24],
+        ),
+        (("1999-01-04", None), "begins on 1999-01-04", [1, 2, 3]),
+        (("2024-02-30", None), "'2024-02-30' is no day", range(19, 25)),
+        (("20240610", None), "is no day", range(19, 25)),
+        (("<script>", None), "'<script>' is no day", range(19, 25)),
+        (("2024-06-10", "1"), "has no batch '1'", [24]),
+        (("2024-06-10", "x" * 999), f"has no batch '{'x' * 100}'", [24]),
     ],
 )
 def test_what_is_no_window_is_answered_with_the_nearest(
-    stand: Database, models: dict[str, str], name: str, batch: str | None, said: str, nearest: list[int]
+    stand: Database, models: dict[str, str], asked: tuple[str, str | None], said: str, nearest: list[int]
 ) -> None:
     from ponte.viewing.windows import NoWindow, read_window
 
-    found = read_window(viewing(stand), models[""], name, batch)
+    found = read_window(viewing(stand), models[""], *asked)
     assert isinstance(found, NoWindow)
     assert said.format(model=models[""]) in found.why
     assert found.nearest == tuple(map(week, nearest))

@@ -12,7 +12,8 @@ from ponte.pages.charts import histogram
 
 def bars(drawing: str, kind: str) -> list[tuple[float, float]]:
     """Return y and height of each rectangle of a kind, from left to right."""
-    found = [one for one in ET.fromstring(drawing).iter("rect") if one.get("class") == kind]
+    root = ET.fromstring(drawing)  # noqa: S314 - our own
+    found = [one for one in root.iter("rect") if one.get("class") == kind]
     return [(float(one.attrib["y"]), float(one.attrib["height"])) for one in found]
 
 
@@ -43,6 +44,6 @@ def test_words_in_a_histogram_are_words() -> None:
     hostile = "\"><script>alert('1')</script>"
     drawing = histogram([0.5, 0.5], [], edges=[hostile], label=hostile)
     assert "<script" not in drawing
-    root = ET.fromstring(drawing)
+    root = ET.fromstring(drawing)  # noqa: S314 - our own
     assert root.get("aria-label") == hostile
     assert hostile in [one.text for one in root.iter("text")]
