@@ -50,7 +50,7 @@ def sparkline(values: Sequence[float | None], *, bound: float | None = None, lab
 #: Of a histogram, in units that are a pixel or so on a phone: letters are of one size there and on a large screen.
 _BARS_WIDTH, _BARS_HEIGHT, _BARS_TOP, _BARS_BOTTOM, _BARS_LEFT = 400, 190, 8, 22, 42
 #: Edges between bins that have room to be written.
-_MOST_EDGES = 9
+_MOST_EDGES = 5
 
 
 def histogram(

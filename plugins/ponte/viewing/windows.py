@@ -111,6 +111,12 @@ class BatchLine:
             return self.status
         return "hidden" if self.status == "staged" else "running"
 
+    def name_of(self, column: str) -> str:
+        """Return what a counted score is the score of: the class, for one of many; else the column."""
+        place = column.removeprefix("scores[").removesuffix("]")
+        classes = self.classes or ()
+        return str(classes[int(place) - 1]) if place.isdigit() and 0 < int(place) <= len(classes) else column
+
     def log_of(self, step: str) -> tuple[str, ...]:
         """Return the end of the address of the task of its run that did a step; () when that was another run's."""
         if self.dag_id == ROLLBACK:

@@ -33,7 +33,7 @@ def test_a_histogram_of_any_size_has_its_bars_and_not_too_many_words(size: int) 
     drawing = histogram([1 / size] * size, [], edges=[str(i) for i in range(size - 1)], label="scores")
     assert len(bars(drawing, "bar")) == size
     assert bars(drawing, "band") == []
-    assert len(re.findall("<text", drawing)) <= 3 + 9
+    assert len(re.findall("<text", drawing)) <= 3 + 5
 
 
 def test_a_histogram_without_rows_is_empty_and_no_error() -> None:
