@@ -28,6 +28,9 @@ _RESTORED = sa.text("""SELECT e.rollback_id, b.version, b.hindsight
     JOIN ponte.batch r ON r.batch_id = e.batch_id AND r.version = b.version
     WHERE p.model = :model AND p.window_start = :window AND NOT ponte.is_bad(b.model, b.version)""")
 
+#: Why a version scores the windows of a rollback.
+NAMED = "named by a person"
+
 _CHAMPION_THEN = sa.text("""SELECT version, ponte.champion_at(:model, :as_of) AS really FROM ponte.alias_event
     WHERE model = :model AND alias = 'champion' AND at <= :as_of AND NOT ponte.is_bad(model, version)
     ORDER BY event_id DESC LIMIT 1""")
@@ -78,7 +81,7 @@ def choose(db: Database, model: str, window: Window, *, now: dt.datetime, allow_
 def choose_named(version: Version, window: Window, *, allow_hindsight: bool) -> Choice:
     """Return a version that a person has named for the window; raises HindsightRefused as `choose` does."""
     found = _standing_in(version, window, allow_hindsight=allow_hindsight)
-    return Choice(version=version, reason="named by a person", hindsight=found.hindsight)
+    return Choice(version=version, reason=NAMED, hindsight=found.hindsight)
 
 
 def _standing_in(version: Version, window: Window, *, allow_hindsight: bool) -> Choice:

@@ -28,7 +28,8 @@ def app() -> FastAPI:
     # Without pages about itself: they would be open to everybody.
     pages = FastAPI(title="Ponte", openapi_url=None)
     pages.add_api_route("/report/{model}/{version:int}", show_report, methods=["GET"], response_class=HTMLResponse)
-    for part in (overview, models, windows, versions, acting):
+    # Windows come last: whatever follows the name of a model, and is nothing else, is the day of one.
+    for part in (overview, models, versions, acting, windows):
         pages.include_router(part.router)
     pages.add_exception_handler(HTTPException, _refused)
     pages.add_exception_handler(ReportNotFound, _not_found)

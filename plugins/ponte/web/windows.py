@@ -2,6 +2,45 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated, Any
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
+from airflow.api_fastapi.core_api.security import get_user
+from fastapi import APIRouter, Depends, status
+from fastapi.responses import HTMLResponse
+
+from ponte.pages.rendering import render
+from ponte.runtime import Runtime
+from ponte.viewing.windows import NoWindow, read_window
+from ponte.web.access import HEADERS, Place, get_place, get_runtime, may_read
 
 router = APIRouter()
+
+
+def may_decide(model: str, user: Annotated[Any, Depends(get_user)]) -> bool:
+    """Return whether the user is shown what can be decided: whoever may edit the training DAG of the model."""
+    details = DagDetails(id=f"{model}__train")
+    return get_auth_manager().is_authorized_dag(method="PUT", details=details, user=user)
+
+
+@router.get("/model/{model}/{window}", response_class=HTMLResponse, dependencies=[Depends(may_read)])
+def show_window(
+    model: str,
+    window: str,
+    *,
+    runtime: Annotated[Runtime, Depends(get_runtime)],
+    place: Annotated[Place, Depends(get_place)],
+    may_decide: Annotated[bool, Depends(may_decide)],
+    batch: str | None = None,
+) -> HTMLResponse:
+    """Answer with the page of a window, or that there is none, with links to the nearest.
+
+    batch : the batch of the window that the page is about, when it is not the one that people see.
+    """
+    found = read_window(runtime.db, model, window, batch)
+    if isinstance(found, NoWindow):
+        page = render("window_missing.html.j2", place=place, found=found)
+        return HTMLResponse(page, status.HTTP_404_NOT_FOUND, headers=HEADERS)
+    page = render("window.html.j2", place=place, found=found, batch=found.batch, may_decide=may_decide)
+    return HTMLResponse(page, headers=HEADERS)

@@ -1,0 +1,202 @@
+"""The page of a window in Airflow's web server, as a browser gets it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+import sqlalchemy as sa
+from tests.airflow_connections import set_connections
+
+from ponte.storage.database import Database
+
+if TYPE_CHECKING:
+    from starlette.testclient import TestClient
+    from tests.conftest import Cluster
+
+TODAY = dt.date(2024, 6, 12)
+NEWEST = "2024-06-10"
+LONG = 100_000
+
+# A batch of 1,000 shards and 500 columns, in the words of somebody who would like to be more than words.
+HOSTILE = """
+INSERT INTO ponte.check_result
+    (batch_id, position, expectation, arguments, on_failure, outcome, element_count, unexpected_count, detail)
+SELECT :id, 100 + p, 'expect_<b>' || p, jsonb_build_object('column', p || repeat('<i>"', 1000)), 'quarantine',
+       CASE WHEN p % 2 = 0 THEN 'failed' ELSE 'passed' END, 1000, 1 - p % 2, repeat('<u>', 1000)
+FROM generate_series(1, 500) AS p;
+INSERT INTO ponte.shard (batch_id, shard, first_page, end_page, row_count)
+SELECT :id, s, s, s + 1, 5 FROM generate_series(2, 1001) AS s;
+INSERT INTO ponte.receipt (model, step, batch_id, row_count, seconds, cpu_seconds, peak_bytes)
+SELECT model, 'score', :id, 5, 1, 1, 1 FROM generate_series(2, 1001), ponte.batch WHERE batch_id = :id;
+INSERT INTO ponte.batch_count (batch_id, shard, family, column_name, counts)
+SELECT :id, s, 'answers', 'score', array_fill(s, ARRAY[11]) FROM generate_series(2, 1001) AS s;
+UPDATE ponte.guard_result SET got = repeat('<script>alert(1)</script>', :long / 25), expected = repeat('W', :long)
+WHERE batch_id = :id;
+UPDATE ponte.batch_profile SET class_shares = jsonb_build_object(repeat('<b>', :long / 3), 1.0) WHERE batch_id = :id;
+UPDATE ponte.batch SET run_id = repeat('/?#&"<', 40), version_reason = repeat('W', :long) WHERE batch_id = :id;
+INSERT INTO ponte.publication_event (model, window_start, batch_id, previous_batch_id, row_count, actor, reason)
+SELECT model, window_start, batch_id, batch_id, 1, repeat('<a href=x>', :long / 10),
+       repeat('<img src=x onerror="alert(1)">', :long / 30)
+FROM ponte.batch WHERE batch_id = :id;
+"""
+
+Open = Callable[..., "TestClient"]
+
+
+@pytest.fixture(scope="module")
+def stand(server: Cluster, migrated: str) -> Iterator[Database]:
+    """The owner's database of a stand whose names and texts are hostile."""
+    from tests.bench.stand import fill
+
+    with server.database(migrated) as (_, url):
+        fill(url, models=12, windows=15, today=TODAY, hostile=True)
+        yield Database(url)
+
+
+@pytest.fixture
+def client(airflow_db: None, stand: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    """Return a function that gives a client with the session of a user of that role."""
+    from airflow.api_fastapi.app import create_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from fastapi import FastAPI
+    from starlette.testclient import TestClient
+
+    from ponte.web.app import app
+
+    set_connections(stand, monkeypatch)
+    monkeypatch.setenv("PONTE_ARTIFACTS", "memory://none")
+    monkeypatch.setenv(
+        "AIRFLOW__API_AUTH__JWT_SECRET", "not a secret, and longer than sixty-four bytes for its algorithm"
+    )
+    manager = create_auth_manager()
+    opened: list[TestClient] = []
+
+    def log_in(role: str | None, *, below: str = "") -> TestClient:
+        server = FastAPI(root_path=below)
+        server.mount("/ponte", app())
+        found = TestClient(server, raise_server_exceptions=False, follow_redirects=False)
+        if role is not None:
+            user = SimpleAuthManagerUser(username="ada", role=role)
+            found.cookies.set("_token", manager.generate_jwt(user, expiration_time_in_seconds=60))
+        opened.append(found)
+        return found
+
+    yield log_in
+    for one in opened:
+        one.close()
+
+
+class Page(HTMLParser):
+    """Elements of a page, and its links."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: set[str] = set()
+        self.attributes: list[tuple[str, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def links(self, start: str) -> list[str]:
+        """Return the addresses that begin so."""
+        return [value for name, value in self.attributes if name == "href" and value.startswith(start)]
+
+
+def model_of(stand: Database, kind: str) -> str:
+    """Return the name of the model of that kind."""
+    from tests.bench.stand import KINDS
+
+    number = next(n for n, name in KINDS.items() if name == kind)
+    with stand.begin() as connection:
+        query = sa.text("SELECT min(model) FROM ponte.batch WHERE batch_id / 10000 = :place")
+        return str(connection.execute(query, {"place": number - 1}).scalar_one())
+
+
+def address(model: str, window: str = NEWEST, **query: Any) -> str:
+    """Return the address of the page of a window."""
+    fields = "&".join(f"{name}={value}" for name, value in query.items())
+    return f"/ponte/model/{quote(model, safe='')}/{window}" + (f"?{fields}" if fields else "")
+
+
+def test_buttons_lead_to_forms_and_only_for_those_who_may_decide(client: Open, stand: Database) -> None:
+    model = model_of(stand, "guard")
+    forms = f"/airflow/ponte/act/{{}}/{quote(model, safe='')}?{{}}"
+    seen = {}
+    for role in ("viewer", "user", "op", "admin"):
+        answer = client(role, below="/airflow").get("/airflow" + address(model))
+        assert answer.status_code == 200
+        seen[role] = Page(answer.text).links("/airflow/ponte/act/")
+    [batch] = [link.partition("batch=")[2].partition("&")[0] for link in seen["op"] if "publish" in link]
+    wanted = [forms.format("score", f"window={NEWEST}"), forms.format("publish", f"batch={batch}&window={NEWEST}")]
+    assert seen == {"viewer": [], "user": wanted, "op": wanted, "admin": wanted}
+
+
+def test_a_page_leads_to_the_run_its_logs_and_the_windows_beside_it(client: Open, stand: Database) -> None:
+    model = model_of(stand, "check")
+    page = Page(client("viewer").get(address(model, "2024-05-20")).text)
+    run = "scheduled__2024-05-20"
+    assert f"/dags/{model}__score/runs/{run}" in page.links("/dags/")
+    assert f"/dags/{model}__score/runs/{run}/tasks/score/mapped" in page.links("/dags/")
+    assert {address(model, day) for day in ("2024-05-13", "2024-05-27")} <= set(page.links("/ponte/model/"))
+
+
+def test_another_batch_of_the_window_is_shown_where_its_number_stands(client: Open, stand: Database) -> None:
+    model = model_of(stand, "rollback")
+    browser = client("viewer")
+    now = browser.get(address(model, "2024-05-06")).text
+    [old] = re.findall(r"batch=(\d+)\">batch \1</a></th>", now)
+    then = browser.get(address(model, "2024-05-06", batch=old)).text
+    assert f"From here on about batch {old}" in then
+    assert f"batch_id = {old};" in then
+
+
+@pytest.mark.parametrize(
+    ("window", "said"),
+    [("2024-06-11", "that begins on 2024-06-11"), ("tomorrow", "is no day"), ("2024-13-01", "is no day")],
+)
+def test_a_wrong_day_gets_404_in_plain_words_with_the_nearest_windows(
+    client: Open, stand: Database, window: str, said: str
+) -> None:
+    model = model_of(stand, "check")
+    answer = client("viewer").get(address(model, window))
+    assert answer.status_code == 404
+    assert said in answer.text
+    assert address(model) in Page(answer.text).links("/ponte/model/")
+    assert "form-action 'self'" in answer.headers["content-security-policy"]
+
+
+def test_who_may_not_read_the_model_sees_nothing_of_a_window(client: Open, stand: Database) -> None:
+    model = model_of(stand, "check")
+    assert client(None).get(address(model)).status_code == 401
+    answer = client("").get(address(model))
+    assert answer.status_code == 403
+    assert model not in answer.text
+
+
+def test_hostile_texts_of_any_length_stay_texts_and_the_page_stays_small(client: Open, stand: Database) -> None:
+    """Of 1,000 shards, 500 checks and texts of 100 kB what is shown is what a person can read."""
+    model = model_of(stand, "guard")
+    day = "2024-06-03"
+    with stand.begin() as connection:
+        query = sa.text("SELECT max(batch_id) FROM ponte.batch WHERE model = :model AND window_start = :day")
+        batch = connection.execute(query, {"model": model, "day": day}).scalar_one()
+        for statement in HOSTILE.strip().split(";\n"):
+            connection.execute(sa.text(statement), {"id": batch, "long": LONG})
+    answer = client("viewer").get(address(model, day))
+    assert answer.status_code == 200
+    assert len(answer.content) < 500_000
+    page = Page(answer.text)
+    assert not page.elements & {"script", "img", "b", "i", "u", "iframe", "object"}
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert max(len(value) for name, value in page.attributes if name in {"title", "aria-label"}) <= 300
+    assert not [value for value in page.links("") if not value.startswith(("/", "#"))]
+    assert "and 150 more" in answer.text, "of 250 checks that found something"
+    assert ">1,002</td>" in answer.text, "tasks of one step in one line"
