@@ -1,4 +1,4 @@
-"""The page of a window in Airflow's web server, as a browser gets it."""
+"""The pages of a window and of a model in Airflow's web server, as a browser gets them."""
 
 from __future__ import annotations
 
@@ -200,3 +200,64 @@ def test_hostile_texts_of_any_length_stay_texts_and_the_page_stays_small(client:
     assert not [value for value in page.links("") if not value.startswith(("/", "#"))]
     assert "and 150 more" in answer.text, "of 250 checks that found something"
     assert ">1,002</td>" in answer.text, "tasks of one step in one line"
+
+
+# ---------------------------------------------------------------- a model
+
+
+def page_of(model: str) -> str:
+    """Return the address of the page of a model."""
+    return f"/ponte/model/{quote(model, safe='')}"
+
+
+def test_a_model_leads_to_its_windows_its_versions_and_what_one_may_decide(client: Open, stand: Database) -> None:
+    model = model_of(stand, "guard")
+    text = client("admin").get(page_of(model)).text
+    page = Page(text)
+    assert page_of(model) + "/" + NEWEST in page.links(page_of(model))
+    assert page.links("/ponte/report/")
+    acts = {link.split("/")[3] for link in page.links("/ponte/act/")}
+    assert acts == {"score", "train", "promote", "mark", "judge", "roll-back"}
+    assert not Page(client("viewer").get(page_of(model)).text).links("/ponte/act/")
+
+
+def test_a_model_without_a_window_has_a_page_and_one_that_nobody_knows_has_none(client: Open, stand: Database) -> None:
+    admin = client("admin")
+    with stand.begin() as connection:
+        statement = """INSERT INTO ponte.alias_event (model, alias, version, actor, reason)
+            SELECT 'brand_new', 'challenger', NULL, actor, reason FROM ponte.alias_event LIMIT 1"""
+        connection.execute(sa.text(statement))
+    assert admin.get(page_of("no_such")).status_code == 404
+    assert "No window was scored yet" in admin.get(page_of("brand_new")).text
+
+
+def test_the_frame_at_a_dag_links_to_nothing_but_pages_of_ponte(client: Open, stand: Database) -> None:
+    model = model_of(stand, "guard")
+    frame = client("admin").get(f"/ponte/tab/{quote(model, safe='')}__score")
+    links = [value for name, value in Page(frame.text).attributes if name == "href"]
+    assert frame.status_code == 200
+    assert page_of(model) in links
+    inside = [link for link in links if not link.startswith(("/ponte/", "#"))]
+    assert inside == ["/"], "the way to Airflow stands on every page"
+    assert "belongs to no model" in client("admin").get("/ponte/tab/ponte__rollback").text
+
+
+def test_who_may_not_read_the_model_sees_nothing_of_it(client: Open, stand: Database) -> None:
+    model = model_of(stand, "check")
+    for path in (page_of(model), f"/ponte/tab/{quote(model, safe='')}__score"):
+        assert client(None).get(path).status_code == 401
+        answer = client("").get(path)
+        assert answer.status_code == 403
+        assert model not in answer.text
+
+
+def test_names_and_texts_of_a_model_stay_texts(client: Open, stand: Database) -> None:
+    with stand.begin() as connection:
+        models = list(connection.execute(sa.text("SELECT DISTINCT model FROM ponte.batch")).scalars())
+    for model in models:
+        if "/" in model:  # no address of a path
+            continue
+        page = Page(client("admin").get(page_of(model)).text)
+        assert not page.elements & {"script", "img", "b", "i", "u", "iframe", "object"}
+        assert not [name for name, _ in page.attributes if name.startswith("on")]
+        assert not [value for value in page.links("") if not value.startswith(("/", "#"))]

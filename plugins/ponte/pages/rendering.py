@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 from ponte.pages import formats
 from ponte.pages.charts import CHARTS
 from ponte.pages.plots import metric_name
+from ponte.pages.timelines import TIMELINES
 
 if TYPE_CHECKING:
     import jinja2
@@ -53,5 +54,5 @@ def _templates() -> jinja2.Environment:
         "number": formats.number, "moment": formats.moment, "rows": formats.rows, "percent": formats.percent,
         "out_of": formats.out_of, "duration": formats.duration,
     }  # fmt: skip
-    found.globals |= {"title": metric_name, "address": address, **CHARTS}
+    found.globals |= {"title": metric_name, "address": address, **CHARTS, **TIMELINES}
     return found
