@@ -36,7 +36,7 @@ CREATE OR REPLACE VIEW ponte.window_overview WITH (security_barrier) AS
            s.row_count AS rows_frozen, h.rows_scored, q.rows_quarantined, g.guards_tripped,
            d.features AS drift_features, d.answers AS drift_answers, d.columns AS drift_columns,
            j.metric, j.bound, v.maturity_days, v.value, v.low, v.high, v.coverage, v.final,
-           t.estimated_value, t.estimated_low, t.estimated_high,
+           t.value AS estimated_value, t.low AS estimated_low, t.high AS estimated_high,
            a.alarms, f.rights AS feedback_right, f.wrongs AS feedback_wrong,
            c.seconds, c.cpu_seconds, c.estimated_wh
     FROM shown s
@@ -59,8 +59,7 @@ CREATE OR REPLACE VIEW ponte.window_overview WITH (security_barrier) AS
         WHERE batch_id = s.batch_id AND metric = j.metric AND slice_column = '' AND value IS NOT NULL
         ORDER BY final DESC, maturity_days DESC LIMIT 1
     ) v ON true
-    LEFT JOIN ponte.estimated_quality t ON t.model = s.model AND t.window_start = s.window_start AND t.batch_id = s.batch_id
-        AND t.metric = j.metric
+    LEFT JOIN ponte.estimate t ON t.batch_id = s.batch_id AND t.metric = j.metric
     CROSS JOIN LATERAL (
         SELECT count(*) AS alarms FROM lasting l
         WHERE l.model = s.model AND s.window_start BETWEEN l.window_start AND l.last_window
