@@ -66,8 +66,8 @@ def _of_window(line: Line) -> Iterator[Need]:
     if broken and batch.rejected_by == "guard":
         yield Need(
             kind="guard",
-            what=f"{newest.window_start} was scored, and a guard keeps it back: {newest.why}",
-            act="Publish it anyway, or score it again",
+            what=f"{newest.window_start} is kept back: {newest.why}",
+            act="Publish it anyway",
             action="publish",
             batch=newest.batch_id,
             window=newest.window_start,

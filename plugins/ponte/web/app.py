@@ -42,8 +42,8 @@ def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == status.HTTP_401_UNAUTHORIZED and "text/html" in request.headers.get("accept", ""):
         # A person in a browser, who comes back here after logging in.
-        here = request.url.path
-        login = f"{here[: here.rindex('/ponte/report/')]}/api/v2/auth/login"
+        here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        login = f"{request.scope['root_path'].removesuffix('/ponte')}/api/v2/auth/login"
         return RedirectResponse(f"{login}?{urlencode({'next': here})}", headers=HEADERS)
     return PlainTextResponse(str(error.detail), error.status_code, headers=HEADERS)
 
