@@ -25,7 +25,7 @@ STALE = dt.timedelta(days=91)
 #: What WINDOWS weeks take. Of a model with longer windows there are fewer in its line.
 SPAN = dt.timedelta(weeks=WINDOWS)
 
-_NEWEST = sa.text("SELECT model, max(window_start) FROM ponte.batch WHERE model = ANY(:models) GROUP BY model")
+_NEWEST = sa.text("SELECT model, max(window_start) AS newest FROM ponte.batch WHERE model = ANY(:models) GROUP BY model")
 
 # Columns by name: what nobody asks for is not computed. Texts of any length are cut here.
 _WINDOWS = sa.text("""SELECT model, window_start, window_end, state, batch_id, version, left(why, 300) AS why, published_at,
@@ -191,7 +191,7 @@ def read_overview(db: Database, planned: Mapping[str, Planned], *, now: dt.datet
         def ask(query: sa.TextClause, **values: Any) -> Sequence[Any]:
             return connection.execute(query, {"models": models, **values}).all()
 
-        bounds = _recent(dict(connection.execute(_NEWEST, {"models": models}).tuples().all()))
+        bounds = _recent({row.model: row.newest for row in ask(_NEWEST)})
         windows = _by_model(ask(_WINDOWS, **bounds))
         cost = _by_model(ask(_COST, **bounds))
         newest = [found[-1].batch_id for found in windows.values()]
