@@ -43,6 +43,16 @@ ICON = (
 )
 
 
+#: Pages of the documentation in Airflow's menu "Docs", by what they are called there.
+DOCUMENTS = {
+    "all pages": "",
+    "operate": "how-to/operate.md",
+    "query predictions": "how-to/query-predictions.md",
+    "a model folder": "reference/model-folder.md",
+    "errors": "reference/errors.md",
+}
+
+
 class PontePlugin(AirflowPlugin):
     """What Ponte adds to Airflow."""
 
@@ -51,7 +61,16 @@ class PontePlugin(AirflowPlugin):
     #: stands below the path that Airflow has.
     external_views: Any = [  # noqa: RUF012 - Airflow's own attribute
         {"name": "Ponte", "href": "ponte/", "destination": "nav", "nav_top_level": True, "icon": ICON},
-        {"name": "Ponte", "href": "ponte/docs/", "destination": "nav", "category": "docs", "icon": ICON},
+        *(
+            {
+                "name": f"Ponte: {name}",
+                "href": f"ponte/docs/{page}",
+                "destination": "nav",
+                "category": "docs",
+                "icon": ICON,
+            }
+            for name, page in DOCUMENTS.items()
+        ),
     ]
     fastapi_apps: Any = ReportPages()
     timetables: Any = Timetables()

@@ -91,7 +91,7 @@ def fill(
 
 
 def register(models: Sequence[str], *, now: dt.datetime) -> None:
-    """Let Airflow's metadata database know the DAGs of these models: weekly, on Mondays at six, with tags and owners."""
+    """Let Airflow's metadata database know the DAGs of these models: on Mondays at six, with tags and owners."""
     from airflow.models.dag import DagModel, DagTag
     from airflow.models.dagbundle import DagBundleModel
     from airflow.utils.session import create_session
@@ -107,7 +107,9 @@ def register(models: Sequence[str], *, now: dt.datetime) -> None:
                 dag.is_paused, dag.is_stale, dag.max_active_tasks = place % 20 == 0, False, 16
                 dag.has_task_concurrency_limits = False
                 dag.next_dagrun_data_interval_start, dag.next_dagrun_create_after = due, due + week
-                dag.tags = [DagTag(name=tag, dag_id=dag.dag_id) for tag in ("ponte", model, ("money", "people")[place % 2])]
+                dag.tags = [
+                    DagTag(name=tag, dag_id=dag.dag_id) for tag in ("ponte", model, ("money", "people")[place % 2])
+                ]
                 session.merge(dag)
 
 

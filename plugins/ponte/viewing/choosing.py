@@ -21,7 +21,7 @@ def _urgency(line: Line) -> Any:
 #: Name in the address → what is sorted by, ascending; of the same the name decides.
 ORDERS: dict[str, Callable[[Line], Any]] = {
     "need": _urgency,
-    "model": lambda line: 0,
+    "model": lambda _: 0,
     "champion": lambda line: -line.version.since.timestamp() if line.version.since else _NONE,
     "window": lambda line: line.seen.window_start.toordinal() if line.seen else 0,
     "rows": lambda line: -line.seen.rows_frozen if line.seen else _NONE,

@@ -102,7 +102,7 @@ def _of_alarms(line: Line) -> Iterator[Need]:
             yield Need(
                 kind=alarm.kind,
                 model=line.model,
-                what=f"{'provisional alarm' if alarm.provisional else 'alarm'} {alarm.alarm_id}, {alarm.kind}: {alarm.reason}",
+                what=f"alarm {alarm.alarm_id}, {'provisional' if alarm.provisional else alarm.kind}: {alarm.reason}",
                 act="Acknowledge or close it",
                 since=alarm.opened_at,
                 action="alarm",
@@ -155,5 +155,9 @@ def _of_versions(line: Line) -> Iterator[Need]:
 
 
 def _said(outcome: str | None) -> str:
-    said = {"passed": "passed the gate", "undecided": "was left undecided by the gate", "refused": "was REFUSED by the gate"}
+    said = {
+        "passed": "passed the gate",
+        "undecided": "was left undecided by the gate",
+        "refused": "was REFUSED by the gate",
+    }
     return said.get(outcome or "", "was judged by the gate")

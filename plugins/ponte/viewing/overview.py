@@ -25,11 +25,13 @@ STALE = dt.timedelta(days=91)
 #: What WINDOWS weeks take. Of a model with longer windows there are fewer in its line.
 SPAN = dt.timedelta(weeks=WINDOWS)
 
-_NEWEST = sa.text("SELECT model, max(window_start) AS newest FROM ponte.batch WHERE model = ANY(:models) GROUP BY model")
+_NEWEST = sa.text(
+    "SELECT model, max(window_start) AS newest FROM ponte.batch WHERE model = ANY(:models) GROUP BY model"
+)
 
 # Columns by name: what nobody asks for is not computed. Texts of any length are cut here.
-_WINDOWS = sa.text("""SELECT model, window_start, window_end, state, batch_id, version, left(why, 300) AS why, published_at,
-        rows_frozen, rows_quarantined, guards_tripped, metric, bound, value, low, high, maturity_days,
+_WINDOWS = sa.text("""SELECT model, window_start, window_end, state, batch_id, version, left(why, 300) AS why,
+        published_at, rows_frozen, rows_quarantined, guards_tripped, metric, bound, value, low, high, maturity_days,
         estimated_value, feedback_wrong
     FROM ponte.window_overview
     WHERE model = ANY(:models) AND (window_start >= :recent OR model = ANY(:stale))
@@ -46,10 +48,13 @@ _DRIFT = sa.text("""SELECT v.batch_id, v.family, coalesce(d.state, v.state) AS s
     ) d USING (batch_id, family)
     WHERE v.batch_id = ANY(:batches)""")
 
-_COST = sa.text("""SELECT model, window_start, sum(cpu_seconds) AS cpu_seconds, sum(estimated_wh) AS wh FROM ponte.cost
-    WHERE model = ANY(:models) AND (window_start >= :paid OR model = ANY(:stale)) GROUP BY model, window_start""")
+_COST = sa.text("""SELECT model, window_start, sum(cpu_seconds) AS cpu_seconds, sum(estimated_wh) AS wh
+    FROM ponte.cost
+    WHERE model = ANY(:models) AND (window_start >= :paid OR model = ANY(:stale))
+    GROUP BY model, window_start""")
 
-_VERSIONS = sa.text("""SELECT m.model, c.version AS champion, c.since, c.version IS NOT NULL AND ponte.is_bad(m.model, c.version) AS bad,
+_VERSIONS = sa.text("""SELECT m.model, c.version AS champion, c.since,
+        c.version IS NOT NULL AND ponte.is_bad(m.model, c.version) AS bad,
         g.version AS judged, g.verdict_id, g.outcome, g.run_id, g.at, a.decision,
         EXISTS (SELECT FROM ponte.notice n
                 WHERE n.event = 'question_waiting' AND n.subject = 'verdict ' || g.verdict_id) AS asked
@@ -62,8 +67,8 @@ _VERSIONS = sa.text("""SELECT m.model, c.version AS champion, c.since, c.version
         SELECT decision FROM ponte.approval WHERE verdict_id = g.verdict_id ORDER BY approval_id DESC LIMIT 1
     ) a ON true""")
 
-_ALARMS = sa.text("""SELECT model, alarm_id, kind, state, provisional, left(reason, 300) AS reason, opened_at FROM ponte.alarm
-    WHERE state <> 'closed' AND model = ANY(:models) ORDER BY alarm_id""")
+_ALARMS = sa.text("""SELECT model, alarm_id, kind, state, provisional, left(reason, 300) AS reason, opened_at
+    FROM ponte.alarm WHERE state <> 'closed' AND model = ANY(:models) ORDER BY alarm_id""")
 
 _LATE = sa.text("""SELECT n.model, n.window_start FROM ponte.notice n
     WHERE n.event = 'window_late' AND n.model = ANY(:models) AND NOT EXISTS (
@@ -200,7 +205,10 @@ def read_overview(db: Database, planned: Mapping[str, Planned], *, now: dt.datet
         drift: dict[int, dict[str, Any]] = defaultdict(dict)
         for row in connection.execute(_DRIFT, {"batches": seen}):
             drift[row.batch_id][row.family] = row
-        versions = {row.model: row for row in ask(_VERSIONS)}
+        versions = {
+            row["model"]: {name: value for name, value in row.items() if name != "model"}
+            for row in connection.execute(_VERSIONS, {"models": models}).mappings()
+        }
         alarms, late = _by_model(ask(_ALARMS)), _by_model(ask(_LATE))
     lines = []
     for model in models:
@@ -211,7 +219,7 @@ def read_overview(db: Database, planned: Mapping[str, Planned], *, now: dt.datet
             Line(
                 model=model,
                 planned=planned[model],
-                version=Version(**{k: v for k, v in versions[model]._mapping.items() if k != "model"}),
+                version=Version(**versions[model]),
                 windows=found[-WINDOWS:],
                 batch=batches.get(found[-1].batch_id) if found else None,
                 drift=drift.get(shown.batch_id, {}) if shown else {},

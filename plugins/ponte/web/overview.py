@@ -1,4 +1,4 @@
-"""The overview: `GET /ponte/`, every model in one table, and above it what needs a person."""
+"""Where one begins: `GET /ponte/`, every model in one table, and `GET /ponte/docs/`, the documentation."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from airflow.api_fastapi.core_api.security import get_user
 from airflow.models.dag import DagModel, DagTag
 from airflow.utils.session import create_session
 from fastapi import APIRouter, Depends
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from sqlalchemy import select
 
 from ponte.model.spec import ModelSpec
 from ponte.model.toml import parse_spec
 from ponte.model.windows import window_of_tick
+from ponte.pages.manual import read_document
 from ponte.pages.rendering import render
 from ponte.runtime import models_root
 from ponte.viewing.choosing import Choice
@@ -57,6 +58,17 @@ def show_overview(
         owners=sorted({line.planned.owner for line in lines if line.planned.owner}),
     )
     return HTMLResponse(page, headers=HEADERS)
+
+
+@router.get("/docs/{path:path}", response_class=HTMLResponse)
+def show_document(path: str, place: Annotated[Place, Depends(get_place)]) -> Response:
+    """Answer with a page of the documentation, as it is in this installation, to everybody who is logged in."""
+    found = read_document(path)
+    if found is None:
+        return PlainTextResponse("There is no such page in Ponte's documentation.", 404, headers=HEADERS)
+    if isinstance(found, str):
+        return PlainTextResponse(found, headers=HEADERS)
+    return HTMLResponse(render("manual.html.j2", place=place, document=found), headers=HEADERS)
 
 
 def planned(models: frozenset[str], *, now: dt.datetime) -> Mapping[str, Planned]:
