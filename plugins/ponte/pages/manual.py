@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 #: The folder of the documentation, in a checkout and in the image.
 DOCS = Path(__file__).parents[3] / "docs"
 _FIRST = "README.md"
+#: What may be wider than the page, and how it is so that a keyboard can scroll it.
+_SCROLLED = {
+    "<pre>": '<pre tabindex="0">',
+    "<table>": '<div class="wide" tabindex="0"><table>',
+    "</table>": "</table></div>",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +72,10 @@ def _page(text: str, file: Path) -> Document:
     for token in tokens:
         for part in token.children or ():
             _put_in(part, file)
-    return Document(title=title, html=markupsafe.Markup(parser.renderer.render(tokens, parser.options, {})))  # noqa: S704
+    html = parser.renderer.render(tokens, parser.options, {})
+    for element, scrolled in _SCROLLED.items():
+        html = html.replace(element, scrolled)
+    return Document(title=title, html=markupsafe.Markup(html))  # noqa: S704 - of our own Markdown, without HTML in it
 
 
 def _put_in(token: Token, file: Path) -> None:
