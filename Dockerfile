@@ -55,6 +55,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 COPY docker /opt/ponte/docker
 COPY config /opt/ponte/config
 COPY dags /opt/ponte/dags
+COPY docs /opt/ponte/docs
 COPY include /opt/ponte/include
 COPY plugins /opt/ponte/plugins
 COPY requirements.in requirements.txt /opt/ponte/

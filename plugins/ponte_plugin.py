@@ -1,4 +1,4 @@
-"""Airflow's plugin "ponte": the pages of the reports in the web server, and the timetable of the models' DAGs.
+"""Airflow's plugin "ponte": its pages in the web server, where they are in the menu, and the timetable of the DAGs.
 
 Airflow executes this file in each of its processes, every task among them; so it imports nothing of what it offers.
 """
@@ -35,9 +35,42 @@ class Timetables(Sequence[type]):
         return [BoundedCronTimetable][position]
 
 
+#: An icon that the menu takes from the address itself: a bridge, in grey that is seen on light and dark.
+ICON = (
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='%23808894' "
+    "stroke-width='2' stroke-linecap='round'%3E%3Cpath d='M2 17h20M5 17V7m14 10V7M2 11q3-1 3-4q7 9 14 0q0 3 3 4'/%3E"
+    "%3C/svg%3E"
+)
+
+
+#: Pages of the documentation in Airflow's menu "Docs", by what they are called there.
+DOCUMENTS = {
+    "all pages": "",
+    "operate": "how-to/operate.md",
+    "query predictions": "how-to/query-predictions.md",
+    "a model folder": "reference/model-folder.md",
+    "errors": "reference/errors.md",
+}
+
+
 class PontePlugin(AirflowPlugin):
     """What Ponte adds to Airflow."""
 
     name = "ponte"
+    #: Without `url_route` an entry is a link to a whole page, and no frame. Without a slash at its beginning an address
+    #: stands below the path that Airflow has.
+    external_views: Any = [  # noqa: RUF012 - Airflow's own attribute
+        {"name": "Ponte", "href": "ponte/", "destination": "nav", "nav_top_level": True, "icon": ICON},
+        *(
+            {
+                "name": f"Ponte: {name}",
+                "href": f"ponte/docs/{page}",
+                "destination": "nav",
+                "category": "docs",
+                "icon": ICON,
+            }
+            for name, page in DOCUMENTS.items()
+        ),
+    ]
     fastapi_apps: Any = ReportPages()
     timetables: Any = Timetables()

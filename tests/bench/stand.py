@@ -18,7 +18,7 @@ import datetime as dt
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -88,6 +88,29 @@ def fill(
         connection.execution_options(no_parameters=True).exec_driver_sql(text)
     with engine.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT").execute(_ANALYZE)
+
+
+def register(models: Sequence[str], *, now: dt.datetime) -> None:
+    """Let Airflow's metadata database know the DAGs of these models: on Mondays at six, with tags and owners."""
+    from airflow.models.dag import DagModel, DagTag
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.utils.session import create_session
+
+    due = dt.datetime.combine(now.date() - dt.timedelta(days=now.weekday()), dt.time(6), dt.UTC)
+    week = dt.timedelta(days=7)
+    with create_session() as session:
+        session.merge(DagBundleModel(name="stand"))
+        session.flush()
+        for place, model in enumerate(models):
+            for pipeline in ("train", "score"):
+                dag = DagModel(dag_id=f"{model}__{pipeline}", bundle_name="stand", owners=f"team {'abc'[place % 3]}")
+                dag.is_paused, dag.is_stale, dag.max_active_tasks = place % 20 == 0, False, 16
+                dag.has_task_concurrency_limits = False
+                dag.next_dagrun_data_interval_start, dag.next_dagrun_create_after = due, due + week
+                dag.tags = [
+                    DagTag(name=tag, dag_id=dag.dag_id) for tag in ("ponte", model, ("money", "people")[place % 2])
+                ]
+                session.merge(dag)
 
 
 def _array(values: tuple[str, ...] | list[str]) -> str:

@@ -43,8 +43,8 @@ def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == status.HTTP_401_UNAUTHORIZED and "text/html" in request.headers.get("accept", ""):
         # A person in a browser, who comes back here after logging in.
-        here = request.url.path
-        login = f"{here[: here.rindex('/ponte/report/')]}/api/v2/auth/login"
+        here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        login = f"{request.scope['root_path'].removesuffix('/ponte')}/api/v2/auth/login"
         return RedirectResponse(f"{login}?{urlencode({'next': here})}", headers=HEADERS)
     return PlainTextResponse(str(error.detail), error.status_code, headers=HEADERS)
 
@@ -54,6 +54,6 @@ def _not_found(_: Request, error: Exception) -> Response:
 
 
 def _broken(request: Request, error: Exception) -> Response:
-    log.error("no report at %s", request.url.path, exc_info=without_values(error))
-    text = "The report cannot be shown; the log of the API server says why."
+    log.error("no page at %s", request.url.path, exc_info=without_values(error))
+    text = "The page cannot be shown; the log of the API server says why."
     return PlainTextResponse(text, status.HTTP_500_INTERNAL_SERVER_ERROR, headers=HEADERS)

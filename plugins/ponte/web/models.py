@@ -12,8 +12,8 @@ from fastapi.responses import HTMLResponse
 
 from ponte.errors import PonteError
 from ponte.model.folders import ModelFolder
-from ponte.pages.cards import to_html
 from ponte.pages.formats import number, percent
+from ponte.pages.manual import read_card
 from ponte.pages.rendering import address, render
 from ponte.pages.timelines import Line, heat_map, lines
 from ponte.runtime import Runtime
@@ -54,7 +54,7 @@ def show_model(
         found=found,
         spec=folder.spec if folder else None,
         broken=broken,
-        card=markupsafe.Markup(to_html(folder.card)) if folder else "",  # noqa: S704 - made without HTML of its own
+        card=read_card(folder.card) if folder else "",
         may_decide=may_decide,
         drawn_quality=drawn,
         legend=legend,

@@ -81,7 +81,7 @@ def test_upgrades_at_once_all_succeed(empty_url: str) -> None:
         process.join()
 
     assert [process.exitcode for process in processes] == [0] * 4
-    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0026",)]
+    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0027",)]
 
 
 def test_every_table_view_function_and_column_for_people_has_a_comment(scored: World) -> None:
@@ -268,12 +268,13 @@ WITHOUT_IMPORTS = (
 
 
 def of_revision_11(world: World) -> None:
-    """Take back what the revisions since have made: tables, functions, columns, and the views that read them."""
+    """Take back what the revisions since have made: tables, functions, indexes, columns, and the views of them."""
     since = "".join(file.read_text(encoding="utf-8") for file in VERSIONS.glob("r*.sql") if file.name > "r0012")
     gone = [f"TABLE IF EXISTS ponte.{name}" for name in re.findall(r"^CREATE TABLE ponte\.(\w+)", since, re.MULTILINE)]
     gone += [
         f"FUNCTION IF EXISTS ponte.{name}" for name in re.findall(r"^CREATE FUNCTION ponte\.(\w+)", since, re.MULTILINE)
     ]
+    gone += [f"INDEX IF EXISTS ponte.{name}" for name in re.findall(r"^CREATE INDEX (\w+)", since, re.MULTILINE)]
     for kind in gone:
         world.execute(f"DROP {kind} CASCADE")  # some went with others
     for table, changes in re.findall(r"^ALTER TABLE ponte\.(\w+)(.*?);", since, re.MULTILINE | re.DOTALL):

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from ponte.pages.cards import to_html
+from ponte.pages.manual import read_card
 from ponte.pages.timelines import Line, heat_map, lines
 
 WEEKS = [dt.date(2024, 1, 1) + dt.timedelta(weeks=n) for n in range(4)]
@@ -53,7 +53,7 @@ def test_intervals_are_drawn_from_end_to_end() -> None:
     ],
 )
 def test_nothing_of_a_card_runs(hostile: str) -> None:
-    html = to_html(f"# Card\n\n{hostile}\n\n| a | b |\n|---|---|\n| 1 | 2 |\n")
+    html = read_card(f"# Card\n\n{hostile}\n\n| a | b |\n|---|---|\n| 1 | 2 |\n")
     assert html.startswith("<h2>Card</h2>")
     assert "<td>1</td>" in html
     assert not any(bad in html for bad in ("<script", "<img src=x", 'href="javascript', 'href="data'))

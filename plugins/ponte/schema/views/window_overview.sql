@@ -17,15 +17,6 @@ CREATE OR REPLACE VIEW ponte.window_overview WITH (security_barrier) AS
                array_agg(DISTINCT c ORDER BY c) FILTER (WHERE c IS NOT NULL) AS columns
         FROM ponte.drift LEFT JOIN LATERAL unnest(columns) AS c ON true
         GROUP BY model, window_start, batch_id
-    ), realised AS (
-        SELECT DISTINCT ON (model, window_start, batch_id, metric)
-               model, window_start, batch_id, metric, maturity_days, value, low, high, coverage, final
-        FROM ponte.quality WHERE slice_column = '' AND value IS NOT NULL
-        ORDER BY model, window_start, batch_id, metric, final DESC, maturity_days DESC
-    ), said AS (
-        SELECT model, window_start, count(*) FILTER (WHERE verdict = 'right') AS rights,
-               count(*) FILTER (WHERE verdict = 'wrong') AS wrongs
-        FROM ponte.feedback WHERE counts GROUP BY model, window_start
     ), spent AS (
         -- In one order, so that the same receipts give the same sums to the last bit.
         SELECT model, window_start, sum(seconds ORDER BY step) AS seconds, sum(cpu_seconds ORDER BY step) AS cpu_seconds,
@@ -45,14 +36,15 @@ CREATE OR REPLACE VIEW ponte.window_overview WITH (security_barrier) AS
            s.row_count AS rows_frozen, h.rows_scored, q.rows_quarantined, g.guards_tripped,
            d.features AS drift_features, d.answers AS drift_answers, d.columns AS drift_columns,
            j.metric, j.bound, v.maturity_days, v.value, v.low, v.high, v.coverage, v.final,
-           t.estimated_value, t.estimated_low, t.estimated_high,
-           a.alarms, coalesce(f.rights, 0) AS feedback_right, coalesce(f.wrongs, 0) AS feedback_wrong,
+           t.value AS estimated_value, t.low AS estimated_low, t.high AS estimated_high,
+           a.alarms, f.rights AS feedback_right, f.wrongs AS feedback_wrong,
            c.seconds, c.cpu_seconds, c.estimated_wh
     FROM shown s
     LEFT JOIN ponte.retention_event r ON r.batch_id = s.batch_id
     LEFT JOIN LATERAL (
         SELECT actor, reason, rollback_id FROM ponte.publication_event
-        WHERE batch_id = s.batch_id AND s.published ORDER BY event_id DESC LIMIT 1
+        WHERE model = s.model AND window_start = s.window_start AND batch_id = s.batch_id AND s.published
+        ORDER BY event_id DESC LIMIT 1
     ) e ON true
     CROSS JOIN LATERAL (SELECT sum(row_count) AS rows_scored FROM ponte.shard WHERE batch_id = s.batch_id) h
     CROSS JOIN LATERAL (SELECT count(*) AS rows_quarantined FROM ponte.quarantine WHERE batch_id = s.batch_id) q
@@ -62,14 +54,24 @@ CREATE OR REPLACE VIEW ponte.window_overview WITH (security_barrier) AS
     ) g
     LEFT JOIN judged j ON j.model = s.model AND j.version = s.version
     LEFT JOIN drift d ON d.model = s.model AND d.window_start = s.window_start AND d.batch_id = s.batch_id
-    LEFT JOIN realised v ON v.model = s.model AND v.window_start = s.window_start AND v.batch_id = s.batch_id AND v.metric = j.metric
-    LEFT JOIN ponte.estimated_quality t ON t.model = s.model AND t.window_start = s.window_start AND t.batch_id = s.batch_id
-        AND t.metric = j.metric
+    LEFT JOIN LATERAL (
+        SELECT maturity_days, value, low, high, coverage, final FROM ponte.quality
+        WHERE batch_id = s.batch_id AND metric = j.metric AND slice_column = '' AND value IS NOT NULL
+        ORDER BY final DESC, maturity_days DESC LIMIT 1
+    ) v ON true
+    LEFT JOIN ponte.estimate t ON t.batch_id = s.batch_id AND t.metric = j.metric
     CROSS JOIN LATERAL (
         SELECT count(*) AS alarms FROM lasting l
         WHERE l.model = s.model AND s.window_start BETWEEN l.window_start AND l.last_window
     ) a
-    LEFT JOIN said f ON f.model = s.model AND f.window_start = s.window_start
+    CROSS JOIN LATERAL (
+        -- As in ponte.feedback: of each person the last word about each thing.
+        SELECT count(*) FILTER (WHERE verdict = 'right') AS rights, count(*) FILTER (WHERE verdict = 'wrong') AS wrongs
+        FROM (
+            SELECT DISTINCT ON (key, given_by) verdict FROM ponte.feedback_given
+            WHERE model = s.model AND window_start = s.window_start ORDER BY key, given_by, feedback_id DESC
+        ) last
+    ) f
     LEFT JOIN spent c ON c.model = s.model AND c.window_start = s.window_start;
 
 COMMENT ON VIEW ponte.window_overview IS 'What there is to know of each window of each model: one row per window, of the batch that people see, or else the newest.';
