@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ SECRET = "not a secret, and longer than sixty-four bytes for its algorithm"  # n
 PROMOTE = "/api/v2/dags/ponte__promote/dagRuns"
 FORM = {"version": 1, "reason": "because"}
 OTHER_DAG = "mine__score"
+FAB = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
 
 
 @pytest.fixture(scope="module")
@@ -579,3 +581,70 @@ def test_a_run_that_cannot_be_is_refused_in_plain_words(
         set_dag(is_paused=False, is_stale=False)
         assert (answer.status_code, said in answer.text) == (status, True), answer.text
     assert found_runs("ponte__challenge") == before
+
+
+# ---------------------------------------------------------------- FAB: a role for one model
+
+
+@pytest.fixture
+def fab(server: FastAPI, monkeypatch: pytest.MonkeyPatch) -> Iterator[FastAPI]:
+    """Airflow's API server with the FAB auth manager, on the same database."""
+    from airflow.api_fastapi import app as api
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.utils.session import create_session
+
+    monkeypatch.setenv("AIRFLOW__CORE__AUTH_MANAGER", FAB)
+    from airflow.providers.fab.auth_manager.fab_auth_manager import FabAuthManager
+    from airflow.providers.fab.auth_manager.models.db import FABDBManager
+
+    simple, api._AuthManagerState.instance = api._AuthManagerState.instance, None
+    with create_session() as session:
+        FABDBManager(session).initdb()
+    with create_session() as session:  # what the DAG processor does when it has read a DAG
+        for dag in DagBag(str(ROOT / "dags")).dags.values():
+            FabAuthManager.sync_dag_perms(dag, session=session)
+    yield api.create_app(apps="core")
+    api._AuthManagerState.instance = simple
+
+
+def airflow_cli(line: str) -> None:
+    """Run a command of Airflow in this process."""
+    from airflow.cli.cli_parser import get_parser
+
+    arguments = get_parser().parse_args(shlex.split(line)[1:])
+    arguments.func(arguments)
+
+
+def documented_commands() -> list[str]:
+    page = (ROOT / "docs/reference/roles.md").read_text(encoding="utf-8")
+    [block] = [block for block in re.findall("```sh\n(.*?)```", page, re.DOTALL) if "airflow roles create" in block]
+    return block.splitlines()
+
+
+@pytest.mark.filterwarnings("ignore")  # of FAB and what it loads
+def test_with_fab_a_role_is_for_one_model(fab: FastAPI, capsys: pytest.CaptureFixture[str]) -> None:
+    from starlette.testclient import TestClient
+
+    for line in documented_commands():
+        airflow_cli(line)
+    for role in ("Viewer", "User", "Op", "Admin"):
+        airflow_cli(f"airflow users create -u {role} -f a -l b -e {role}@example.org -r {role} -p secret")
+    manager = fab.state.auth_manager
+    got = {}
+    for name in ("Viewer", "User", "Op", "Admin", "ana"):
+        with TestClient(fab, raise_server_exceptions=False) as browser:
+            user = manager.security_manager.find_user(name)
+            browser.cookies.set("_token", manager.generate_jwt(user))
+            sees = browser.get(PROMOTE).status_code
+            starts = [trigger(browser, model).status_code for model in ("mine", "theirs")]
+            starts += [trigger(browser, None, dag=f"{model}__score").status_code for model in ("mine", "theirs")]
+            pauses = browser.patch("/api/v2/dags/ponte__promote", json={"is_paused": False}).status_code
+            got[name] = (sees, *starts, pauses)
+    everything = (200, 200, 200, 200, 200, 200)
+    assert got == {
+        "Viewer": (200, 403, 403, 403, 403, 403),
+        "User": everything,
+        "Op": everything,
+        "Admin": everything,
+        "ana": (200, 200, 403, 200, 403, 403),
+    }
