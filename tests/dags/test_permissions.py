@@ -301,6 +301,56 @@ def test_no_way_of_writing_the_path_gets_past(
     assert client("user").post(f"/api/v2/{path}", json=body).status_code == 403
 
 
+def test_below_a_path_it_is_the_same(
+    client: Callable[[str], TestClient], server: FastAPI, operator_of_mine: None
+) -> None:
+    body = json.dumps({"logical_date": None, "conf": {**FORM, "model": "theirs"}}).encode()
+    cookie = client("user").cookies["_token"]
+    inner, answered, _ = passed_through(server, f"/airflow{PROMOTE}", [body], cookie, below="/airflow")
+    assert answered[0]["status"] == 403
+    assert not inner.got
+
+
+@pytest.fixture(scope="module")
+def ids(server: FastAPI) -> dict[str, int]:
+    """An asset that `ponte__promote` makes, one that it waits for, one of neither, and backfills of two DAGs."""
+    from airflow.models.asset import AssetModel, DagScheduleAssetReference, TaskOutletAssetReference
+    from airflow.models.backfill import Backfill
+    from airflow.utils.session import create_session
+    from tests.sample_model import NOW
+
+    with create_session() as session:
+        made = {name: AssetModel(name=name, uri=f"x://{name}", group="asset") for name in ("made", "awaited", "plain")}
+        dates = {"from_date": NOW, "to_date": NOW, "reprocess_behavior": "none"}
+        backfills = {dag_id: Backfill(dag_id=dag_id, **dates) for dag_id in ("ponte__tell", OTHER_DAG)}
+        session.add_all([*made.values(), *backfills.values()])
+        session.flush()
+        session.add(TaskOutletAssetReference(asset_id=made["made"].id, dag_id="ponte__promote", task_id="set_champion"))
+        session.add(DagScheduleAssetReference(asset_id=made["awaited"].id, dag_id="ponte__promote"))
+        return {name: row.id for name, row in (*made.items(), *backfills.items())}
+
+
+def test_runs_by_assets_and_backfills_count_too(
+    client: Callable[[str], TestClient], ids: dict[str, int], operator_of_mine: None
+) -> None:
+    browser = client("op")
+
+    def materialize(model: str) -> int:
+        body = {"conf": {**FORM, "model": model}}
+        return browser.post(f"/api/v2/assets/{ids['made']}/materialize", json=body).status_code
+
+    assert (materialize("mine"), materialize("theirs")) == (200, 403)
+    events = {
+        name: browser.post("/api/v2/assets/events", json={"asset_id": ids[name]}) for name in ("awaited", "plain")
+    }
+    assert {name: answer.status_code for name, answer in events.items()} == {"awaited": 403, "plain": 200}
+    for action in ("pause", "unpause", "cancel"):
+        got = {name: browser.put(f"/api/v2/backfills/{ids[name]}/{action}") for name in ("ponte__tell", OTHER_DAG)}
+        assert {name: answer.status_code for name, answer in got.items()} == {"ponte__tell": 403, OTHER_DAG: 200}
+    assert browser.put("/api/v2/backfills/999/cancel").status_code == 404
+    assert browser.put("/api/v2/backfills/x/cancel").status_code == 422
+
+
 def test_every_route_of_airflow_that_changes_runs_is_known() -> None:
     """A new release of Airflow may bring a way to start runs that names no DAG in its path: then read it."""
     from airflow.api_fastapi.core_api.routes.public import public_router
@@ -345,7 +395,9 @@ class Inner:
                 break
 
 
-def passed_through(server: FastAPI, path: str, parts: list[bytes], cookie: str) -> tuple[Inner, list[Any], int]:
+def passed_through(
+    server: FastAPI, path: str, parts: list[bytes], cookie: str, *, below: str = ""
+) -> tuple[Inner, list[Any], int]:
     """Return what is behind the middleware, what was answered before it, and how many parts had been read by then."""
     from ponte.web.guarding import Guard
 
@@ -360,7 +412,7 @@ def passed_through(server: FastAPI, path: str, parts: list[bytes], cookie: str) 
         answered.append(message)
 
     headers = [(b"cookie", f"_token={cookie}".encode()), (b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "app": server, "query_string": b""}
+    scope = {"type": "http", "method": "POST", "path": path, "root_path": below, "headers": headers, "app": server}
     asyncio.run(Guard(inner)(scope, receive, send))
     return inner, answered, taken
 
@@ -625,12 +677,14 @@ def documented_commands() -> list[str]:
 def test_with_fab_a_role_is_for_one_model(fab: FastAPI, capsys: pytest.CaptureFixture[str]) -> None:
     from starlette.testclient import TestClient
 
+    from ponte.web.starting import may_act
+
     for line in documented_commands():
         airflow_cli(line)
     for role in ("Viewer", "User", "Op", "Admin"):
         airflow_cli(f"airflow users create -u {role} -f a -l b -e {role}@example.org -r {role} -p secret")
     manager = fab.state.auth_manager
-    got = {}
+    got: dict[str, tuple[int, ...]] = {}
     for name in ("Viewer", "User", "Op", "Admin", "ana"):
         with TestClient(fab, raise_server_exceptions=False) as browser:
             user = manager.security_manager.find_user(name)
@@ -639,12 +693,20 @@ def test_with_fab_a_role_is_for_one_model(fab: FastAPI, capsys: pytest.CaptureFi
             starts = [trigger(browser, model).status_code for model in ("mine", "theirs")]
             starts += [trigger(browser, None, dag=f"{model}__score").status_code for model in ("mine", "theirs")]
             pauses = browser.patch("/api/v2/dags/ponte__promote", json={"is_paused": False}).status_code
-            got[name] = (sees, *starts, pauses)
-    everything = (200, 200, 200, 200, 200, 200)
+            answers = [
+                browser.patch(
+                    f"/api/v2/dags/{model}__train/dagRuns/none/taskInstances/approve/-1/hitlDetails",
+                    json={"chosen_options": ["Approve"]},
+                ).status_code  # 404: they may, and there is no such run
+                for model in ("mine", "theirs")
+            ]
+            may = [may_act(user, model, "ponte__promote") for model in ("mine", "theirs")]
+            got[name] = (sees, *starts, pauses, *answers, *may)
+    everything = (200, 200, 200, 200, 200, 200, 404, 404, True, True)
     assert got == {
-        "Viewer": (200, 403, 403, 403, 403, 403),
+        "Viewer": (200, 403, 403, 403, 403, 403, 403, 403, False, False),
         "User": everything,
         "Op": everything,
         "Admin": everything,
-        "ana": (200, 200, 403, 200, 403, 403),
+        "ana": (200, 200, 403, 200, 403, 403, 404, 403, True, False),
     }

@@ -201,8 +201,8 @@ def _reached(session: Session, asked: Asked) -> Iterator[Reached]:
         waiting = session.scalars(select(DagScheduleAssetReference.dag_id).where(of_asset))
         yield from (Reached(dag_id) for dag_id in waiting)
     elif "backfill_id" in asked.path:
-        found = session.get(Backfill, _number(asked.path["backfill_id"]))
-        if found is not None:
+        of_id = Backfill.id == _number(asked.path["backfill_id"])
+        for found in session.execute(select(Backfill.dag_id, Backfill.dag_run_conf).where(of_id)):
             yield Reached(found.dag_id, model=_model(found.dag_run_conf))
     elif _beyond(asked.body):
         yield Reached(asked.dag_id)
