@@ -472,14 +472,15 @@ def form(server: FastAPI, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNam
 
     @page.post("/act")
     def act(request: Request, body: dict[str, Any], user: Any = Depends(get_user)) -> str:  # noqa: B008
-        return start_run(request, user, body["dag"], body["conf"], token=body["csrf"], note="from a page")
+        return start_run(request, user, body["dag"], body["conf"], token=body["csrf"], note=body["note"])
 
     mounted = Mount("/trial", page)
     server.router.routes.insert(0, mounted)
 
     def post(browser: TestClient, csrf: str, *, headers: dict[str, str] | None = None, **conf: Any) -> Any:
         dag = conf.pop("dag", "ponte__promote")
-        body = {"dag": dag, "csrf": csrf, "conf": {**FORM, "model": "mine", **conf}}
+        note = conf.pop("note", "from a page")
+        body = {"dag": dag, "csrf": csrf, "note": note, "conf": {**FORM, "model": "mine", **conf}}
         return browser.post("/trial/act", json=body, headers=headers)
 
     yield SimpleNamespace(token=lambda browser: browser.get("/trial/token").json(), post=post)
@@ -530,6 +531,12 @@ def newest_audit(dag_id: str) -> str:
     with create_session() as session:
         newest = select(Log.extra).where(Log.dag_id == dag_id, Log.run_id.is_(None)).order_by(Log.id.desc()).limit(1)
         return str(session.scalar(newest))
+
+
+def test_a_note_is_cut_to_what_airflow_keeps(client: Callable[[str], TestClient], form: SimpleNamespace) -> None:
+    browser = client("user")
+    run_id = form.post(browser, form.token(browser), note="why? " * 1000).json()
+    assert found_runs()[run_id][2] == "why? " * 200
 
 
 def test_a_form_that_is_sent_twice_starts_one_run(
@@ -625,6 +632,8 @@ def test_a_run_that_cannot_be_is_refused_in_plain_words(
     browser, before = client("user"), found_runs("ponte__challenge")
     answer = form.post(browser, form.token(browser), dag="ponte__challenge", version=0)
     assert (answer.status_code, "minimum of 1" in answer.text) == (400, True), answer.text
+    answer = form.post(browser, form.token(browser), dag="ponte__challenge", reason="be\x00cause")
+    assert (answer.status_code, "number zero" in answer.text) == (400, True)
     answer = form.post(browser, form.token(browser), dag="ponte__nothing")
     assert (answer.status_code, "ponte__nothing" in answer.text) == (404, True)
     for values, status, said in (({"is_paused": True}, 409, "is paused"), ({"is_stale": True}, 404, "not found")):

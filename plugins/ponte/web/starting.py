@@ -32,6 +32,8 @@ from sqlalchemy.orm import Session
 
 #: Seconds for which a form can be sent, from when it was shown.
 FORM_LASTS = 4 * 3600
+#: Characters of a note that Airflow's table takes.
+LONGEST_NOTE = 1000
 TOKEN = re.compile(r"(?P<shown>\d{1,12})\.(?P<form>[0-9a-f]{32})\.(?P<seal>[0-9a-f]{64})")
 AGAIN = "Open the form again and send it from there."
 NOT_OF_A_FORM = "This was not sent from a form that Ponte showed you."
@@ -120,6 +122,10 @@ def start_run(
     Raises HTTPException, whose detail is a sentence for the person: 403, 404 no such DAG, 409 paused, 400 params.
     """
     form = check_csrf(request, user, token)
+    if "\\u0000" in json.dumps([conf, note]):
+        raise HTTPException(
+            status.HTTP_400_BAD_REQUEST, "A text has a character with the number zero: no table takes it."
+        )
     model = conf["model"] if dag_id.startswith("ponte__") else dag_id.rpartition("__")[0]
     if not may_act(user, model, dag_id):
         raise HTTPException(
@@ -132,7 +138,7 @@ def start_run(
         if _is_there(session, dag_id, run_id):
             return run_id
         _check_dag(session, dag_id)
-        body = TriggerDAGRunPostBody(dag_run_id=run_id, logical_date=None, conf=conf, note=note)
+        body = TriggerDAGRunPostBody(dag_run_id=run_id, logical_date=None, conf=conf, note=note and note[:LONGEST_NOTE])
         _write_audit_log(session, user, dag_id, body)
         try:
             trigger_dag_run(dag_id, body, _dag_bag(), user, session, request)
