@@ -284,6 +284,7 @@ def test_a_run_is_created_for_the_model_that_its_conf_names(
         b'{"conf": {"model": "mine", "model": "theirs"}}',
         '{"conf": {"model": "theirs"}}'.encode("utf-16"),
         b"\xff\xff",
+        b"[" * 100_000,
     ],
 )
 def test_what_cannot_be_read_is_refused(

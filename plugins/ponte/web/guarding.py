@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 PLATFORM = "ponte__"
 API = "/api/v2"
-#: Bytes of a body that are held for a look; a list of ten thousand runs has one.
+#: Bytes of a body that are held for a look; a list of ten thousand runs has a third of them.
 LARGEST_BODY = 4 * 1024 * 1024
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -119,7 +119,7 @@ class Guard:
             return
         refused = await run_in_threadpool(_refusal, user, Asked(*found, body=_parsed(body)))
         if refused:
-            log.warning("refused: %s by user %r: %s", " ".join(found[0]), user.get_name(), refused)
+            log.warning("refused: %s by user %r: %r", " ".join(found[0]), user.get_name(), refused)
             await _answer(status.HTTP_403_FORBIDDEN, refused)(scope, receive, send)
             return
         await self.app(scope, _again(messages, receive), send)
@@ -177,7 +177,7 @@ def _again(messages: list[Message], receive: Receive) -> Receive:
 def _parsed(body: bytes) -> dict[str, Any]:
     try:
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
