@@ -23,6 +23,18 @@ class ReportPages(Sequence[dict[str, Any]]):
         return [{"name": "ponte", "app": app(), "url_prefix": "/ponte"}][position]
 
 
+class Guards(Sequence[dict[str, Any]]):
+    """A list of one middleware, which is imported when somebody looks into the list: the API server does."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, position: Any) -> Any:
+        from ponte.web.guarding import Guard
+
+        return [{"name": "ponte", "middleware": Guard}][position]
+
+
 class Timetables(Sequence[type]):
     """A list of one class, which is imported when somebody looks into the list: whoever reads or writes DAGs does."""
 
@@ -73,4 +85,5 @@ class PontePlugin(AirflowPlugin):
         ),
     ]
     fastapi_apps: Any = ReportPages()
+    fastapi_root_middlewares: Any = Guards()
     timetables: Any = Timetables()
