@@ -30,7 +30,7 @@ class Guards(Sequence[dict[str, Any]]):
         return 1
 
     def __getitem__(self, position: Any) -> Any:
-        from ponte.web.guarding import Guard
+        from ponte.rights.guarding import Guard
 
         return [{"name": "ponte", "middleware": Guard}][position]
 

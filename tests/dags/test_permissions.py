@@ -356,7 +356,7 @@ def test_every_route_of_airflow_that_changes_runs_is_known() -> None:
     """A new release of Airflow may bring a way to start runs that names no DAG in its path: then read it."""
     from airflow.api_fastapi.core_api.routes.public import public_router
 
-    from ponte.web.guarding import READS
+    from ponte.rights.guarding import READS
 
     unknown = {
         (method, route.path)
@@ -400,7 +400,7 @@ def passed_through(
     server: FastAPI, path: str, parts: list[bytes], cookie: str, *, below: str = ""
 ) -> tuple[Inner, list[Any], int]:
     """Return what is behind the middleware, what was answered before it, and how many parts had been read by then."""
-    from ponte.web.guarding import Guard
+    from ponte.rights.guarding import Guard
 
     inner, answered, taken = Inner(), [], 0
 
@@ -429,7 +429,7 @@ def test_a_body_in_parts_arrives_in_these_parts(client: Callable[[str], TestClie
 
 
 def test_a_body_without_end_is_not_held(client: Callable[[str], TestClient], server: FastAPI) -> None:
-    from ponte.web.guarding import LARGEST_BODY
+    from ponte.rights.guarding import LARGEST_BODY
 
     parts = [b"x" * (LARGEST_BODY // 4)] * 20
     cookie = client("user").cookies["_token"]
@@ -444,7 +444,7 @@ def test_a_body_without_end_is_not_held(client: Callable[[str], TestClient], ser
 def test_requests_about_other_dags_are_not_looked_into(
     client: Callable[[str], TestClient], runs: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ponte.web import guarding
+    from ponte.rights import guarding
 
     monkeypatch.setattr(guarding, "create_session", lambda: pytest.fail("asked the database"))
     browser = client("user")
@@ -463,7 +463,7 @@ def form(server: FastAPI, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNam
     from airflow.api_fastapi.core_api.security import get_user
     from starlette.routing import Mount
 
-    from ponte.web.starting import csrf_token, start_run
+    from ponte.rights.starting import csrf_token, start_run
 
     page = FastAPI()
 
@@ -543,7 +543,7 @@ def test_a_note_is_cut_to_what_airflow_keeps(client: Callable[[str], TestClient]
 def test_a_form_that_is_sent_twice_starts_one_run(
     client: Callable[[str], TestClient], form: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ponte.web import starting
+    from ponte.rights import starting
 
     browser = client("user")
     csrf, before = form.token(browser), found_runs().keys()
@@ -562,7 +562,7 @@ def test_a_form_that_is_sent_twice_starts_one_run(
 def test_only_a_form_that_was_shown_to_the_person_starts_a_run(
     client: Callable[[str], TestClient], form: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ponte.web import starting
+    from ponte.rights import starting
 
     browser, before = client("user"), found_runs().keys()
     good = form.token(browser)
@@ -687,7 +687,7 @@ def documented_commands() -> list[str]:
 def test_with_fab_a_role_is_for_one_model(fab: FastAPI, capsys: pytest.CaptureFixture[str]) -> None:
     from starlette.testclient import TestClient
 
-    from ponte.web.starting import may_act
+    from ponte.rights.permission import may_act
 
     for line in documented_commands():
         airflow_cli(line)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
 from airflow.sdk import BaseHook
 from fastapi import Depends, Request
 
+from ponte.rights.permission import may_edit
 from ponte.runtime import Runtime, of_connection
 
 #: The Airflow connection of the web server; it has the name of its role in `schema.roles`.
@@ -46,10 +46,9 @@ def get_place(request: Request, user: Annotated[Any, Depends(get_user)]) -> Plac
     return Place(base=base, airflow=base.removesuffix("/ponte"), user=user.get_name())
 
 
-def models_of(user: Any, method: Literal["GET", "PUT"] = "GET") -> frozenset[str]:
-    """Return the models that the user may look at, or with PUT decide about: those whose training DAG they may."""
-    found = get_auth_manager().get_authorized_dag_ids(user=user, method=method)
-    return frozenset(name.removesuffix("__train") for name in found if name.endswith("__train"))
+def may_decide(model: str, user: Annotated[Any, Depends(get_user)]) -> bool:
+    """Return whether the user is shown what can be decided about the model."""
+    return may_edit(user, model)
 
 
 def get_runtime(model: str) -> Runtime:

@@ -18,8 +18,7 @@ from ponte.pages.rendering import address, render
 from ponte.pages.timelines import Line, heat_map, lines
 from ponte.runtime import Runtime
 from ponte.viewing.models import MOST_CELLS, ColumnCell, ModelFacts, read_model
-from ponte.web.access import HEADERS, Place, get_place, get_runtime, may_read
-from ponte.web.windows import may_decide
+from ponte.web.access import HEADERS, Place, get_place, get_runtime, may_decide, may_read
 
 router = APIRouter()
 

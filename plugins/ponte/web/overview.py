@@ -20,11 +20,12 @@ from ponte.model.toml import parse_spec
 from ponte.model.windows import window_of_tick
 from ponte.pages.manual import read_document
 from ponte.pages.rendering import render
+from ponte.rights.permission import models_of
 from ponte.runtime import models_root
 from ponte.viewing.choosing import Choice
 from ponte.viewing.needs import WORDS, needs
 from ponte.viewing.overview import WINDOWS, Planned, read_overview
-from ponte.web.access import HEADERS, Place, get_place, get_runtime, models_of
+from ponte.web.access import HEADERS, Place, get_place, get_runtime
 
 router = APIRouter()
 

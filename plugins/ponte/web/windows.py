@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from airflow.api_fastapi.app import get_auth_manager
-from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
-from airflow.api_fastapi.core_api.security import get_user
 from fastapi import APIRouter, Depends, status
 from fastapi.responses import HTMLResponse
 
 from ponte.pages.rendering import render
 from ponte.runtime import Runtime
 from ponte.viewing.windows import NoWindow, read_window
-from ponte.web.access import HEADERS, Place, get_place, get_runtime, may_read
+from ponte.web.access import HEADERS, Place, get_place, get_runtime, may_decide, may_read
 
 router = APIRouter()
-
-
-def may_decide(model: str, user: Annotated[Any, Depends(get_user)]) -> bool:
-    """Return whether the user is shown what can be decided: whoever may edit the training DAG of the model."""
-    details = DagDetails(id=f"{model}__train")
-    return get_auth_manager().is_authorized_dag(method="PUT", details=details, user=user)
 
 
 @router.get("/model/{model}/{window}", response_class=HTMLResponse, dependencies=[Depends(may_read)])

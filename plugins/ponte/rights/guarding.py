@@ -30,8 +30,7 @@ from sqlalchemy.orm import Session
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ponte.web.access import models_of
-from ponte.web.starting import may_edit
+from ponte.rights.permission import may_edit, models_of
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,6 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow.api_fastapi.app import get_auth_manager
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
 from airflow.api_fastapi.auth.tokens import get_signing_key
 from airflow.api_fastapi.common.dagbag import create_dag_bag
 from airflow.api_fastapi.core_api.datamodels.dag_run import TriggerDAGRunPostBody
@@ -29,6 +27,8 @@ from fastapi import HTTPException, Request, status
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
+
+from ponte.rights.permission import may_act
 
 #: Seconds for which a form can be sent, from when it was shown.
 FORM_LASTS = 4 * 3600
@@ -79,31 +79,6 @@ def _check_origin(request: Request) -> None:
         ours = origin is None or urlsplit(origin).netloc in own - {"", None}
     if not ours:
         raise HTTPException(status.HTTP_403_FORBIDDEN, f"{NOT_OF_A_FORM} {AGAIN}")
-
-
-# ---------------------------------------------------------------- may this person?
-
-
-def may_edit(user: Any, model: str) -> bool:
-    """Return whether the user may decide about the model: whether they may edit its training DAG."""
-    dag_id = f"{model}__train"
-    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
-    return get_auth_manager().is_authorized_dag(method="PUT", details=details, user=user)
-
-
-def may_act(user: Any, model: str, dag_id: str | None = None) -> bool:
-    """Return whether the user may decide about the model, and create runs of the DAG that does it.
-
-    Without `dag_id` the second is not asked: there are actions of several DAGs.
-    """
-    if not may_edit(user, model):
-        return False
-    if dag_id is None:
-        return True
-    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
-    return get_auth_manager().is_authorized_dag(
-        method="POST", access_entity=DagAccessEntity.RUN, details=details, user=user
-    )
 
 
 # ---------------------------------------------------------------- the run
