@@ -83,6 +83,8 @@ class PontePlugin(AirflowPlugin):
             }
             for name, page in DOCUMENTS.items()
         ),
+        # With `url_route` it is a tab: a frame, whose links lead to nothing but pages of Ponte.
+        {"name": "Ponte", "href": "ponte/tab/{DAG_ID}", "destination": "dag", "url_route": "ponte", "icon": ICON},
     ]
     fastapi_apps: Any = ReportPages()
     fastapi_root_middlewares: Any = Guards()
