@@ -619,6 +619,18 @@ def test_from_a_page_the_same_people_may(
     assert form.post(browser, form.token(browser)).status_code == 200
 
 
+def test_a_page_gives_no_right_that_airflow_does_not_give(
+    client: Callable[[str], TestClient], server: FastAPI, form: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser, before = client("user"), found_runs().keys()
+    csrf = form.token(browser)
+    manager = server.state.auth_manager
+    monkeypatch.setattr(manager, "is_authorized_dag", lambda **question: question["details"].id != "ponte__promote")
+    answer = form.post(browser, csrf)
+    assert (answer.status_code, "start runs of ponte__promote" in answer.text) == (403, True)
+    assert found_runs().keys() == before
+
+
 def test_a_run_that_cannot_be_is_refused_in_plain_words(
     client: Callable[[str], TestClient], form: SimpleNamespace
 ) -> None:
