@@ -107,7 +107,7 @@ def test_lines_for_a_log_are_short_have_the_next_step_first_and_leave_nothing_ou
         lines[0],
         "PonteError: it broke",
         "  where: model m",
-        "  got:",
+        f"  got: {'x' * 113}",
         "  expected: a",
         "  b c",
         "because of PonteError: deeper",
