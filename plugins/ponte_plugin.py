@@ -1,4 +1,4 @@
-"""Airflow's plugin "ponte": its pages in the web server, where they are in the menu, and the timetable of the DAGs.
+"""Airflow's plugin "ponte": its pages and where they are in the menu, who may, the notes of runs, and the timetable.
 
 Airflow executes this file in each of its processes, every task among them; so it imports nothing of what it offers.
 """
@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pluggy
 from airflow.sdk.plugins_manager import AirflowPlugin
+
+hookimpl = pluggy.HookimplMarker("airflow")
 
 
 class ReportPages(Sequence[dict[str, Any]]):
@@ -65,6 +68,24 @@ DOCUMENTS = {
 }
 
 
+class RunNotes:
+    """Has a note written of every run that has ended, by who ends it: the scheduler, as no task can."""
+
+    @hookimpl
+    def on_dag_run_success(self, dag_run: Any) -> None:
+        """Note what the run has come to."""
+        from ponte.operators.dags import note
+
+        note(dag_run)
+
+    @hookimpl
+    def on_dag_run_failed(self, dag_run: Any) -> None:
+        """Note why it has failed."""
+        from ponte.operators.dags import note
+
+        note(dag_run)
+
+
 class PontePlugin(AirflowPlugin):
     """What Ponte adds to Airflow."""
 
@@ -89,3 +110,4 @@ class PontePlugin(AirflowPlugin):
     fastapi_apps: Any = ReportPages()
     fastapi_root_middlewares: Any = Guards()
     timetables: Any = Timetables()
+    listeners: Any = [RunNotes()]

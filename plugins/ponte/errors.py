@@ -26,7 +26,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +153,42 @@ class Withheld(PonteError):
 
 class DatabaseUnavailable(PonteError):
     """The database could not be reached, cancelled the statement, or is short of a resource."""
+
+
+#: A log that is read in a browser cuts longer lines, or has them scrolled.
+LINE = 120
+
+
+def in_lines(error: PonteError) -> list[str]:
+    """Return the error and what it was raised upon, the next step first, in lines of at most LINE characters.
+
+    >>> in_lines(NoChampion("nothing to score with", where="model churn", fix="train it"))
+    ['next: train it', 'NoChampion: nothing to score with', '  where: model churn']
+    """
+    lines = [f"next: {error.parts['fix']}"] if "fix" in error.parts else []
+    lines += _described(error)
+    cause = error.__cause__
+    while isinstance(cause, Exception):
+        first, *others = _described(cause, whole=True)
+        lines += [f"because of {first}", *others]
+        cause = cause.__cause__
+    return [piece for line in lines for piece in _cut(line)]
+
+
+def _described(error: BaseException, *, whole: bool = False) -> Iterator[str]:
+    told = str(error).splitlines() or [""]
+    yield f"{type(error).__name__}: {told[0]}"
+    fix = error.parts.get("fix", "") if isinstance(error, PonteError) else ""
+    last = len(told) - len(fix.splitlines())
+    yield from told[1:] if whole else told[1:last]
+
+
+def _cut(line: str) -> Iterator[str]:
+    for part in line.splitlines():
+        indent = " " * (len(part) - len(part.lstrip()) + 4)
+        yield from textwrap.wrap(
+            part, LINE, subsequent_indent=indent[: LINE // 2], drop_whitespace=True, break_on_hyphens=False
+        )
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

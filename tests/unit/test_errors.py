@@ -8,7 +8,7 @@ import re
 import pytest
 
 from ponte import errors
-from ponte.errors import ModelFolderError, PonteError, Problem, did_you_mean
+from ponte.errors import LINE, ModelFolderError, PonteError, Problem, did_you_mean, in_lines
 
 TREE = dict.fromkeys(re.findall(r"── (\w+)", errors.__doc__ or ""))
 CLASSES = {n: c for n, c in vars(errors).items() if inspect.isclass(c) and issubclass(c, PonteError)}
@@ -95,3 +95,24 @@ def test_hint_lists_the_closest_of_many_even_when_none_is_near() -> None:
     hint = did_you_mean("zzz", [f"column_{n}" for n in range(30)])
     assert hint.startswith("Closest of 30: column_")
     assert hint.count("column_") == 5
+
+
+def test_lines_for_a_log_are_short_have_the_next_step_first_and_leave_nothing_out() -> None:
+    error = PonteError("it broke", where="model m", got="x" * 300, expected="a\n  b c", fix="mend it " * 40)
+    error.__cause__ = PonteError("deeper", fix="dig")
+    lines = in_lines(error)
+    assert max(map(len, lines)) <= LINE
+    assert lines[0].startswith("next: mend it mend it")
+    assert [line for line in lines if not line.startswith("    ")] == [
+        lines[0],
+        "PonteError: it broke",
+        "  where: model m",
+        f"  got: {'x' * 113}",
+        "  expected: a",
+        "  b c",
+        "because of PonteError: deeper",
+        "  next: dig",
+    ]
+    kept = re.sub(r"\s", "", "".join(lines))
+    for part in (*error.parts.values(), error.what, "deeper", "dig"):
+        assert re.sub(r"\s", "", part) in kept

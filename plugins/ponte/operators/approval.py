@@ -11,7 +11,7 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from ponte.errors import PonteError
-from ponte.operators.base import PROMOTER, ReportLink, run_of, runtime_of
+from ponte.operators.base import PAGES, PROMOTER, run_of, runtime_of, said
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -48,7 +48,7 @@ class ApproveOperator(ApprovalOperator):
     """
 
     template_fields = ("subject", "body", "verdict_id", "outcome")
-    operator_extra_links = (ReportLink(),)
+    operator_extra_links = PAGES
 
     def __init__(
         self,
@@ -101,9 +101,8 @@ class ApproveOperator(ApprovalOperator):
         reason = str((event["params_input"] or {}).get("reason") or "").strip()
         if decision == "approved" and not reason:
             fix = "clear this task: it asks again"
-            raise PonteError(
-                "consent without a reason is none; nothing was promoted", where=f"answer of {actor}", fix=fix
-            )
+            what = "consent without a reason is none; nothing was promoted"
+            raise said(PonteError(what, where=f"answer of {actor}", fix=fix), self.log)
         return self._record(context, decision, actor, reason or "none given", event["responded_at"])
 
     def _record(

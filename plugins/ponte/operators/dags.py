@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,14 @@ from airflow.sdk import DAG, ExceptionRetryPolicy, RetryAction, RetryRule
 from ponte.errors import ModelFolderError, Problem
 from ponte.model.folders import BrokenFolder
 from ponte.model.spec import ON_DEMAND
-from ponte.operators.base import PonteOperator
+from ponte.operators.base import LINE, PonteOperator, joined
 from ponte.operators.timetable import BoundedCronTimetable
 from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from airflow.models.dagrun import DagRun
     from airflow.sdk import Context
 
     from ponte.model.folders import ModelFolder
@@ -38,6 +40,23 @@ RETRY: dict[str, Any] = {
         default=RetryAction.FAIL,
     ),
 }
+
+
+log = logging.getLogger(__name__)
+
+#: The tasks that say what a run has come to, the best known first.
+VERDICTS = (
+    "PublishOperator",
+    "PromoteOperator",
+    "GateOperator",
+    "RollBackOperator",
+    "SetChampionOperator",
+    "PublishBatchOperator",
+    "MarkVersionOperator",
+    "ChallengeOperator",
+)
+#: How a note begins that Ponte has written; any other is a person's, and stays.
+SIGNED = "Ponte: "
 
 
 def dag_settings(folder: ModelFolder, *, cron: str, ends: bool = True) -> dict[str, Any]:
@@ -133,3 +152,42 @@ class BrokenFolderOperator(PonteOperator):
 
         inspect_folder(runtime.db, runtime.folder)
         return "the folder is whole again; its pipeline appears when the DAG files are next read"
+
+
+def note(dag_run: DagRun) -> None:
+    """Write into the note of a run that has ended what its task of VERDICTS, or the first that failed, has said.
+
+    For who ends the run, in the session of that: in a savepoint of its own, because nothing that goes wrong here may
+    hold up the scheduler. Does nothing when no task of Ponte has said anything, or a person has written a note.
+    """
+    from sqlalchemy.orm import object_session
+
+    try:
+        if (session := object_session(dag_run)) is not None:
+            # Not the session's own savepoint: the scheduler forbids that.
+            with session.connection().begin_nested():
+                _note(session.connection(), dag_run.id, dag_run.dag_id, dag_run.run_id)
+    except Exception:
+        log.exception("no note for run %s of %s", dag_run.run_id, dag_run.dag_id)
+
+
+def _note(connection: Any, number: int, dag_id: str, run_id: str) -> None:
+    import sqlalchemy as sa
+    from airflow.models.dagrun import DagRunNote
+    from airflow.models.taskinstance import TaskInstance
+
+    query = sa.select(TaskInstance.task_id, TaskInstance.operator, TaskInstance.state, TaskInstance.rendered_map_index)
+    ended = query.where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id).order_by(TaskInstance.end_date)
+    said = [task for task in connection.execute(ended) if task.rendered_map_index]
+    failed = [joined(task.task_id, task.rendered_map_index) for task in said if task.state == "failed"]
+    good = {task.operator: task.rendered_map_index for task in said if task.state == "success"}
+    verdicts = [good[operator] for operator in VERDICTS if operator in good]
+    if not (known := failed + verdicts):
+        return
+    text = f"{SIGNED}{known[0]}"[: LINE + len(SIGNED)]
+    notes = DagRunNote.__table__
+    before = connection.execute(sa.select(notes.c.content).where(notes.c.dag_run_id == number)).scalar()
+    if before is None:
+        connection.execute(notes.insert().values(dag_run_id=number, content=text))
+    elif before.startswith(SIGNED):
+        connection.execute(notes.update().where(notes.c.dag_run_id == number).values(content=text))

@@ -38,6 +38,7 @@ class SetChampionOperator(PonteOperator):
         from ponte.versions.registry import get_version
 
         form = context["params"]
+        self.begin(version=form["version"])
         version = get_version(runtime.db, self.model, form["version"])
         load_registered(runtime.db, runtime.store, version)
         alias = set_champion(
@@ -48,6 +49,7 @@ class SetChampionOperator(PonteOperator):
             reason=form["reason"],
             allow_bad=form["allow_bad"],
         )
+        self.say(context, "is champion")
         champion = {"version": alias.version, "alias_event_id": alias.event_id}
         if moved_by(runtime.db, version, run=run_of(context)):
             self.announce(context, champion_asset(self.model), champion)
@@ -70,6 +72,8 @@ class ChallengeOperator(PonteOperator):
         from ponte.duels.challengers import set_challenger, withdraw_challenger
 
         form = context["params"]
+        self.begin(version=form["version"])
+        self.say(context, "withdrawn" if form["withdraw"] else "challenger", form["reason"], log=False)
         act = withdraw_challenger if form["withdraw"] else set_challenger
         event_id = act(
             runtime.db,
@@ -101,6 +105,7 @@ class MeasureAgainOperator(PonteOperator):
         from ponte.versions.registry import get_version, newest
 
         number = context["params"]["version"] or newest(runtime.db, self.model)
+        self.begin(version=number)
         snapshot_id = get_version(runtime.db, self.model, number).snapshot_id
         evaluate(runtime.db, runtime.store, runtime.folder, number, snapshot_id)
         return {"version": number, "snapshot_id": snapshot_id}
@@ -127,6 +132,7 @@ class PlanRollbackOperator(PonteOperator):
         from ponte.model.windows import parse_day
 
         form = context["params"]
+        self.begin(version=form["version"])
         plan = plan_rollback(
             runtime.db,
             runtime.store,
@@ -138,6 +144,7 @@ class PlanRollbackOperator(PonteOperator):
             allow_hindsight=form["allow_hindsight"],
             now=datetime.now(UTC),
         )
+        self.say(context, f"{len(plan.rescore)} windows to score")
         context["ti"].xcom_push(key="plan", value=asdict(plan))
         return list(plan.rescore)  # a task can be mapped over the returned value only
 
@@ -165,6 +172,7 @@ class StageWindowOperator(PonteOperator):
         from ponte.scoring.window import stage_window
 
         form = context["params"]
+        self.begin(window=self.window_start, version=form["version"])
         batch = stage_window(
             runtime.db,
             runtime.store,
@@ -175,6 +183,8 @@ class StageWindowOperator(PonteOperator):
             now=datetime.now(UTC),
             allow_hindsight=form["allow_hindsight"],
         )
+        self.begin(rows=batch.row_count)
+        self.say(context, "scored, seen by nobody yet")
         return {"batch_id": batch.batch_id, "window_start": str(batch.window_start), "rows": batch.row_count}
 
 
@@ -214,6 +224,8 @@ class RollBackOperator(PonteOperator):
             mark_bad=form["mark_bad"],
             allow_bad=form["allow_bad"],
         )
+        self.begin(version=done.to_version)
+        self.say(context, f"rolled back from version {done.from_version}", f"windows: {len(done.windows)}", form["reason"])
         if done.alias_event_id is not None:
             moved = {"version": done.to_version, "alias_event_id": done.alias_event_id, "rollback_id": done.rollback_id}
             self.announce(context, champion_asset(self.model), moved)
@@ -237,6 +249,8 @@ class MarkVersionOperator(PonteOperator):
         from ponte.versions.marks import mark_version
 
         form = context["params"]
+        self.begin(version=form["version"])
+        self.say(context, f"marked {form['mark']}", form["reason"], log=False)
         return mark_version(
             runtime.db,
             self.model,
@@ -294,6 +308,10 @@ class PublishBatchOperator(PonteOperator):
             reason=form["reason"],
             new_normal=bool(context["params"].get("new_normal")),
         )
-        if seen := changes(runtime.db, batch_id=done.batch_id):
+        seen = changes(runtime.db, batch_id=done.batch_id)
+        if seen:
+            [window] = seen["windows"]
+            self.begin(window=window["window_start"], version=seen["version"], rows=done.row_count)
+            self.say(context, "published anyway", form["reason"])
             self.announce(context, predictions_asset(self.model), seen)
         return {"batch_id": done.batch_id, "previous_batch_id": done.previous_batch_id, "rows": done.row_count}

@@ -99,7 +99,7 @@ class JudgeDriftOperator(PonteOperator):
             batches = judge_published(runtime.db, self.model)
             live = judge_live(runtime.db, self.model, now=datetime.now(UTC))
             return {"batches": len(batches), "live_windows": len(live)}
-        return judge_batch(runtime.db, int(self.batch_id))
+        return judge_batch(runtime.db, self.begin_batch(runtime, self.batch_id))
 
 
 class MeasureDuelsOperator(PonteOperator):

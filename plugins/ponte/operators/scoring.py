@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import PonteError
-from ponte.operators.base import MONITOR, PonteOperator, predictions_asset, run_of, runtime_of
+from ponte.operators.base import MONITOR, PonteOperator, in_rows, predictions_asset, run_of, runtime_of
 from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 POLL = timedelta(seconds=5)
 
 
-def batch_of_run(runtime: Runtime, context: Context, batch_id: Any) -> int:
+def batch_of_run(task: PonteOperator, runtime: Runtime, context: Context, batch_id: Any) -> int:
     """Return the id of the batch that `freeze_batch` left; a task that was cleared goes on with it where it stopped."""
     from ponte.batches.lifecycle import go_on
 
     go_on(runtime.db, int(batch_id), run=run_of(context))
-    return int(batch_id)
+    return task.begin_batch(runtime, batch_id)
 
 
 class FreezeBatchOperator(PonteOperator):
@@ -59,6 +59,7 @@ class FreezeBatchOperator(PonteOperator):
             interval_end=dag_run.data_interval_end,
             run_after=dag_run.run_after,
         )
+        self.begin(window=window.start)
         batch = freeze_batch(
             runtime.db,
             runtime.folder,
@@ -67,6 +68,8 @@ class FreezeBatchOperator(PonteOperator):
             now=datetime.now(UTC),
             allow_hindsight=bool(context["params"].get("allow_hindsight")),
         )
+        self.begin(version=batch.version, rows=batch.row_count)
+        self.say(context, "frozen", "in hindsight" if batch.hindsight else "")
         return {
             "batch_id": batch.batch_id,
             "window_start": str(batch.window_start),
@@ -95,7 +98,10 @@ class CheckBatchOperator(PonteOperator):
         from ponte.batches.checking import check_batch
         from ponte.checks.sorting import describe
 
-        return describe(check_batch(runtime.db, runtime.folder, batch_of_run(runtime, context, self.batch_id)))
+        batch_id = batch_of_run(self, runtime, context, self.batch_id)
+        done = describe(check_batch(runtime.db, runtime.folder, batch_id))
+        self.say(context, f"{done['passed']} of {sum(done.values())} checks passed")
+        return done
 
 
 class PlanOperator(PonteOperator):
@@ -118,8 +124,10 @@ class PlanOperator(PonteOperator):
 
         from ponte.scoring.plan import plan_shards
 
-        batch_id = batch_of_run(runtime, context, self.batch_id)
-        return [asdict(shard) for shard in plan_shards(runtime.db, runtime.folder, batch_id)]
+        batch_id = batch_of_run(self, runtime, context, self.batch_id)
+        shards = [asdict(shard) for shard in plan_shards(runtime.db, runtime.folder, batch_id)]
+        self.say(context, f"in {len(shards)} shard{'s' if len(shards) > 1 else ''}")
+        return shards
 
 
 class ScoreOperator(PonteOperator):
@@ -149,15 +157,17 @@ class ScoreOperator(PonteOperator):
         shard = Shard(**self.shard)
         # As many shards run at once as the pool has slots; without a pool of its own, one is taken for granted.
         threads = threads_for(shard, slots=_slots(os.environ.get("PONTE_SCORE_SLOTS", "1")))
-        return score_shard(
+        predicted = score_shard(
             runtime.db,
             runtime.store,
             runtime.folder,
-            batch_of_run(runtime, context, self.batch_id),
+            batch_of_run(self, runtime, context, self.batch_id),
             shard,
             now=datetime.now(UTC),
             threads=threads,
         )
+        self.say(context, f"shard {shard.shard + 1} of {shard.shards}: {in_rows(predicted)} predicted")
+        return predicted
 
 
 def _slots(text: str) -> int:
@@ -193,7 +203,10 @@ class GuardOperator(PonteOperator):
         from ponte.publishing.staging import guard_batch
 
         try:
-            return guard_batch(runtime.db, runtime.folder, batch_of_run(runtime, context, self.batch_id))
+            batch_id = batch_of_run(self, runtime, context, self.batch_id)
+            predictions = guard_batch(runtime.db, runtime.folder, batch_id)
+            self.say(context, f"{in_rows(predictions)} predicted", "no guard has tripped")
+            return predictions
         except WindowsUnfinished as unfinished:
             self.log.info("waiting: %s", unfinished)
             again = datetime.now(UTC) + POLL
@@ -222,8 +235,10 @@ class PublishOperator(PonteOperator):
 
         actor = context["dag_run"].run_id
         done = publish(
-            runtime.db, batch_of_run(runtime, context, self.batch_id), actor=actor, reason="scored by its run"
+            runtime.db, batch_of_run(self, runtime, context, self.batch_id), actor=actor, reason="scored by its run"
         )
+        self.begin(rows=done.row_count)
+        self.say(context, "published")
         if seen := changes(runtime.db, batch_id=done.batch_id):
             self.announce(context, predictions_asset(self.model), seen)
         return {"batch_id": done.batch_id, "previous_batch_id": done.previous_batch_id, "rows": done.row_count}
@@ -259,7 +274,7 @@ class DuelOperator(PonteOperator):
             runtime.db,
             runtime.store,
             runtime.folder,
-            int(self.batch_id),
+            self.begin_batch(runtime, self.batch_id),
             now=datetime.now(UTC),
             threads=joblib.cpu_count(),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ponte.operators.base import PROMOTER, TRAINER, PonteOperator, ReportLink, champion_asset, run_of
+from ponte.operators.base import PROMOTER, TRAINER, PonteOperator, champion_asset, run_of
 from ponte.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class FreezeWindowsOperator(PonteOperator):
             spec.window, as_of=as_of, count=spec.training.windows, label_delay_days=spec.training.label_delay_days
         )
         snapshot = freeze_snapshot(runtime.db, runtime.folder, windows, as_of=as_of, run=run_of(context))
+        self.begin(rows=snapshot.row_count)
+        self.say(context, f"{len(windows)} windows, frozen as of {as_of:%Y-%m-%d}")
         return {"snapshot_id": snapshot.snapshot_id, "rows": snapshot.row_count}
 
 
@@ -62,7 +64,9 @@ class CheckSnapshotOperator(PonteOperator):
         from ponte.checks.sorting import describe
         from ponte.snapshots.checking import check_snapshot
 
-        return describe(check_snapshot(runtime.db, runtime.folder, int(self.snapshot_id)))
+        done = describe(check_snapshot(runtime.db, runtime.folder, int(self.snapshot_id)))
+        self.say(context, f"{done['passed']} of {sum(done.values())} checks passed")
+        return done
 
 
 class SnapshotOperator(PonteOperator):
@@ -99,7 +103,6 @@ class TrainOperator(PonteOperator):
     """
 
     default_connection_id = TRAINER
-    operator_extra_links = (ReportLink(),)
     template_fields = ("snapshot_id",)
 
     def __init__(self, *, snapshot_id: Any, **kwargs: Any) -> None:
@@ -117,6 +120,8 @@ class TrainOperator(PonteOperator):
             run_id=context["dag_run"].run_id,
             code_revision=runtime.code_revision,
         )
+        self.begin(version=version.version)
+        self.say(context, "registered")
         return version.version
 
 
@@ -130,7 +135,6 @@ class EvaluateOperator(PonteOperator):
     """
 
     default_connection_id = TRAINER
-    operator_extra_links = (ReportLink(),)
     template_fields = ("snapshot_id", "version")
 
     def __init__(self, *, snapshot_id: Any, version: Any, **kwargs: Any) -> None:
@@ -141,7 +145,9 @@ class EvaluateOperator(PonteOperator):
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
         from ponte.quality.comparison import evaluate
 
+        self.begin(version=self.version)
         metrics = evaluate(runtime.db, runtime.store, runtime.folder, int(self.version), int(self.snapshot_id))
+        self.say(context, f"measured: {', '.join(metrics)}")
         return {subject: dict(figures) for subject, figures in metrics.items()}
 
 
@@ -158,7 +164,6 @@ class GateOperator(PonteOperator):
 
     default_connection_id = PROMOTER
     template_fields = ("model", "snapshot_id", "version")
-    operator_extra_links = (ReportLink(),)
 
     def __init__(self, *, snapshot_id: Any, version: Any, **kwargs: Any) -> None:
         super().__init__(multiple_outputs=True, **kwargs)
@@ -168,9 +173,11 @@ class GateOperator(PonteOperator):
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
         from ponte.decisions.verdicts import judge
 
+        self.begin(version=self.version)
         verdict_id, verdict = judge(
             runtime.db, runtime.folder, int(self.version), int(self.snapshot_id), run=run_of(context)
         )
+        self.say(context, verdict.reason)
         return {
             "reason": verdict.reason,
             "verdict_id": verdict_id,
@@ -196,7 +203,6 @@ class PromoteOperator(PonteOperator):
 
     default_connection_id = PROMOTER
     template_fields = ("model", "verdict_id", "reason", "approval_id")
-    operator_extra_links = (ReportLink(),)
 
     def __init__(self, *, verdict_id: Any, reason: str, approval_id: Any = "", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -222,11 +228,13 @@ class PromoteOperator(PonteOperator):
         if alias is None:
             open_question = not self.reason.startswith("REFUSED") and not self.approval_id
             decide = f"{self.reason.partition(':')[0]}: decide with ponte__promote. " if open_question else ""
-            self.log.warning("%snot promoted; the gate said: %s", decide, self.reason)
+            self.say(context, f"{decide}not promoted", self.reason)
             raise AirflowSkipException(
                 f"{decide}Not promoted: the gate did not pass it or nobody consented, see verdict {self.verdict_id} in "
                 "ponte.gate_rule and ponte.approval"
             )
+        self.begin(version=alias.version)
+        self.say(context, "is champion")
         moved = {"version": alias.version, "alias_event_id": alias.event_id}
         self.announce(context, champion_asset(self.model), moved)
         return moved
