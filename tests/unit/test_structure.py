@@ -166,10 +166,10 @@ def test_exactly_one_module_unpickles() -> None:
     assert [p for p in [*MODULES, *outside] if unpickles(parsed(p))] == [LIBRARY / "versions" / "loading.py"]
 
 
-def test_only_operators_and_web_import_airflow() -> None:
+def test_only_operators_rights_and_web_import_airflow() -> None:
     importers = {p for p in MODULES if any(name.split(".")[0] == "airflow" for name in imported(parsed(p)))}
     assert importers
-    assert {p.parent for p in importers} == {LIBRARY / "operators", LIBRARY / "web"}
+    assert {p.parent for p in importers} == {LIBRARY / "operators", LIBRARY / "rights", LIBRARY / "web"}
 
 
 def test_imports_are_absolute() -> None:
@@ -284,8 +284,6 @@ PACKAGES = {
 }
 #: Packages that need not have two modules, and why.
 SMALL: dict[str, str] = {}
-#: Packages that may have more than eight modules, and why.
-LARGE: dict[str, str] = {"web": "a page is a module, named after its address; beside them stands what all of them need"}
 #: Folders of revisions: Alembic finds them by the place of `__init__.py`, which therefore holds `upgrade`, and loads
 #: the scripts in there by path. No DAG file comes near them.
 REVISIONS = {"schema/migrations", "schema/migrations/versions"}
@@ -304,7 +302,7 @@ def test_beside_the_packages_there_are_errors_and_runtime() -> None:
 def test_a_package_has_two_to_eight_modules() -> None:
     """With fewer it is a module in a folder of its own; with more nobody finds anything in one look."""
     assert {"model", "snapshots", "batches", "decisions"} <= PACKAGES.keys()
-    assert {name for name, modules in PACKAGES.items() if not 2 <= len(modules) <= 8} == SMALL.keys() | LARGE.keys()
+    assert {name for name, modules in PACKAGES.items() if not 2 <= len(modules) <= 8} == SMALL.keys()
 
 
 #: The one package whose names people type, `from ponte.notebook import frame`: no DAG file and no task comes near it.
