@@ -23,9 +23,9 @@ def render(template: str, /, **facts: Any) -> str:
     return _templates().get_template(template).render(**facts)
 
 
-def stylesheet() -> str:
-    """Return the stylesheet that all pages share."""
-    return (_FOLDER / "style.css").read_text(encoding="utf-8")
+def stylesheet(name: str = "style.css") -> str:
+    """Return a stylesheet: the one that all pages and kept reports share, or `pages.css` of what is around them."""
+    return (_FOLDER / name).read_text(encoding="utf-8")
 
 
 def address(base: str, *parts: object, **fields: object) -> str:

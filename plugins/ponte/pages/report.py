@@ -7,6 +7,7 @@ version comes later and goes in with `with_decisions`, each time the page is sho
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from ponte.errors import PonteError
 from ponte.model.spec import METRICS, OF_INTERVALS, Task
 from ponte.pages.plots import Plot, draw
 from ponte.pages.rendering import render as render_template
+from ponte.pages.rendering import stylesheet
 from ponte.quality.features import ALONE
 from ponte.quality.figures import (
     BASELINE,
@@ -29,10 +31,15 @@ from ponte.quality.figures import (
     difference_subject,
 )
 
-__all__ = ["DECISIONS", "Plot", "ReportFacts", "draw", "render", "with_decisions"]
+__all__ = ["DECISIONS", "Plot", "ReportFacts", "draw", "in_place", "plots_of", "render", "with_decisions"]
 
 #: Where `with_decisions` puts its section; once in every page.
 DECISIONS = "<!-- decisions -->"
+#: A table that is wider than the page, as it is kept; and so that a keyboard gets into it.
+WIDE, FOCUSABLE = b'<div class="wide">', b'<div class="wide" tabindex="0" role="region" aria-label="Table %d">'
+#: A plot as it is kept, title and drawing; and what a drawing names its parts with.
+PLOTS = re.compile(r"<figure><h3>([^<]*)</h3>\s*(<svg.*?</svg>)", re.DOTALL)
+IDS = re.compile(r'(\bid="|url\(#|href="#)')
 #: Rows of slices and of features that are seen at once; the others unfold.
 SEEN_ROWS = 12
 
@@ -143,6 +150,40 @@ def with_decisions(page: bytes, rules: Sequence[Mapping[str, Any]], decisions: S
     ordered = sorted(decisions, key=lambda decision: decision["at"])
     section = render_template("report_decisions.html.j2", rules=rules, decisions=ordered)
     return before + section.encode() + after
+
+
+def in_place(page: bytes, **facts: Any) -> bytes:
+    """Return a kept page with what is around it: the way back, links, the champion beside it, the style of today.
+
+    facts : of `report_path.html.j2` and `report_around.html.j2`. The file itself never changes; what a page of an older
+        release has no place for is left out.
+    """
+    names = iter(range(1, page.count(WIDE) + 1))
+    page = re.sub(re.escape(WIDE), lambda _: FOCUSABLE % next(names), page)
+    style = f"<style>{stylesheet()}{stylesheet('pages.css')}</style>\n</head>"
+    path, links = (render_template(f"report_{part}.html.j2", **facts) for part in ("path", "around"))
+    for old, new in (
+        (b"</head>", style),
+        (b"<body>", f"<body>\n{path}"),
+        (b"<main>", '<main id="main">'),
+        (DECISIONS.encode(), f"{DECISIONS}\n{links}"),
+    ):
+        page = page.replace(old, new.encode(), 1)
+    return page
+
+
+def plots_of(page: bytes, prefix: str) -> dict[str, Any]:
+    """Return the plots of a kept page by title, as markup; `prefix` keeps their ids apart from those of another page.
+
+    The page has to be verified: its drawings are not looked at.
+    """
+    import markupsafe
+
+    return {
+        # What stands in the page is escaped already.
+        str(markupsafe.Markup(title).unescape()): markupsafe.Markup(IDS.sub(rf"\g<1>{prefix}-", svg))  # noqa: S704
+        for title, svg in PLOTS.findall(page.decode(errors="replace"))
+    }
 
 
 def _baselines(figures: Mapping[tuple[str, str], Measured]) -> list[Compared]:

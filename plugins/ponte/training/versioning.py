@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from ponte.counting import reference
 from ponte.errors import ArtifactRefused, PonteError, TrainingRefused
-from ponte.model.estimator import ESTIMATOR_FILE, dump, load_suitable
+from ponte.model.estimator import ESTIMATOR_FILE, SPEC, dump, load_suitable
 from ponte.model.folders import CARD, ModelFolder
 from ponte.packages.folder_requirements import REQUIREMENTS, text_of
 from ponte.pages.report import render
@@ -158,6 +158,7 @@ def files_of(made: Candidate, folder: ModelFolder, text: str | None = None) -> d
         **estimation_files(made, folder.spec),
         **({} if named is None else {REQUIREMENTS: named.encode()}),
         MODEL: dump(fitted.estimator),
+        SPEC: folder.text(SPEC).encode(),
         CARD: folder.card.encode(),
         ESTIMATOR_FILE: (folder.text(ESTIMATOR_FILE) if text is None else text).encode(),
         SIGNATURE: json.dumps(made.signature.as_json(), indent=1).encode(),

@@ -13,13 +13,15 @@ from fastapi.responses import HTMLResponse
 
 from ponte.decisions.log import decisions, newest_rules
 from ponte.errors import PonteError
-from ponte.pages.report import with_decisions
+from ponte.model.spec import METRICS
+from ponte.pages.report import compared, in_place, with_decisions
 from ponte.runtime import Runtime
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.versions.loading import REPORT, read_file
 from ponte.versions.registry import get_version
-from ponte.web.access import HEADERS, get_runtime, may_read
+from ponte.viewing.versions import around
+from ponte.web.access import HEADERS, Place, get_place, get_runtime, may_read
 
 LARGEST_VERSION = 2**31 - 1
 
@@ -33,13 +35,14 @@ def show_report(
     version: int,
     _: Annotated[None, Depends(may_read)],
     runtime: Annotated[Runtime, Depends(get_runtime)],
+    place: Annotated[Place, Depends(get_place)],
 ) -> HTMLResponse:
     """Answer with the report. A plain function, so that it runs in a thread: it waits for database and storage."""
-    return HTMLResponse(report_page(runtime.db, runtime.store, model, version), headers=HEADERS)
+    return HTMLResponse(report_page(runtime.db, runtime.store, model, version, place), headers=HEADERS)
 
 
-def report_page(db: Database, store: ArtifactStore, model: str, version: int) -> bytes:
-    """Return the report of a version with its decisions; raises ReportNotFound."""
+def report_page(db: Database, store: ArtifactStore, model: str, version: int, place: Place) -> bytes:
+    """Return the report of a version with what was decided and what is around it; raises ReportNotFound."""
     if version > LARGEST_VERSION:
         raise ReportNotFound(f"model {model} has no version {version}")
     try:
@@ -49,4 +52,18 @@ def report_page(db: Database, store: ArtifactStore, model: str, version: int) ->
     page = read_file(store, found, REPORT)
     if page is None:
         raise ReportNotFound(f"version {version} of model {model} has no report: it was trained before there were any")
+    beside = around(db, model, version)
+    up = METRICS[found.task]
+    words = {f.name: compared(f.difference, higher_is_better=up[f.name])
+             for f in beside.figures if f.difference and f.name in up}  # fmt: skip
+    page = in_place(
+        page,
+        place=place,
+        model=model,
+        version=version,
+        origin=found.origin,
+        around=beside,
+        words=words,
+        higher_is_better=up,
+    )
     return with_decisions(page, newest_rules(db, model, version), decisions(db, model, version))

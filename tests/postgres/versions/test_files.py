@@ -26,7 +26,7 @@ from ponte.versions.predicting import Predictions
 from ponte.versions.registry import Version
 
 FILES = ["README.md", "estimation.json", "estimator.py", "golden.parquet", "manifest.json", "metrics.json",
-         "model.joblib", "report.html", "signature.json"]  # fmt: skip
+         "model.joblib", "model.toml", "report.html", "signature.json"]  # fmt: skip
 
 
 def folder_of(world: World, version: Version) -> Path:
