@@ -104,8 +104,9 @@ class PontePlugin(AirflowPlugin):
             }
             for name, page in DOCUMENTS.items()
         ),
-        # With `url_route` it is a tab: a frame, whose links lead to nothing but pages of Ponte.
-        {"name": "Ponte", "href": "ponte/tab/{DAG_ID}", "destination": "dag", "url_route": "ponte", "icon": ICON},
+        # With `url_route` it is a tab: a frame, whose links lead to nothing but pages of Ponte. Airflow takes the first
+        # entry whose route, or else whose name, is what the address says: "ponte" is that of the menu.
+        {"name": "Ponte", "href": "ponte/tab/{DAG_ID}", "destination": "dag", "url_route": "ponte-dag", "icon": ICON},
     ]
     fastapi_apps: Any = ReportPages()
     fastapi_root_middlewares: Any = Guards()
