@@ -186,7 +186,8 @@ FROM b CROSS JOIN (VALUES (7, 0.8), (28, 0.98), (84, 1.0)) AS d (d, share)
 WHERE status = 'staged' AND start + 7 + d <= :today;
 INSERT INTO ponte.realised (batch_id, model, window_start, version, maturity_days, metric, slice_column, slice_value, value, low, high,
     labelled_rows, feedback_rows, row_count, final, labels_from, label_digest, as_of, computed_at)
-SELECT id, model, start, version, d, name, slice_column, slice_value, q.value, q.value - 0.02, q.value + 0.02, (rows - aside) * share, 0, rows - aside, true, 'version',
+SELECT id, model, start, version, d, name, slice_column, slice_value,
+       q.value + CASE slice_value WHEN 'north' THEN 0.011 WHEN 'south' THEN -0.013 ELSE 0 END, q.value - 0.02, q.value + 0.02, (rows - aside) * share, 0, rows - aside, true, 'version',
        id * 100 + d, start + 7 + d, start + 7 + d
 FROM b CROSS JOIN (VALUES (7, 0.8), (28, 0.98), (84, 1.0)) AS d (d, share)
     CROSS JOIN (VALUES ('roc_auc', 1.0), ('log_loss', 0.8), ('brier', 0.25)) AS n (name, factor)

@@ -14,7 +14,7 @@ from ponte.schema import roles
 from ponte.storage.database import Database
 from ponte.viewing.choosing import ORDERS, Choice
 from ponte.viewing.needs import KINDS, needs
-from ponte.viewing.overview import WINDOWS, Line, Planned, read_overview
+from ponte.viewing.overview import WINDOWS, Line, Planned, Version, read_overview
 
 if TYPE_CHECKING:
     from tests.conftest import Cluster
@@ -167,13 +167,50 @@ def test_window_overview_says_what_the_views_say_that_each_part_has(viewed: tupl
             ORDER BY batch_id, metric, final DESC, maturity_days DESC
         ) q ON q.batch_id = o.batch_id AND q.metric = o.metric
         LEFT JOIN ponte.estimated_quality e ON e.batch_id = o.batch_id AND e.metric = o.metric"""
-    with viewed[1].begin() as connection:
+    with viewed[1].engine.connect() as connection:  # nothing is committed
         # Of the same person only the last word counts.
         connection.exec_driver_sql(
             "INSERT INTO ponte.feedback_given (model, window_start, batch_id, verdict, given_by) "
             "SELECT model, window_start, batch_id, v, 'eve' FROM ponte.published, "
             "unnest(ARRAY['wrong', 'right']) WITH ORDINALITY AS u (v, n) ORDER BY n"
         )
+        # Figures of a slice are not those of all rows, however ripe they are.
+        connection.exec_driver_sql(
+            "INSERT INTO ponte.realised (batch_id, model, window_start, version, maturity_days, metric, slice_column, "
+            "slice_value, value, labelled_rows, feedback_rows, row_count, final, labels_from, label_digest, as_of) "
+            "SELECT batch_id, model, window_start, version, 999, metric, 'region', 'east', 0.1, labelled_rows, "
+            "feedback_rows, row_count, final, labels_from, 0, as_of "
+            "FROM ponte.realised WHERE maturity_days = 7 AND slice_column = ''"
+        )
         rows = connection.exec_driver_sql("SELECT sum(feedback_right), count(value) FROM ponte.window_overview").one()
         assert min(rows) > 0
         assert connection.exec_driver_sql(question).all() == []
+
+
+@pytest.mark.parametrize(
+    ("champion", "since", "decision", "waits"),
+    [
+        (1, -1, None, True),
+        (1, +1, None, False),  # somebody has made another one champion since
+        (2, +1, None, False),  # it is champion itself
+        (1, -1, "approved", False),
+        (1, -1, "timed out", False),
+        (None, None, None, True),
+    ],
+)
+def test_a_verdict_waits_until_somebody_answers_or_another_decision_is_made(
+    champion: int | None, since: int | None, decision: str | None, waits: bool
+) -> None:
+    found = Version(
+        champion=champion,
+        since=None if since is None else NOW + dt.timedelta(hours=since),
+        bad=False,
+        judged=2,
+        verdict_id=1,
+        outcome="passed",
+        run_id="r",
+        at=NOW,
+        decision=decision,
+        asked=True,
+    )
+    assert found.open is waits
