@@ -62,4 +62,4 @@ class PontePlugin(AirflowPlugin):
     name = "ponte"
     fastapi_apps: Any = ReportPages()
     timetables: Any = Timetables()
-    listeners: Any = [RunNotes()]
+    listeners: Any = (RunNotes(),)

@@ -225,7 +225,9 @@ class RollBackOperator(PonteOperator):
             allow_bad=form["allow_bad"],
         )
         self.begin(version=done.to_version)
-        self.say(context, f"rolled back from version {done.from_version}", f"windows: {len(done.windows)}", form["reason"])
+        self.say(
+            context, f"rolled back from version {done.from_version}", f"windows: {len(done.windows)}", form["reason"]
+        )
         if done.alias_event_id is not None:
             moved = {"version": done.to_version, "alias_event_id": done.alias_event_id, "rollback_id": done.rollback_id}
             self.announce(context, champion_asset(self.model), moved)
