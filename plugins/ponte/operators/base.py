@@ -88,11 +88,7 @@ def joined(*words: object) -> str:
 
 
 def counted(facts: dict[str, Any]) -> str:
-    """Return what a task has counted in words: its numbers and texts by name.
-
-    >>> counted({"new_labels": 1200, "answers": "not_judged", "why": "they have come", "windows": [1]})
-    'new labels 1,200, answers not judged, they have come'
-    """
+    """Return what a task has counted in words, numbers and texts by name: "new labels 1,200, answers not judged"."""
     said = {name: in_rows(value) if isinstance(value, int) else value for name, value in facts.items()}
     told = {name: value for name, value in said.items() if isinstance(value, str)}
     return ", ".join(v if name == "why" else f"{name} {v}".replace("_", " ") for name, v in told.items())
