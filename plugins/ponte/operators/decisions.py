@@ -312,8 +312,7 @@ class PublishBatchOperator(PonteOperator):
         )
         seen = changes(runtime.db, batch_id=done.batch_id)
         if seen:
-            [window] = seen["windows"]
-            self.begin(window=window["window_start"], version=seen["version"], rows=done.row_count)
+            self.begin(window=seen["windows"][0]["window_start"], version=seen["version"], rows=done.row_count)
             self.say(context, "published anyway", form["reason"])
             self.announce(context, predictions_asset(self.model), seen)
         return {"batch_id": done.batch_id, "previous_batch_id": done.previous_batch_id, "rows": done.row_count}
