@@ -111,4 +111,4 @@ class PontePlugin(AirflowPlugin):
     fastapi_apps: Any = ReportPages()
     fastapi_root_middlewares: Any = Guards()
     timetables: Any = Timetables()
-    listeners: Any = [RunNotes()]
+    listeners: Any = (RunNotes(),)

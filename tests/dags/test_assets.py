@@ -124,11 +124,13 @@ def heard(
 def test_consumers_hear_of_training_and_scoring_of_their_model(run_dag: Run, world: World, heard: Any) -> None:
     write_model(world.folder.path.parent, "other")
     run_dag("visits__train", run_conf={"as_of": "2024-02-12"})
-    assert heard() == {"visits_champion": [{"version": 1, "alias_event_id": 1}]}
+    assert heard() == {"visits_champion": [{"version": 1, "alias_event_id": 1, "in_words": "version 1 is champion"}]}
     run_dag("visits__score", run_conf={"window_start": str(WEEK)})
     window = {"window_start": str(WEEK), "batch_id": 1, "previous_batch_id": None, "rows": VISITS_PER_WEEK}
+    words = f"{WEEK} · version 1 · {VISITS_PER_WEEK} rows · published"
+    windows = [{**window, "publication_event_id": 1}]
     assert heard() == {
-        "visits_predictions": [{"version": 1, "rollback_id": None, "windows": [{**window, "publication_event_id": 1}]}]
+        "visits_predictions": [{"version": 1, "rollback_id": None, "windows": windows, "in_words": words}]
     }
 
 
@@ -138,7 +140,7 @@ def test_consumers_hear_of_what_people_decide(run_dag: Run, scored: World, heard
     form = {"model": "visits", "reason": WHY}
 
     run_dag("ponte__promote", run_conf={**form, "version": 2})
-    moved = [{"version": 2, "alias_event_id": 2}]
+    moved = [{"version": 2, "alias_event_id": 2, "in_words": "version 2 is champion"}]
     assert heard() == {"visits_champion": moved, "ponte_decisions": moved}
     run_dag("ponte__promote", run_conf={**form, "version": 2})
     assert heard() == {}, "it was champion"
@@ -146,10 +148,12 @@ def test_consumers_hear_of_what_people_decide(run_dag: Run, scored: World, heard
     run_dag("ponte__rollback", run_conf={**form, "version": 1, "windows": [str(WEEK), str(NEXT_WEEK)]})
     window = {"window_start": str(NEXT_WEEK), "batch_id": 2, "previous_batch_id": None, "rows": VISITS_PER_WEEK}
     changed = {"version": 1, "rollback_id": 1, "windows": [{**window, "publication_event_id": 3}]}
+    changed["in_words"] = f"{NEXT_WEEK} · version 1 · {VISITS_PER_WEEK} rows · rolled back"
     assert scored.rows("SELECT event_id, batch_id, previous_batch_id FROM ponte.publication_event ORDER BY 1") == [
         (1, 1, None), (2, 1, 1), (3, 2, None),
     ]  # fmt: skip
-    moved = [{"version": 1, "alias_event_id": 3, "rollback_id": 1}]
+    words = "version 1 is champion · by a rollback"
+    moved = [{"version": 1, "alias_event_id": 3, "rollback_id": 1, "in_words": words}]
     assert heard() == {
         "visits_champion": moved,
         "visits_predictions": [changed],
@@ -167,6 +171,7 @@ def test_consumers_hear_of_what_people_decide(run_dag: Run, scored: World, heard
     window = {"window_start": str(NEXT_WEEK), "batch_id": 3, "previous_batch_id": before, "rows": rows}
     assert before == 2
     changed = {"version": 1, "rollback_id": None, "windows": [{**window, "publication_event_id": 4}]}
+    changed["in_words"] = f"{NEXT_WEEK} · version 1 · {rows} rows · published"
     assert heard() == {"visits_predictions": [changed], "ponte_decisions": [changed]}
 
 

@@ -88,11 +88,7 @@ def joined(*words: object) -> str:
 
 
 def counted(facts: dict[str, Any]) -> str:
-    """Return what a task has counted in words: its numbers and texts by name.
-
-    >>> counted({"new_labels": 1200, "answers": "not_judged", "why": "they have come", "windows": [1]})
-    'new labels 1,200, answers not judged, they have come'
-    """
+    """Return what a task has counted in words, numbers and texts by name: "new labels 1,200, answers not judged"."""
     said = {name: in_rows(value) if isinstance(value, int) else value for name, value in facts.items()}
     told = {name: value for name, value in said.items() if isinstance(value, str)}
     return ", ".join(v if name == "why" else f"{name} {v}".replace("_", " ") for name, v in told.items())
@@ -111,7 +107,7 @@ def silent(error: PonteError) -> PonteError:
     To everybody else it is what it was: class and base classes (a retry policy looks at them), words, parts and cause.
     """
     kind = type(error)
-    told = cast("PonteError", BaseException.__new__(_silent_kind(kind)))
+    told = BaseException.__new__(_silent_kind(kind))
     told.args = error.args
     vars(told).update(vars(error))
     told.__cause__ = error.__cause__
@@ -170,7 +166,7 @@ class ModelLink(_PageLink):
 
 
 class ReportLink(_PageLink):
-    """Link to the report of the version of the task, else of that which the task `train` of the same run has registered."""
+    """Link to the report of the version of the task, else of that which `train` of the same run has registered."""
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         from airflow.sdk.execution_time.xcom import XCom
@@ -250,7 +246,7 @@ class PonteOperator(BaseOperator):
     def begin(self, *, window: object = "", version: Any = None, rows: int | None = None) -> None:
         """Say in the first line of the log what the task is about, or what is known by now; what it has said stays."""
         first = self.about == About()
-        given = {"window": str(window), "version": version and int(version), "rows": rows}
+        given: dict[str, Any] = {"window": str(window), "version": version and int(version), "rows": rows}
         self.about = replace(self.about, **{name: value for name, value in given.items() if value not in ("", None)})
         if first:
             self.log.info("%s", joined(self.model, self.about))

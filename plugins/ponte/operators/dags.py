@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, ExceptionRetryPolicy, RetryAction, RetryRule
 
-from ponte.errors import ModelFolderError, Problem
+from ponte.errors import LINE, ModelFolderError, Problem
 from ponte.model.folders import BrokenFolder
 from ponte.model.spec import ON_DEMAND
-from ponte.operators.base import LINE, PonteOperator, joined
+from ponte.operators.base import PonteOperator, joined
 from ponte.operators.timetable import BoundedCronTimetable
 from ponte.runtime import Runtime
 
@@ -176,8 +176,12 @@ def _note(connection: Any, number: int, dag_id: str, run_id: str) -> None:
     from airflow.models.dagrun import DagRunNote
     from airflow.models.taskinstance import TaskInstance
 
-    query = sa.select(TaskInstance.task_id, TaskInstance.operator, TaskInstance.state, TaskInstance.rendered_map_index)
-    ended = query.where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id).order_by(TaskInstance.end_date)
+    told: list[Any] = [getattr(TaskInstance, n) for n in ("task_id", "operator", "state", "rendered_map_index")]
+    ended = (
+        sa.select(*told)
+        .where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
+        .order_by(TaskInstance.end_date)
+    )
     said = [task for task in connection.execute(ended) if task.rendered_map_index]
     failed = [joined(task.task_id, task.rendered_map_index) for task in said if task.state == "failed"]
     good = {task.operator: task.rendered_map_index for task in said if task.state == "success"}

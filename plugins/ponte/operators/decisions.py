@@ -225,7 +225,9 @@ class RollBackOperator(PonteOperator):
             allow_bad=form["allow_bad"],
         )
         self.begin(version=done.to_version)
-        self.say(context, f"rolled back from version {done.from_version}", f"windows: {len(done.windows)}", form["reason"])
+        self.say(
+            context, f"rolled back from version {done.from_version}", f"windows: {len(done.windows)}", form["reason"]
+        )
         if done.alias_event_id is not None:
             moved = {"version": done.to_version, "alias_event_id": done.alias_event_id, "rollback_id": done.rollback_id}
             self.announce(context, champion_asset(self.model), moved)
@@ -310,8 +312,7 @@ class PublishBatchOperator(PonteOperator):
         )
         seen = changes(runtime.db, batch_id=done.batch_id)
         if seen:
-            [window] = seen["windows"]
-            self.begin(window=window["window_start"], version=seen["version"], rows=done.row_count)
+            self.begin(window=seen["windows"][0]["window_start"], version=seen["version"], rows=done.row_count)
             self.say(context, "published anyway", form["reason"])
             self.announce(context, predictions_asset(self.model), seen)
         return {"batch_id": done.batch_id, "previous_batch_id": done.previous_batch_id, "rows": done.row_count}

@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import PonteError
-from ponte.operators.base import MONITOR, PonteOperator, in_rows, predictions_asset, run_of, runtime_of
+from ponte.operators.base import MONITOR, PonteOperator, predictions_asset, run_of, runtime_of
+from ponte.pages.formats import rows as in_rows
 from ponte.runtime import Runtime
 
 if TYPE_CHECKING:

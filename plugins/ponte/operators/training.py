@@ -154,7 +154,7 @@ class EvaluateOperator(PonteOperator):
 class GateOperator(PonteOperator):
     """Give and keep the verdict on a version. A refusal is no failure.
 
-    reason begins with PASSED, REFUSED or UNDECIDED, as does the first line of the log.
+    reason begins with PASSED, REFUSED or UNDECIDED.
 
     snapshot_id : what `FreezeWindowsOperator` has returned.
     version : what `TrainOperator` has returned.
