@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from tests.conftest import Cluster, Template
     from tests.postgres.stages import Stages
     from tests.sample_model import World
@@ -88,3 +89,28 @@ def slow(trained: World) -> tuple[World, dict[str, object]]:
     expected = state(world, world.run(run_id="undisturbed").batch_id)
     world.execute("INSERT INTO shop.slow VALUES (30)")
     return world, expected
+
+
+#: What is drawn in full: whatever is about training itself, or about values that no axis may be able to measure.
+DRAWN = ("training", "model", "test_bad_input.py")
+_SVG: dict[str, str] = {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Write each kind of plot once: it takes a quarter of a training, and no test in here looks at a report.
+
+    What is to be drawn is computed each time all the same. tests/unit/pages looks at the plots.
+    """
+    from ponte.pages import plots
+
+    def written(drawing: Figure, *, title: str, caption: str) -> str:
+        if title not in _SVG:
+            _SVG[title] = really(drawing, title=title, caption=caption)
+        return _SVG[title]
+
+    really = plots.to_svg
+    with pytest.MonkeyPatch.context() as patch:
+        if not set(DRAWN) & set(request.path.relative_to(Path(__file__).parent).parts):
+            patch.setattr(plots, "to_svg", written)
+        yield

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.metadata import packages_distributions
 from importlib.metadata import version as library_version
 from typing import Any
 
@@ -18,6 +17,7 @@ from ponte.model.estimator import KEEPABLE, imported_libraries, last_estimator
 from ponte.model.folders import ModelFolder
 from ponte.model.windows import Window, matured_windows
 from ponte.packages.folder_requirements import named_versions
+from ponte.packages.libraries import distributions_of_modules
 from ponte.snapshots.checking import check_snapshot
 from ponte.snapshots.freezing import freeze_snapshot
 from ponte.snapshots.parquet import read_snapshot, write_snapshot
@@ -230,7 +230,7 @@ def _require_fitted(folder: ModelFolder, foreign: Foreign, *, other_libraries_al
 
 def _libraries(foreign: Foreign, source: str) -> dict[str, str]:
     """Return the versions of the packages that the file and the source name."""
-    of = packages_distributions()
+    of = distributions_of_modules()
     named = {distribution for package in foreign.packages for distribution in of.get(package, ())}
     return {**imported_libraries(source, known=LIBRARIES), **{name: library_version(name) for name in sorted(named)}}
 

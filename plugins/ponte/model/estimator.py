@@ -16,12 +16,13 @@ import sys
 import traceback
 import types
 from collections.abc import Collection, Iterator
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import version
 from typing import Any
 
 from ponte.errors import ModelFolderError, Problem
 from ponte.model.spec import METRICS, OF_LABELS, ModelSpec, Task
 from ponte.packages.folder_requirements import MAKE_LOCK, REQUIREMENTS
+from ponte.packages.libraries import distributions_of_modules
 
 ESTIMATOR_FILE = "estimator.py"
 SPEC = "model.toml"
@@ -89,7 +90,7 @@ def imported_libraries(text: str, *, known: Collection[str]) -> dict[str, str]:
     hold at the top level; distributions of `known` are not searched for that, and neither is the standard library. A
     module that belongs to no distribution is searched, but has no version.
     """
-    of = packages_distributions()
+    of = distributions_of_modules()
     direct = set(imported_names(text)) - sys.stdlib_module_names
     searched = [name for name in direct if not set(of.get(name, ())) & set(known)]
     names = direct | {top for name in searched for top in _held_by(name)}

@@ -6,12 +6,13 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, requires
+from importlib.metadata import PackageNotFoundError, distribution, requires
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ponte.errors import ModelFolderError, PonteError, Problem
+from ponte.packages.libraries import distributions_of_modules
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -165,7 +166,7 @@ def _unnamed(
     """Return the imports of distributions that happen to be installed: with the next lock they may be gone."""
     from packaging.utils import canonicalize_name
 
-    of = packages_distributions()
+    of = distributions_of_modules()
     allowed = {*around.own, *(canonicalize_name(requirement.name) for requirement in needed)}
     found = []
     for module in sorted(set(imports) - sys.stdlib_module_names):
