@@ -149,13 +149,15 @@ def compare(db: Database, model: str, first: int, second: int, *, largest: int) 
     """
     asked = {"model": model, "versions": [first, second]}
     with db.one_moment() as connection:
-        facts = {row["version"]: row for row in connection.execute(_FACTS, asked | {"largest": largest}).mappings()}
+        facts = {
+            row["version"]: dict(row) for row in connection.execute(_FACTS, asked | {"largest": largest}).mappings()
+        }
         if {first, second} - facts.keys():
             return None
         metrics = _metrics(connection, model, first, second)
         rules: dict[int, list[Mapping[str, Any]]] = {first: [], second: []}
         for row in connection.execute(_RULES, asked).mappings():
-            rules[row["version"]].append(row)
+            rules[row["version"]].append(dict(row))
     figures, same_rows, row_count = beside(metrics, facts[first]["snapshot_id"], facts[second]["snapshot_id"],
                                            first, second)  # fmt: skip
     return Comparison(
@@ -184,7 +186,7 @@ def _metrics(connection: sa.Connection, model: str, first: int, second: int) -> 
     others = [champion_subject(v) for v in (first, second)]
     subjects = [CANDIDATE, *others, *(difference_subject(s) for s in others)]
     asked = {"model": model, "versions": [first, second], "subjects": subjects}
-    return connection.execute(_METRICS, asked).mappings().all()
+    return [dict(row) for row in connection.execute(_METRICS, asked).mappings()]
 
 
 def beside(
