@@ -182,7 +182,7 @@ def test_a_version_that_was_replaced_says_by_which(client: Client, trained: Worl
 def test_headers_forbid_scripts_and_keeping(client: Client) -> None:
     wanted = {
         "content-security-policy": (
-            "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
+            "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; frame-ancestors 'self'"
         ),
         "x-content-type-options": "nosniff",
         "cache-control": "no-store",
@@ -231,7 +231,7 @@ def test_a_report_that_was_changed_is_not_shown(client: Client, trained: World) 
     file.write_bytes(file.read_bytes().replace(b"<h1>", b"<h1>Best! "))
     answer = client("viewer").get(PAGE)
     assert answer.status_code == 500
-    assert "The report cannot be shown" in answer.text
+    assert "The page cannot be shown" in answer.text
     assert "Best!" not in answer.text
 
 
