@@ -49,9 +49,10 @@ _VERSIONS = sa.text("""SELECT v.version, v.champion, v.origin, v.created_at, v.t
     FROM ponte.version_overview v LEFT JOIN ponte.challenger h ON h.model = v.model AND h.version = v.version
     WHERE v.model = :model ORDER BY v.version DESC LIMIT :most""")
 
+# But windows that were shown as planned: there is one a week, and the strip has them.
 _CHANGES = sa.text("""SELECT at, window_start, version, left(what, 300) AS what, left(actor, 100) AS actor,
         left(reason, 300) AS reason
-    FROM ponte.change WHERE model = :model ORDER BY at DESC LIMIT :most""")
+    FROM ponte.change WHERE model = :model AND what NOT LIKE '% is shown: %' ORDER BY at DESC LIMIT :most""")
 
 _ALARMS = sa.text("""SELECT alarm_id, kind, state, provisional, window_start, last_window,
         left(reason, 300) AS reason, opened_at, closed_at
