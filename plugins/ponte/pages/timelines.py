@@ -19,6 +19,8 @@ _LABEL = 90
 #: Statistic of a column → its colour's place, 0 to 4: at 1 it is as far as one in forty quiet weeks.
 _STEPS = (0.5, 0.75, 1.0, 2.0)
 _LONGEST = 26
+#: From so many points of a line on, its dots are small.
+_CROWD = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,9 @@ def heat_map(
     every = -(-_LABEL // _CELL)
     text = markupsafe.Markup('<text x="{}" y="{}">{}</text>')
     drawn += [
-        text.format(_NAMES + column * _CELL, height - 3, windows[column]) for column in range(0, len(windows), every)
+        text.format(_NAMES + column * _CELL, height - 3, windows[column])
+        for column in range(0, len(windows), every)
+        if (len(windows) - column) * _CELL >= _LABEL * 2 // 3 or not column
     ]
     width = max(width, _NAMES + _LABEL)
     return markupsafe.Markup(
@@ -115,6 +119,7 @@ def lines(found: Sequence[Line], *, bound: float | None, label: str) -> markupsa
 def _drawn(line: Line, place: int, x: Callable[[dt.date], float], y: Callable[[float], float]) -> list[str]:
     found: list[str] = []
     piece: list[str] = []
+    dot = 2 if len(line.points) < _CROWD else 1.2
     for day, value, low, high in line.points:
         if value is None:
             piece = _ended(piece, place, found)
@@ -123,7 +128,7 @@ def _drawn(line: Line, place: int, x: Callable[[dt.date], float], y: Callable[[f
         if low is not None and high is not None:
             at = f'x1="{x(day):.1f}" x2="{x(day):.1f}" y1="{y(low):.1f}" y2="{y(high):.1f}"'
             found.append(f'<line class="ends s{place}" {at}/>')
-        found.append(f'<circle class="s{place}" cx="{x(day):.1f}" cy="{y(value):.1f}" r="2"/>')
+        found.append(f'<circle class="s{place}" cx="{x(day):.1f}" cy="{y(value):.1f}" r="{dot}"/>')
     _ended(piece, place, found)
     return found
 

@@ -34,12 +34,12 @@ _COLUMNS = sa.text("""WITH found AS MATERIALIZED (
         SELECT family, column_name, window_start, statistic, share_change, named
         FROM ponte.drift_column WHERE batch_id = ANY(:batches)
     ), ranked AS (
-        SELECT family, column_name, count(*) OVER () AS of_columns
+        SELECT family, column_name, count(*) OVER () AS of_columns, row_number() OVER (
+            ORDER BY count(*) FILTER (WHERE named) DESC, max(statistic) DESC NULLS LAST, family, column_name) AS place
         FROM found GROUP BY family, column_name
-        ORDER BY count(*) FILTER (WHERE named) DESC, max(statistic) DESC NULLS LAST, family, column_name LIMIT :most
     )
     SELECT r.of_columns, f.* FROM ranked r JOIN found f USING (family, column_name)
-    ORDER BY f.family DESC, f.column_name, f.window_start""")
+    WHERE r.place <= :most ORDER BY r.place, f.window_start""")
 
 _VERSIONS = sa.text("""SELECT v.version, v.champion, v.origin, v.created_at, v.train_rows, v.holdout_rows, v.bad,
         v.gate_outcome, v.approval, v.metrics, h.version IS NOT NULL AS challenger,
@@ -49,9 +49,10 @@ _VERSIONS = sa.text("""SELECT v.version, v.champion, v.origin, v.created_at, v.t
     FROM ponte.version_overview v LEFT JOIN ponte.challenger h ON h.model = v.model AND h.version = v.version
     WHERE v.model = :model ORDER BY v.version DESC LIMIT :most""")
 
+# But windows that were shown as planned: there is one a week, and the strip has them.
 _CHANGES = sa.text("""SELECT at, window_start, version, left(what, 300) AS what, left(actor, 100) AS actor,
         left(reason, 300) AS reason
-    FROM ponte.change WHERE model = :model ORDER BY at DESC LIMIT :most""")
+    FROM ponte.change WHERE model = :model AND what NOT LIKE '% is shown: %' ORDER BY at DESC LIMIT :most""")
 
 _ALARMS = sa.text("""SELECT alarm_id, kind, state, provisional, window_start, last_window,
         left(reason, 300) AS reason, opened_at, closed_at
@@ -180,7 +181,7 @@ class ModelFacts:
     windows: tuple[WindowCell, ...]
     #: By age of labels, in days; each oldest first.
     quality: Mapping[int, tuple[QualityPoint, ...]]
-    #: (family, column) → its cells, oldest first; features before answers.
+    #: (family, column) → its cells, oldest first; the column that moved the most first.
     columns: Mapping[tuple[str, str], tuple[ColumnCell, ...]]
     of_columns: int
     #: Newest first.

@@ -38,7 +38,7 @@ def show_model(
     may_decide: Annotated[bool, Depends(may_decide)],
 ) -> HTMLResponse:
     """Answer with the page of a model; one without a folder is shown by what the database knows."""
-    folder, broken = _folder(runtime)
+    folder = _folder(runtime)
     found = read_model(runtime.db, model)
     if found is None and folder is None:
         return HTMLResponse(
@@ -52,7 +52,6 @@ def show_model(
         place=place,
         found=found,
         spec=folder.spec if folder else None,
-        broken=broken,
         card=read_card(folder.card) if folder else "",
         may_decide=may_decide,
         drawn_quality=drawn,
@@ -138,12 +137,12 @@ def _told(name: str, cell: ColumnCell) -> str:
     return f"{name[:100]}, {cell.window_start}: {moved}{beyond}"
 
 
-def _folder(runtime: Runtime) -> tuple[ModelFolder | None, str]:
-    """Return the folder, and "" or why there is none that can be read."""
+def _folder(runtime: Runtime) -> ModelFolder | None:
+    """Return the folder; None when there is none that can be read, which its DAG says with what is wrong."""
     try:
-        return runtime.folder, ""
-    except PonteError as error:
-        return None, error.what
+        return runtime.folder
+    except PonteError:
+        return None
 
 
 def _no_model(place: Place, why: str, *, dag_id: str = "No model", whole: str = "") -> str:

@@ -89,3 +89,23 @@ def test_the_columns_that_are_named_come_first_and_no_more_than_have_room(
             batches = [w.batch_id for w in found.windows]
             named = {tuple(row) for row in connection.execute(sa.text(query), {"batches": batches})}
         assert len(named & found.columns.keys()) == min(3, len(named))
+        moved = [
+            (sum(cell.named for cell in cells), max(cell.statistic or 0 for cell in cells))
+            for cells in found.columns.values()
+        ]
+        assert moved == sorted(moved, reverse=True)
+
+
+def test_all_that_changed_is_told_but_windows_that_were_shown_as_planned(
+    stand: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ponte.viewing import models
+
+    monkeypatch.setattr(models, "MOST_CHANGES", 10_000)
+    query = """SELECT (SELECT count(*) FROM ponte.change WHERE model = :model)
+        - (SELECT count(*) FROM ponte.publication_event WHERE model = :model AND previous_batch_id IS NULL)"""
+    for model in names(stand):
+        found = models.read_model(stand, model)
+        assert found is not None
+        with stand.begin() as connection:
+            assert len(found.changes) == connection.execute(sa.text(query), {"model": model}).scalar_one()
