@@ -38,7 +38,7 @@ def distributions_of_modules() -> Mapping[str, Sequence[str]]:
 
 
 @lru_cache(maxsize=1)
-def _found_in(folders: tuple[tuple[str, int], ...]) -> Mapping[str, Sequence[str]]:
+def _found_in(_folders: tuple[tuple[str, int], ...]) -> Mapping[str, Sequence[str]]:
     return packages_distributions()
 
 
