@@ -212,7 +212,7 @@ def test_what_is_not_known_is_404_in_plain_text(client: Client, path: str, said:
     assert said in answer.text
 
 
-@pytest.mark.parametrize("path", ["visits/first", "visits/-1", "visits", "visits/1/2"])
+@pytest.mark.parametrize("path", ["visits/first", "visits/-1", "visits/1/2"])
 def test_what_is_no_version_is_404(client: Client, path: str) -> None:
     assert client("viewer").get(f"/ponte/report/{path}").status_code == 404
 
