@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 #: Below /ponte; of the model `visits` with versions 1 and 2 and the window 2024-02-12.
 ADDRESSES = (
+    "/",
+    "/model/visits",
+    "/model/visits/2024-02-12",
+    "/tab/visits__score",
+    "/docs/how-to/operate.md",
     "/report/visits",
     "/report/visits/1",
     "/report/visits/2",
