@@ -31,7 +31,7 @@ from ponte.versions.marks import append_mark, require_not_bad
 _SHOWN_WINDOWS = sa.text("""SELECT p.window_start FROM ponte.published p JOIN ponte.batch b USING (batch_id)
     WHERE p.model = :model AND b.version = :version""")
 
-# Retention drops a batch's table, and the name of it. Asked of the catalog: who only looks may not look into ponte_data.
+# Retention drops a batch's table, and the name of it. Asked of the catalog: a page may not look into ponte_data.
 _KEPT_BATCH = sa.text("""SELECT b.batch_id FROM ponte.batch b
     WHERE b.model = :model AND b.version = :version AND b.window_start = :start AND b.window_end = :end
     AND b.status = 'staged' AND (:allow_hindsight OR NOT b.hindsight)

@@ -62,7 +62,7 @@ REASON = Field(
     name="reason",
     title="Reason",
     kind="reason",
-    help="Kept for ever, with your name: everybody reads it in the history.",
+    help="Kept for ever, with your name, for all to read.",
 )
 ALLOW_BAD = Field(
     name="allow_bad",
@@ -74,8 +74,8 @@ ALLOW_HINDSIGHT = Field(
     name="allow_hindsight",
     title="Allow hindsight",
     kind="switch",
-    help="Let the version score a window although it may have learned from what happened after. Batch and rows are then "
-    "marked as hindsight.",
+    help="Let the version score a window although it may have learned from what happened after. Batch and rows are "
+    "then marked as hindsight.",
 )
 
 
@@ -111,8 +111,8 @@ ACTIONS = (
     Action(
         name="train",
         title="Train a version",
-        help="Trains on past windows, measures beside the champion, and asks the gate. What follows is what the model's "
-        "folder says under promotion.",
+        help="Trains on past windows, measures beside the champion, and asks the gate. What follows is what the "
+        "model's folder says under promotion.",
         dag="{model}__train",
         button="Train it",
         fields=(
@@ -140,7 +140,8 @@ ACTIONS = (
                 kind="days",
                 of="windows",
                 asked="window",
-                help="A window that the version has scored before is shown again as it was; any other is scored anew first.",
+                help="A window that the version has scored before is shown again as it was; any other "
+                "is scored anew first.",
                 empty="what people see stays as it is, and only the champion moves",
                 other="Windows that are not in the list: first days, YYYY-MM-DD, with blanks between them",
             ),
@@ -189,8 +190,8 @@ ACTIONS = (
     Action(
         name="promote",
         title="Promote",
-        help="Makes a version champion because you say so, whatever the gate said. Windows that people see stay as they "
-        "are; to change these too, roll back.",
+        help="Makes a version champion because you say so, whatever the gate said. Windows that people see stay as "
+        "they are; to change these too, roll back.",
         dag="ponte__promote",
         button="Make it champion",
         fields=(version_field("The version that shall score from now on."), ALLOW_BAD, REASON),
@@ -227,8 +228,8 @@ ACTIONS = (
     Action(
         name="challenge",
         title="Hold against the champion",
-        help="Makes a version challenger: each week it predicts beside the champion, unseen, and is compared when labels "
-        "come. It takes the place of another challenger.",
+        help="Makes a version challenger: each week it predicts beside the champion, unseen, and is compared when "
+        "labels come. It takes the place of another challenger.",
         dag="ponte__challenge",
         button="Make it challenger",
         fields=(
@@ -254,8 +255,8 @@ ACTIONS = (
                 name="action",
                 title="Answer",
                 kind="word",
-                help="Acknowledge: it is known, and goes on; nothing follows from it any more. Close: it is over, and the "
-                "rules begin anew with what is scored from now on.",
+                help="Acknowledge: it is known, and goes on; nothing follows from it any more. Close: it is over, and "
+                "the rules begin anew with what is scored from now on.",
                 words=(("acknowledge", "acknowledge"), ("close", "close")),
             ),
             REASON,

@@ -104,11 +104,11 @@ def _word(field: Field, texts: list[str]) -> str | None:
     return text
 
 
-def _switch(field: Field, texts: list[str]) -> bool:
+def _switch(_: Field, texts: list[str]) -> bool:
     return _single(Field(name="", title="", help="", kind="switch", empty="off"), texts) is not None
 
 
-def _reason(field: Field, texts: list[str]) -> str:
+def _reason(_: Field, texts: list[str]) -> str:
     text = " ".join(texts)
     if len(text) < SHORTEST_REASON:
         raise _Wrong(f"Say why, in at least {SHORTEST_REASON} characters.")
