@@ -31,13 +31,12 @@ from ponte.versions.marks import append_mark, require_not_bad
 _SHOWN_WINDOWS = sa.text("""SELECT p.window_start FROM ponte.published p JOIN ponte.batch b USING (batch_id)
     WHERE p.model = :model AND b.version = :version""")
 
-# Retention drops a batch's table, and the name of it.
+# Retention drops a batch's table, and the name of it. Asked of the catalog: a page may not look into ponte_data.
 _KEPT_BATCH = sa.text("""SELECT b.batch_id FROM ponte.batch b
     WHERE b.model = :model AND b.version = :version AND b.window_start = :start AND b.window_end = :end
     AND b.status = 'staged' AND (:allow_hindsight OR NOT b.hindsight)
     AND EXISTS (SELECT FROM ponte.publication_event e WHERE e.batch_id = b.batch_id)
-    AND CASE WHEN b.prediction_table IS NOT NULL
-             THEN to_regclass(format('ponte_data.%I', b.prediction_table)) IS NOT NULL END
+    AND EXISTS (SELECT FROM pg_class WHERE relnamespace = 'ponte_data'::regnamespace AND relname = b.prediction_table)
     ORDER BY b.batch_id DESC LIMIT 1""")
 
 _UNDER_WAY = sa.text("""SELECT b.window_start FROM ponte.batch b JOIN ponte.claim c USING (model, window_start, epoch)
@@ -100,12 +99,41 @@ def plan_rollback(
     allow_hindsight: bool,
     now: dt.datetime,
 ) -> Plan:
-    """Return what going back to `version` means; refuse early what could not be done.
+    """Return what `foresee_rollback` does, and load the version: what could not be done is refused early.
+
+    Raises ArtifactRefused when its files are damaged, and what `foresee_rollback` raises.
+    """
+    plan = foresee_rollback(
+        db,
+        folder,
+        version,
+        windows=windows,
+        every_window=every_window,
+        allow_bad=allow_bad,
+        allow_hindsight=allow_hindsight,
+        now=now,
+    )
+    load_registered(db, store, registry.get_version(db, folder.name, version))
+    return plan
+
+
+def foresee_rollback(
+    db: Database,
+    folder: ModelFolder,
+    version: int,
+    *,
+    windows: Sequence[dt.date],
+    every_window: bool,
+    allow_bad: bool,
+    allow_hindsight: bool,
+    now: dt.datetime,
+) -> Plan:
+    """Return what going back to `version` means, without a look at its files; whoever reads registry and batches may.
 
     windows : first days; with `every_window` also all windows that people now see from the present champion. A window
     whose as_of is still to come at `now` is refused. What people see keeps the bounds that it was published with, an
-    edit of `[window]` notwithstanding. Raises PonteError for an unknown version, VersionMarkedBad,
-    ArtifactRefused when its files are damaged, NoChampion, WindowError, HindsightRefused.
+    edit of `[window]` notwithstanding. Raises PonteError for an unknown version, VersionMarkedBad, NoChampion,
+    WindowError, HindsightRefused.
     """
     target = registry.get_version(db, folder.name, version)
     alias = aliases.current_alias(db, folder.name)
@@ -120,7 +148,6 @@ def plan_rollback(
         kept = {w: _kept_batch(connection, folder.name, version, w, allow_hindsight) for w in sorted(wanted)}
     for window in kept:
         require_past(window.as_of, now, f"window {window}")
-    load_registered(db, store, target)
     for window, batch_id in kept.items():
         if batch_id is None:
             choose_named(target, window, allow_hindsight=allow_hindsight)

@@ -31,8 +31,8 @@ LOCK_TIMEOUT = "2s"
 _HAS_TRIPPED = sa.text("""SELECT EXISTS (
     SELECT FROM ponte.guard_result WHERE batch_id = :batch_id AND outcome = 'tripped')""")
 
-_LOCKED_CLAIM = sa.text("""SELECT epoch, run_id FROM ponte.claim
-    WHERE model = :model AND window_start = :window FOR UPDATE""")
+_CLAIM = "SELECT epoch, run_id FROM ponte.claim WHERE model = :model AND window_start = :window"
+_UNLOCKED_CLAIM, _LOCKED_CLAIM = sa.text(_CLAIM), sa.text(f"{_CLAIM} FOR UPDATE")
 
 _SHOWN = sa.text("SELECT batch_id FROM ponte.published WHERE model = :model AND window_start = :window")
 
@@ -142,11 +142,7 @@ def publish_anyway(
     values = {"batch_id": batch_id, "run_id": run_id, "actor": actor, "reason": reason}
 
     def accept(connection: sa.Connection, batch: Batch) -> None:
-        tripped = connection.execute(_HAS_TRIPPED, values).scalar_one()
-        if not tripped or not (batch.status == "rejected" or batch.reached("staged")):
-            got = f"status {batch.status}" + (f": {batch.why}" if batch.why else "")
-            fix = "a batch that its checks rejected has no predictions: mend the source or the rule and score it again"
-            raise PonteError("no guard has rejected this batch", where=batch.place, got=got, fix=fix)
+        _require_rejected_by_guard(connection, batch)
         insert_row(connection, "ponte.guard_override", values, unless="batch_id")
         if new_normal:
             normal = {"model": batch.model, "window_start": batch.window_start, "batch_id": batch_id}
@@ -171,15 +167,7 @@ def _flip(db: Database, batch_id: int, *, actor: str, reason: str, accept: _Acce
         batch = batches.read_batch(connection, batch_id)
         aliases.lock_alias(connection, batch.model)  # no mark and no rollback comes between the question and the flip
         values = {"model": batch.model, "window": batch.window_start, "batch": batch_id, "epoch": batch.epoch}
-        newest = connection.execute(_LOCKED_CLAIM, values).one()
-        if newest.epoch != batch.epoch:
-            raise Fenced(
-                "a newer run owns the window; this one published nothing",
-                where=batch.place,
-                got=f"epoch {batch.epoch} of run {batch.run_id}",
-                expected=f"epoch {newest.epoch} of run {newest.run_id}",
-                fix="nothing to do: the newer run publishes",
-            )
+        _require_newest(batch, connection.execute(_LOCKED_CLAIM, values).one())
         batch = batches.lock(connection, batch_id)  # as it is now: retention may have decided meanwhile
         if accept is not None:
             accept(connection, batch)
@@ -190,13 +178,52 @@ def _flip(db: Database, batch_id: int, *, actor: str, reason: str, accept: _Acce
             rows = require_conservation(connection, batch)
             before = connection.execute(_SHOWN_BEFORE, values).scalar_one()
             return Publication(batch_id=batch_id, previous_batch_id=before, row_count=rows)
-        if marks.has_bad_mark(connection, batch.model, batch.version):
-            raise VersionMarkedBad(
-                "the version was marked bad since it scored this batch; nothing was published",
-                where=f"{batch.place}, version {batch.version}",
-                fix=f"trigger {batch.model}__score again: it takes another version",
-            )
+        _require_unmarked(connection, batch)
         return show(connection, batch, epoch=batch.epoch, actor=actor, reason=reason)
+
+
+def foresee_publication(db: Database, batch_id: int, *, model: str) -> Batch:
+    """Return the batch if `publish_anyway` would show it now, and raise what that raises if not; nothing is written.
+
+    Whether its rows add up is not looked at.
+    """
+    batch = _batch_of(db, batch_id, model)
+    with db.read_only() as connection:
+        values = {"model": model, "window": batch.window_start}
+        _require_newest(batch, connection.execute(_UNLOCKED_CLAIM, values).one())
+        _require_rejected_by_guard(connection, batch)
+        if connection.execute(_SHOWN, values).scalar_one_or_none() != batch_id:
+            _require_unmarked(connection, batch)
+    return batch
+
+
+def _require_newest(batch: Batch, newest: sa.Row[Any]) -> None:
+    """Raise Fenced unless the batch's run is the newest that has claimed the window."""
+    if newest.epoch != batch.epoch:
+        raise Fenced(
+            "a newer run owns the window; this one published nothing",
+            where=batch.place,
+            got=f"epoch {batch.epoch} of run {batch.run_id}",
+            expected=f"epoch {newest.epoch} of run {newest.run_id}",
+            fix="nothing to do: the newer run publishes",
+        )
+
+
+def _require_rejected_by_guard(connection: sa.Connection, batch: Batch) -> None:
+    tripped = connection.execute(_HAS_TRIPPED, {"batch_id": batch.batch_id}).scalar_one()
+    if not tripped or not (batch.status == "rejected" or batch.reached("staged")):
+        got = f"status {batch.status}" + (f": {batch.why}" if batch.why else "")
+        fix = "a batch that its checks rejected has no predictions: mend the source or the rule and score it again"
+        raise PonteError("no guard has rejected this batch", where=batch.place, got=got, fix=fix)
+
+
+def _require_unmarked(connection: sa.Connection, batch: Batch) -> None:
+    if marks.has_bad_mark(connection, batch.model, batch.version):
+        raise VersionMarkedBad(
+            "the version was marked bad since it scored this batch; nothing was published",
+            where=f"{batch.place}, version {batch.version}",
+            fix=f"trigger {batch.model}__score again: it takes another version",
+        )
 
 
 def show(
