@@ -1,0 +1,221 @@
+"""Decisions on Ponte's own pages: the form, what would follow, and the run that it starts, in Airflow's API server."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.airflow_connections import set_connections
+
+from ponte.steering.actions import ACTIONS
+
+if TYPE_CHECKING:
+    from starlette.testclient import TestClient
+    from tests.conftest import Cluster, Template
+    from tests.sample_model import World
+
+ROOT = Path(__file__).parents[2]
+SECRET = "not a secret, and longer than sixty-four bytes for its algorithm"  # noqa: S105
+WEEK = "2024-02-12"
+
+Open = Callable[[str], "TestClient"]
+
+
+@pytest.fixture(scope="module")
+def world(
+    airflow_db: None, server: Cluster, scored_template: Template, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """A scored week, and a second version that is marked bad."""
+    with scored_template.copy(server, tmp_path_factory.mktemp("acting")) as found:
+        found.with_model(
+            files={"README.md": "# Another\n", "estimator.py": found.folder.text("estimator.py") + "\n# 2\n"}
+        ).train(run_id="second", promote=False)
+        found.mark(2, "bad", run_id="marked")
+        yield found
+
+
+@pytest.fixture(scope="module")
+def client(world: World) -> Iterator[Open]:
+    """Return a function that gives a client with the session of a user of that role, at Airflow's API server."""
+    from airflow.api_fastapi.app import create_app, purge_cached_app
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    from airflow.models import DagModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+    from starlette.testclient import TestClient
+
+    with pytest.MonkeyPatch.context() as patch:
+        set_connections(world.db, patch)
+        patch.setenv("PONTE_ARTIFACTS", Path(world.store.root.path).as_uri())
+        patch.setenv("PONTE_MODELS", str(world.folder.path.parent))
+        patch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", SECRET)
+        patch.setenv("AIRFLOW__API__SECRET_KEY", SECRET)
+        bag = DagBag(str(ROOT / "dags"))
+        DagBundlesManager().sync_bundles_to_db()
+        sync_bag_to_db(bag, "dags-folder", None)
+        with create_session() as session:
+            session.execute(update(DagModel).values(is_paused=False))
+        purge_cached_app()
+        app = create_app(apps="core")
+        opened: dict[str, TestClient] = {}
+
+        def log_in(role: str) -> TestClient:
+            if role not in opened:
+                opened[role] = TestClient(app, raise_server_exceptions=False, follow_redirects=False)
+                user = SimpleAuthManagerUser(username=f"a {role}", role=role)
+                opened[role].cookies.set("_token", app.state.auth_manager.generate_jwt(user))
+            return opened[role]
+
+        yield log_in
+        for one in opened.values():
+            one.close()
+        purge_cached_app()
+
+
+class Form:
+    """A form as a browser holds it: what is hidden in it, and what is typed."""
+
+    def __init__(self, client: TestClient, address: str) -> None:
+        self.client = client
+        self.page = client.get(address)
+        assert self.page.status_code == 200, self.page.text
+
+    def send(self, step: str = "preview", headers: dict[str, str] | None = None, **typed: Any) -> Any:
+        """Send it with a button; a browser says where it stood."""
+        hidden = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', self.page.text))
+        fields = {**{name: html.unescape(value) for name, value in hidden.items()}, "step": step, **typed}
+        answer = self.client.post(
+            "/ponte/act", data=fields, headers={"Sec-Fetch-Site": "same-origin", **(headers or {})}
+        )
+        if answer.headers.get("content-type", "").startswith("text/html") and "csrf" in answer.text:
+            self.page = answer
+        return answer
+
+
+def runs(dag_id: str) -> list[Any]:
+    """Return the runs of a DAG."""
+    from airflow.models import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        return list(session.scalars(select(DagRun).where(DagRun.dag_id == dag_id)))
+
+
+@pytest.mark.parametrize("action", [action.name for action in ACTIONS])
+def test_each_form_has_its_fields_with_help_and_says_what_is_missing(client: Open, action: str) -> None:
+    form = Form(client("admin"), f"/ponte/act/{action}/visits")
+    [found] = [one for one in ACTIONS if one.name == action]
+    for field in found.fields:
+        assert f'name="{field.name}"' in form.page.text
+        assert html.escape(field.help, quote=False)[:40] in form.page.text.replace("&#39;", "'").replace("&#34;", '"')
+    missing = [field for field in found.fields if not field.empty and field.kind in ("one", "word", "reason")]
+    answer = form.send()
+    assert answer.status_code == (422 if missing else 200)
+    assert answer.text.count("-problem") == 2 * len(missing)
+    assert ('value="do"' in answer.text) is (not missing), "only what has been seen can be started"
+
+
+def test_a_form_is_filled_in_by_its_address_and_lists_what_there_is(client: Open) -> None:
+    text = Form(client("admin"), f"/ponte/act/roll-back/visits?version=2&window={WEEK}").page.text
+    assert re.search(r'<option value="2" selected>version 2 · marked bad', text)
+    assert re.search(r'<option value="1">version 1 · champion since', text)
+    assert re.search(rf'value="{WEEK}" checked', text)
+    assert f"{WEEK} · version 1, batch" in text
+
+
+def test_a_rollback_is_foreseen_and_then_started_in_the_persons_name(client: Open, world: World) -> None:
+    form = Form(client("op"), f"/ponte/act/roll-back/visits?version=2&window={WEEK}")
+    typed = {"version": "2", "windows": WEEK, "reason": "complaints"}
+    refused = form.send(**typed)
+    assert refused.status_code == 422
+    assert "marked bad" in refused.text
+    typed["allow_bad"] = typed["allow_hindsight"] = "on"
+    seen = form.send(**typed)
+    assert seen.status_code == 200, seen.text
+    assert "Moves champion 1 → 2." in seen.text
+    assert f"Scores 1 window anew, then shows them: {WEEK}." in seen.text
+    assert not runs("ponte__rollback")
+    started = form.send("do", **typed)
+    assert started.status_code == 303, started.text
+    [run] = runs("ponte__rollback")
+    assert run.triggering_user_name == "a op"
+    assert run.conf == {
+        "model": "visits", "version": 2, "windows": [WEEK], "every_window": False, "mark_bad": False, "allow_bad": True,
+        "allow_hindsight": True, "reason": "complaints",
+    }  # fmt: skip
+    after = client("op").get(started.headers["location"])
+    assert f'href="/dags/ponte__rollback/runs/{run.run_id}"' in after.text
+    again = form.send("do", **typed)
+    assert again.status_code == 303
+    assert len(runs("ponte__rollback")) == 1, "sent twice it is one run"
+
+
+def test_what_nobody_has_seen_is_not_started(client: Open) -> None:
+    form = Form(client("admin"), "/ponte/act/promote/visits")
+    typed = {"version": "2", "allow_bad": "on", "reason": "because"}
+    answer = form.send("do", **typed)
+    assert answer.status_code == 200
+    assert "Moves champion 1 → 2" in answer.text
+    assert "Something has changed" in answer.text
+    assert form.send("do", **{**typed, "version": "1"}).status_code == 200, "another version than the one that was seen"
+    assert not runs("ponte__promote")
+
+
+@pytest.mark.parametrize(
+    ("action", "typed", "said"),
+    [
+        ("promote", {"version": "99", "reason": "because"}, "no such version"),
+        ("promote", {"version": "2", "reason": "because"}, "marked bad"),
+        ("promote", {"version": "<b>1", "reason": "because"}, "is no number of a version"),
+        ("score", {"window_start": "2024-02-13"}, "window"),
+        ("score", {"window_start": "2030-01-07"}, "nothing is known yet"),
+        ("publish", {"batch_id": "1", "reason": "because"}, "no guard has rejected this batch"),
+        ("challenge", {"version": "1", "reason": "because"}, "cannot challenge itself"),
+        ("alarm", {"alarm_id": "7", "action": "close", "reason": "because"}, "there is no such alarm"),
+        ("mark", {"version": "1", "mark": "worse", "reason": "because"}, "is none of"),
+    ],
+)
+def test_what_the_run_would_refuse_is_said_at_its_field_and_what_was_typed_stays(
+    client: Open, action: str, typed: dict[str, str], said: str
+) -> None:
+    answer = Form(client("admin"), f"/ponte/act/{action}/visits").send(**typed)
+    assert answer.status_code == 422
+    assert said.lower() in html.unescape(answer.text).lower()
+    assert 'value="do"' not in answer.text
+    assert "<b>1" not in answer.text
+    if "reason" in typed:
+        assert ">because</textarea>" in answer.text
+
+
+def test_nothing_of_a_preview_is_written(client: Open, world: World) -> None:
+    count = "SELECT (SELECT count(*) FROM ponte.alias_event) + (SELECT count(*) FROM ponte.batch)"
+    before = world.ask(count)
+    for action in ("score", "train", "judge"):
+        assert Form(client("admin"), f"/ponte/act/{action}/visits").send().status_code == 200
+    assert world.ask(count) == before
+
+
+def test_who_may_not_decide_sees_no_form_and_starts_nothing(client: Open) -> None:
+    assert client("viewer").get("/ponte/act/promote/visits").status_code == 403
+    form = Form(client("admin"), "/ponte/act/promote/visits")
+    form.client = client("viewer")
+    assert form.send("do", version="1", reason="because").status_code == 403
+    assert client("admin").get("/ponte/act/no-such/visits").status_code == 404
+
+
+def test_a_form_of_another_site_or_of_another_kind_starts_nothing(client: Open) -> None:
+    form = Form(client("admin"), "/ponte/act/mark/visits")
+    typed = {"version": "2", "mark": "not bad", "reason": "because"}
+    form.send(**typed)
+    answer = form.send("do", headers={"Sec-Fetch-Site": "cross-site"}, **typed)
+    assert answer.status_code == 403
+    assert client("admin").post("/ponte/act", json=typed).status_code == 415
+    assert client("admin").post("/ponte/act", data={"reason": "x" * 300_000}).status_code == 413
+    assert not runs("ponte__mark_version")
