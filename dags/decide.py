@@ -27,6 +27,7 @@ from ponte.operators.monitoring import DecideAlarmOperator, TellOperator
 from ponte.operators.scoring import CleanUpOperator
 from ponte.operators.training import GateOperator, PromoteOperator
 from ponte.runtime import models_root
+from ponte.steering.actions import BY_NAME, Action
 
 MODEL = "{{ params.model }}"
 MARKS = ["bad", "not bad", "other libraries allowed", "other libraries refused"]
@@ -47,6 +48,17 @@ def switch(title: str, description: str) -> Param:
     return Param(False, type="boolean", title=title, description=description)
 
 
+def about(name: str) -> str:
+    """Return the documentation of a DAG: what it does, each field, and where the same form is filled in."""
+    action: Action = BY_NAME[name]
+    fields = [
+        f"- **{field.title}** (`{field.name}`): {field.help}" + (f" Empty: {field.empty}." if field.empty else "")
+        for field in action.fields
+    ]
+    where = "On Ponte's own page the same form lists what there is to choose from, and shows what would follow first:"
+    return "\n".join([action.help, "", *fields, "", f"{where} **Ponte** in the menu, a model, **{action.title}**."])
+
+
 def tell() -> TellOperator:
     """Return the last task, which sends what is unsent; it runs after a failure too, and its own fails no run."""
     return TellOperator(task_id="tell", model=MODEL).as_teardown()
@@ -60,6 +72,7 @@ def promote_dag(models: list[str]) -> DAG:
     with DAG(
         "ponte__promote",
         params=form(models, allow_bad=ALLOW_BAD),
+        doc_md=about("promote"),
         **platform_settings(description="Make a version champion by hand; past windows stay as they are"),
     ) as dag:
         chain(SetChampionOperator(task_id="set_champion", model=MODEL, outlets=[DECISIONS]), tell())
@@ -72,6 +85,7 @@ def challenge_dag(models: list[str]) -> DAG:
     with DAG(
         "ponte__challenge",
         params=form(models, withdraw=withdraw),
+        doc_md=about("challenge"),
         **platform_settings(description="Make a version challenger: it predicts each week beside the champion, unseen"),
     ) as dag:
         chain(ChallengeOperator(task_id="challenge", model=MODEL), tell())
@@ -86,6 +100,7 @@ def judge_dag(models: list[str]) -> DAG:
     with DAG(
         "ponte__judge",
         params={"model": form(models)["model"], "version": version},
+        doc_md=about("judge"),
         **platform_settings(
             description="Judge a version again, after [gate] or [approval] changed; nothing is trained"
         ),
@@ -125,10 +140,12 @@ def rollback_dag(models: list[str]) -> DAG:
         allow_hindsight=switch(
             "Allow hindsight", "Let the version score a window although it may have learned from what happened after."
         ),
+        dry_run=switch("Dry run", "Only say what would follow: the log of the task plan does, and nothing is done."),
     )
     with DAG(
         "ponte__rollback",
         params=params,
+        doc_md=about("roll-back"),
         **platform_settings(description="Go back to a version: the champion and the predictions already served"),
     ) as dag:
         plan = PlanRollbackOperator(task_id="plan", model=MODEL)
@@ -154,6 +171,7 @@ def mark_dag(models: list[str]) -> DAG:
     with DAG(
         "ponte__mark_version",
         params=form(models, mark=mark),
+        doc_md=about("mark"),
         **platform_settings(description="Mark a version: bad, or usable with other libraries"),
     ) as dag:
         chain(MarkVersionOperator(task_id="mark_version", model=MODEL), tell())
@@ -169,6 +187,7 @@ def publish_dag(models: list[str]) -> DAG:
     with DAG(
         "ponte__publish_batch",
         params=form(models, about="batch_id", new_normal=new_normal),
+        doc_md=about("publish"),
         **platform_settings(description="Publish a batch that a guard rejected; see ponte.guard_result"),
     ) as dag:
         prepare = PreparePublicationOperator(task_id="prepare", model=MODEL)
@@ -189,6 +208,7 @@ def alarm_dag(models: list[str]) -> DAG:
     with DAG(
         "ponte__alarm",
         params=form(models, about="alarm_id", action=action),
+        doc_md=about("alarm"),
         **platform_settings(description="Acknowledge or close an alarm; see ponte.alarm"),
     ) as dag:
         chain(DecideAlarmOperator(task_id="decide_alarm", model=MODEL), tell())

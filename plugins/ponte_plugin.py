@@ -94,8 +94,6 @@ class PontePlugin(AirflowPlugin):
     #: stands below the path that Airflow has.
     external_views: Any = [  # noqa: RUF012 - Airflow's own attribute
         {"name": "Ponte", "href": "ponte/", "destination": "nav", "nav_top_level": True, "icon": ICON},
-        # A tab of every DAG: only what has a `url_route` is one, and the UI puts the DAG's name into the address.
-        {"name": "Ponte", "href": "ponte/tab/{DAG_ID}", "destination": "dag", "url_route": "ponte", "icon": ICON},
         *(
             {
                 "name": f"Ponte: {name}",

@@ -99,13 +99,14 @@ class Form:
 
 
 def runs(dag_id: str) -> list[Any]:
-    """Return the runs of a DAG."""
+    """Return the runs of a DAG that a page has started for the model."""
     from airflow.models import DagRun
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
     with create_session() as session:
-        return list(session.scalars(select(DagRun).where(DagRun.dag_id == dag_id)))
+        found = session.scalars(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id.like("page%")))
+        return [run for run in found if run.conf.get("model") == "visits"]
 
 
 @pytest.mark.parametrize("action", [action.name for action in ACTIONS])

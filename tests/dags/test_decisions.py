@@ -61,6 +61,16 @@ def test_the_rollback_form_moves_champion_and_windows(run_dag: Run, two_versions
     assert two_versions.rows("SELECT tablename FROM pg_tables WHERE tablename LIKE '%frozen%'") == []
 
 
+def test_a_dry_run_says_what_would_follow_and_does_none_of_it(run_dag: Run, two_versions: World) -> None:
+    before = shown(two_versions)
+    form = {"model": "visits", "version": 1, "reason": WHY, "windows": [str(WEEK), str(NEXT_WEEK)], "dry_run": True}
+    _, states = run_dag("ponte__rollback", run_conf=form)
+    assert (states["plan"], states["score_window"], states["roll_back"]) == ("success", "skipped", "skipped")
+    assert shown(two_versions) == before
+    assert two_versions.ask("SELECT count(*) FROM ponte.rollback") == 0
+    assert two_versions.ask("SELECT max(version) FROM ponte.champion") == 2
+
+
 def test_an_undo_needs_no_scoring(run_dag: Run, two_versions: World) -> None:
     """Whatever the model's retention is: what a rollback has replaced is what somebody may want back at once."""
     with (two_versions.folder.path / "model.toml").open("a") as file:

@@ -43,7 +43,7 @@ def test_a_docstring_says_which_assets_and_params_the_code_uses(operator: Operat
     code = ast.unparse(node)
     emitted = {f"<model>_{name}" for name in re.findall(r"announce\(context, (\w+)_asset\(", code)}
     assert set(re.findall(r"`(<model>_\w+)`", operator.sections.get("Emits", ""))) == emitted
-    asked = r"form\['(\w+)'\]|context\['params'\]\['(\w+)'\]|\.get\('(allow_hindsight|new_normal)'\)"
+    asked = r"form\['(\w+)'\]|context\['params'\]\['(\w+)'\]|\.get\('(allow_hindsight|new_normal|dry_run)'\)"
     params = set(re.findall(asked, code))
     assert set(re.findall(r"`(\w+)`", operator.sections.get("Params", ""))) == {"".join(found) for found in params}
 

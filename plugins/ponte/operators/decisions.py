@@ -114,9 +114,10 @@ class MeasureAgainOperator(PonteOperator):
 class PlanRollbackOperator(PonteOperator):
     """Hold the form against registry and publications. Nothing moves yet.
 
-    Params: `version`, `windows`, `every_window`, `allow_bad`, `allow_hindsight`.
-    Returns the first days of the windows to score, for `StageWindowOperator` to be mapped over; what `RollBackOperator`
-        takes is a second XCom, `plan`.
+    Params: `version`, `windows`, `every_window`, `mark_bad`, `allow_bad`, `allow_hindsight`; `dry_run`, if the DAG has
+        it: whether to say what would follow, and do none of it.
+    Returns the first days of the windows to score, none in a dry run, for `StageWindowOperator` to be mapped over; what
+        `RollBackOperator` takes is a second XCom, `plan`.
     Raises PonteError for an unknown version; NoChampion; VersionMarkedBad unless `allow_bad`; ArtifactRefused;
         WindowError; HindsightRefused unless `allow_hindsight`.
     """
@@ -130,6 +131,7 @@ class PlanRollbackOperator(PonteOperator):
 
         from ponte.decisions.rollback import plan_rollback
         from ponte.model.windows import parse_day
+        from ponte.steering.previews import sentences
 
         form = context["params"]
         self.begin(version=form["version"])
@@ -144,8 +146,15 @@ class PlanRollbackOperator(PonteOperator):
             allow_hindsight=form["allow_hindsight"],
             now=datetime.now(UTC),
         )
-        self.say(context, f"{len(plan.rescore)} windows to score")
         context["ti"].xcom_push(key="plan", value=asdict(plan))
+        if form.get("dry_run"):
+            for sentence in sentences(plan, mark_bad=form["mark_bad"]):
+                self.log.info("would follow: %s", sentence)
+            self.say(
+                context, "dry run: nothing is done", f"{len(plan.kept)} windows kept, {len(plan.rescore)} to score"
+            )
+            return []
+        self.say(context, f"{len(plan.rescore)} windows to score")
         return list(plan.rescore)  # a task can be mapped over the returned value only
 
 
@@ -192,13 +201,13 @@ class RollBackOperator(PonteOperator):
     """Move the alias and the windows in one transaction; a repetition by its run changes nothing.
 
     plan : the XCom `plan` that `PlanRollbackOperator` has left.
-    Params: `reason`, `mark_bad`, `allow_bad`.
+    Params: `reason`, `mark_bad`, `allow_bad`, `dry_run`.
     Returns `{rollback_id, from_version, to_version, alias_event_id, windows}`, of each window `{window_start, batch_id,
         previous_batch_id, rescored}`.
     Emits `<model>_champion` when the alias has moved, `<model>_predictions` when people see another batch of any
         window.
-    Raises AliasMoved when the champion has moved since the plan; Fenced when a newer run has taken a window; RowsLost;
-        VersionMarkedBad unless `allow_bad`.
+    Raises AirflowSkipException in a dry run; AliasMoved when the champion has moved since the plan; Fenced when a newer
+        run has taken a window; RowsLost; VersionMarkedBad unless `allow_bad`.
     """
 
     default_connection_id = PROMOTER
@@ -211,10 +220,14 @@ class RollBackOperator(PonteOperator):
     def run(self, runtime: Runtime, context: Context) -> dict[str, Any]:
         from dataclasses import asdict
 
+        from airflow.sdk.exceptions import AirflowSkipException
+
         from ponte.decisions.rollback import Plan, roll_back
         from ponte.publishing.pointer import changes
 
         form = context["params"]
+        if form.get("dry_run"):
+            raise AirflowSkipException("a dry run: nothing was done")
         done = roll_back(
             runtime.db,
             Plan(**self.plan),

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ponte.decisions.rollback import foresee_rollback
+from ponte.decisions.rollback import Plan, foresee_rollback
 from ponte.errors import HindsightRefused, NoChampion, PonteError, VersionMarkedBad, WindowError
 from ponte.model.folders import ModelFolder
 from ponte.model.windows import parse_day, resolve, resolve_as_of
@@ -152,18 +152,7 @@ def _roll_back(asked: _Asked) -> Preview:
         allow_hindsight=bool(conf.get("allow_hindsight")),
         now=asked.now,
     )
-    effects = []
-    if plan.from_version != plan.to_version:
-        effects.append(f"Moves champion {plan.from_version} → {plan.to_version}.")
-    if plan.kept:
-        effects.append(
-            f"Shows {_windows(len(plan.kept))} again as version {plan.to_version} has scored them before: "
-            f"{_named(sorted(plan.kept))}."
-        )
-    if plan.rescore:
-        effects.append(f"Scores {_windows(len(plan.rescore))} anew, then shows them: {_named(sorted(plan.rescore))}.")
-    if conf.get("mark_bad"):
-        effects.append(f"Marks version {plan.from_version} as bad.")
+    effects = sentences(plan, mark_bad=bool(conf.get("mark_bad")))
     warnings = [] if effects else ["Nothing would change: the version is champion, and no window was chosen."]
     if not plan.kept and not plan.rescore and effects:
         warnings.append("What people see of past windows stays as it is: no window was chosen.")
@@ -172,6 +161,23 @@ def _roll_back(asked: _Asked) -> Preview:
         warnings=tuple(warnings),
         open=("whether the files of the version are whole",) + (("what checks say",) if plan.rescore else ()),
     )
+
+
+def sentences(plan: Plan, *, mark_bad: bool) -> list[str]:
+    """Return what a rollback will do, in words; empty when it would change nothing."""
+    told = []
+    if plan.from_version != plan.to_version:
+        told.append(f"Moves champion {plan.from_version} → {plan.to_version}.")
+    if plan.kept:
+        told.append(
+            f"Shows {_windows(len(plan.kept))} again as version {plan.to_version} has scored them before: "
+            f"{_named(sorted(plan.kept))}."
+        )
+    if plan.rescore:
+        told.append(f"Scores {_windows(len(plan.rescore))} anew, then shows them: {_named(sorted(plan.rescore))}.")
+    if mark_bad:
+        told.append(f"Marks version {plan.from_version} as bad.")
+    return told
 
 
 def _publish(asked: _Asked) -> Preview:
