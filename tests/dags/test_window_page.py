@@ -249,8 +249,8 @@ def test_the_frame_is_a_tab_of_every_dag_at_the_address_of_the_summary() -> None
     from ponte_plugin import PontePlugin
 
     [tab] = [view for view in PontePlugin.external_views if view["destination"] == "dag"]
-    # Read in the bundle of Airflow 3.3.2: without a route an entry is no tab; the address is relative to <base>; and the
-    # first entry is shown whose route, or else whose name, is in the address.
+    # Read in the bundle of Airflow 3.3.2: without a route an entry is no tab; the address is relative to <base>; and
+    # the first entry is shown whose route, or else whose name, is in the address.
     assert tab["url_route"] not in {view["name"].lower() for view in PontePlugin.external_views}
     assert tab["href"].format(DAG_ID="x") == "ponte" + router.url_path_for("show_tab", dag_id="x")
 
