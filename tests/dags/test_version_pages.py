@@ -78,8 +78,21 @@ def test_what_changed_in_the_folder_is_a_patch_that_is_cut(client: Open) -> None
     assert "<code>estimator.py</code>" in text
     assert '<span class="added">+# &lt;script&gt;' in text
     assert "<code>features.sql</code>" not in text
-    assert "Cut: the file or its changes are longer." in text
-    assert len(text) < 600_000
+    assert text.count("Cut: the file or its changes are longer.") == 2
+
+
+def test_a_patch_is_cut_in_lines_in_length_and_in_what_is_read() -> None:
+    from ponte.viewing.patches import LARGEST, LONGEST_LINE, MOST_SHOWN, patches
+
+    [many, long, far, half] = patches(
+        {"many": "", "long": "a", "far": "x\n" * LARGEST, "half": None, "same": "a", "none": None},
+        {"many": "y\n" * 1_000, "long": "W" * LARGEST, "far": "x\n" * LARGEST + "y", "half": "a", "same": "a",
+         "none": None},
+    )  # fmt: skip
+    assert (len(many.lines), many.cut) == (MOST_SHOWN, True)
+    assert [len(line) for kind, line in long.lines if kind == "added"] == [1 + LONGEST_LINE + 1]
+    assert (far.lines, far.cut, far.why) == ((), True, "differs behind what is compared here")
+    assert (half.lines, half.why) == ((), "kept of one of the two versions only")
 
 
 def test_the_plots_of_both_stand_side_by_side_with_ids_of_their_own(client: Open) -> None:
@@ -97,6 +110,7 @@ def test_all_versions_are_listed_with_their_newest_decision(client: Open) -> Non
     text = client("viewer").get("/ponte/report/visits").text
     assert text.index("version 2</a>") < text.index("version 1</a>")
     assert "marked: bad by a person" in text
+    assert "marked: not bad" not in text
     assert "became champion by first" in text
     assert 'href="/dags/visits__train/runs/second"' in text
     assert client("viewer").get("/ponte/report/visits?before=1").status_code == 404
@@ -133,6 +147,7 @@ def test_a_report_of_an_older_release_is_shown_too() -> None:
     [
         ("model/visits/compare?a=1&b=9", 404),
         ("model/visits/compare?a=1", 422),
+        ("model/visits/compare?a=2&b=2", 422),
         ("model/visits/compare?a=0&b=1", 422),
         ("model/visits/compare?a=1&b=99999999999", 422),
         ("model/%00/compare?a=1&b=2", 404),

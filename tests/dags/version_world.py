@@ -24,6 +24,7 @@ def two_versions(world: World) -> None:
     text = world.folder.text("estimator.py") + f"\n# {HOSTILE}\n" + "# x\n" * 1_000
     changed = world.with_model(files={"estimator.py": text, "README.md": "# " + "W" * 1_000_000})
     changed.train(run_id="second", promote=False)
+    changed.mark(2, "not bad", run_id="looked at")
     changed.mark(2, "bad", run_id="marked")
 
 

@@ -52,6 +52,10 @@ def show_comparison(
     place: Annotated[Place, Depends(get_place)],
 ) -> HTMLResponse:
     """Answer with version `b` beside version `a`."""
+    if a == b:
+        raise HTTPException(
+            status.HTTP_422_UNPROCESSABLE_CONTENT, f"a and b are both version {a}; expected two different versions"
+        )
     found = None if "\0" in model else compare(runtime.db, model, a, b, largest=LARGEST)
     if found is None:
         raise HTTPException(status.HTTP_404_NOT_FOUND, f"model {model[:100]} has no version {a}, or no version {b}")
