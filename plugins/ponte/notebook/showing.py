@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from tabulate import tabulate
 
 from ponte.model.spec import METRICS, OF_INTERVALS, ModelSpec
-from ponte.pages.formats import number
+from ponte.pages.formats import compared, number
 from ponte.pages.plots import metric_name
-from ponte.pages.report import compared
 from ponte.quality.figures import BASELINE, CANDIDATE, READABLE, Figure, Measured, difference_subject
 
 _DIFFERENCE = difference_subject("")

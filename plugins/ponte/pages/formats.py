@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ponte.quality.figures import Figure
 
 #: From MANY on the digits before the point are enough; below SMALL two digits that count are.
 MANY, SMALL = 1000, 0.01
@@ -32,6 +36,13 @@ def number(value: float, *, signed: bool = False) -> str:
     if value < 0:
         return f"−{text}"
     return f"+{text}" if signed and value > 0 else text
+
+
+def compared(figure: Figure, *, higher_is_better: bool) -> str:
+    """Return what a difference says: "better" or "worse" when its interval leaves out 0, else "no clear difference"."""
+    if figure.low is None or figure.high is None or figure.low <= 0 <= figure.high:
+        return "no clear difference"
+    return "better" if (figure.low > 0) == higher_is_better else "worse"
 
 
 def out_of(share: float) -> str:

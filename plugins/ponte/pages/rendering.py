@@ -54,5 +54,5 @@ def _templates() -> jinja2.Environment:
         "number": formats.number, "moment": formats.moment, "rows": formats.rows, "percent": formats.percent,
         "out_of": formats.out_of, "duration": formats.duration,
     }  # fmt: skip
-    found.globals |= {"title": metric_name, "address": address, **CHARTS, **TIMELINES}
+    found.globals |= {"title": metric_name, "compared": formats.compared, "address": address, **CHARTS, **TIMELINES}
     return found

@@ -26,7 +26,6 @@ from ponte.quality.figures import (
     IMPORTANCE,
     MISSING,
     UNUSED,
-    Figure,
     Measured,
     difference_subject,
 )
@@ -131,7 +130,6 @@ def render(facts: ReportFacts, measured: Sequence[Measured], plots: Sequence[Plo
         against=AGAINST,
         alone=ALONE[facts.task],
         seen_rows=SEEN_ROWS,
-        compared=compared,
     )
     return page.encode()
 
@@ -228,10 +226,3 @@ def _one_outcome(measured: Sequence[Measured]) -> list[tuple[str, str, Measured]
         for m in measured
         if m.subject.startswith(prefix)
     ]
-
-
-def compared(figure: Figure, *, higher_is_better: bool) -> str:
-    """Return what a difference says: "better" or "worse" when its interval leaves out 0, else "no clear difference"."""
-    if figure.low is None or figure.high is None or figure.low <= 0 <= figure.high:
-        return "no clear difference"
-    return "better" if (figure.low > 0) == higher_is_better else "worse"

@@ -22,15 +22,10 @@ def may_edit(user: Any, model: str) -> bool:
     return get_auth_manager().is_authorized_dag(method="PUT", details=details, user=user)
 
 
-def may_act(user: Any, model: str, dag_id: str | None = None) -> bool:
-    """Return whether the user may decide about the model, and create runs of the DAG that does it.
-
-    Without `dag_id` the second is not asked: there are actions of several DAGs.
-    """
+def may_act(user: Any, model: str, dag_id: str) -> bool:
+    """Return whether the user may decide about the model, and create runs of the DAG that does it."""
     if not may_edit(user, model):
         return False
-    if dag_id is None:
-        return True
     details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
     return get_auth_manager().is_authorized_dag(
         method="POST", access_entity=DagAccessEntity.RUN, details=details, user=user

@@ -72,12 +72,6 @@ def read_choices(db: Database, model: str, lists: set[str]) -> dict[str, tuple[E
     return found
 
 
-def has_versions(db: Database, model: str) -> bool:
-    """Tell whether the model ever had a version."""
-    with db.read_only() as connection:
-        return connection.execute(_VERSIONS, {"model": model, "most": 1}).one_or_none() is not None
-
-
 def _joined(parts: list[str | None]) -> str:
     text = " · ".join(part for part in parts if part)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -9,9 +9,8 @@ from typing import Any
 from ponte.errors import WindowError
 from ponte.model.windows import parse_day
 from ponte.steering.actions import Action, Field
+from ponte.versions.registry import LARGEST_VERSION
 
-#: Numbers of versions are integers of PostgreSQL; those of batches and alarms never come near.
-LARGEST = 2**31 - 1
 LONGEST_REASON, SHORTEST_REASON = 2_000, 3
 MOST_DAYS = 1_000
 SHOWN = 60
@@ -72,7 +71,9 @@ def _number(field: Field, texts: list[str]) -> int | None:
     text = _single(field, texts)
     if text is None:
         return None
-    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(LARGEST)) and 1 <= int(text) <= LARGEST):
+    # Numbers of batches and alarms never come near that of the largest version.
+    digits = text.isascii() and text.isdecimal() and len(text) <= len(str(LARGEST_VERSION))
+    if not (digits and 1 <= int(text) <= LARGEST_VERSION):
         raise _Wrong(f"{_quoted(text)} is no number of a {field.title.lower()}.")
     return int(text)
 

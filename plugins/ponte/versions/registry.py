@@ -29,6 +29,10 @@ _ACCEPTED_FILE = sa.text("SELECT sha256, format FROM ponte.imported_file WHERE i
 Origin = Literal["trained", "imported"]
 
 
+#: Numbers of versions are integers of PostgreSQL.
+LARGEST_VERSION = 2**31 - 1
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportedFile:
     """A row of `ponte.imported_file`: bytes that a person accepted, of which an estimator will be unpickled."""

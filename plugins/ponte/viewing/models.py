@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ponte.storage.database import Database
+from ponte.viewing.overview import bound_of
 
 #: Three years of weeks; older windows are in SQL.
 MOST_WINDOWS = 160
@@ -19,9 +20,9 @@ MOST_WINDOWS = 160
 MOST_COLUMNS, MOST_CELLS = 20, 52
 MOST_VERSIONS, MOST_CHANGES, MOST_ALARMS = 25, 30, 10
 
-_WINDOWS = sa.text("""SELECT window_start, window_end, state, batch_id, version, hindsight, rollback_id,
-        left(why, 300) AS why,
-        rows_frozen, rows_quarantined, guards_tripped, drift_features, alarms, metric, bound,
+# Columns by name: what the page does not show is not computed.
+_WINDOWS = sa.text("""SELECT window_start, state, batch_id, version, hindsight, rollback_id,
+        left(why, 300) AS why, rows_frozen, rows_quarantined, metric, bound,
         value, low, high, maturity_days, final, estimated_value, estimated_low, estimated_high,
         feedback_right, feedback_wrong, seconds, cpu_seconds, estimated_wh
     FROM ponte.window_overview WHERE model = :model ORDER BY window_start DESC LIMIT :most""")
@@ -67,7 +68,6 @@ class WindowCell:
     """A window, as `ponte.window_overview` tells it."""
 
     window_start: dt.date
-    window_end: dt.date
     #: published, rejected, failed, running, hidden or dropped.
     state: str
     batch_id: int
@@ -77,9 +77,6 @@ class WindowCell:
     why: str | None
     rows_frozen: int | None
     rows_quarantined: int
-    guards_tripped: Sequence[str] | None
-    drift_features: str | None
-    alarms: int
     metric: str | None
     bound: str | None
     value: float | None
@@ -205,11 +202,8 @@ class ModelFacts:
     @property
     def bound(self) -> float | None:
         """Return the least, or greatest, value that the gate lets pass; None when it asks for none."""
-        text = next((one.bound for one in reversed(self.windows) if one.bound), "")
-        try:
-            return float(text.lstrip("≥≤ "))
-        except ValueError:
-            return None
+        text = next((one.bound for one in reversed(self.windows) if one.bound), None)
+        return bound_of(text)[1] if text else None
 
     @property
     def feedback(self) -> tuple[int, int]:

@@ -14,16 +14,14 @@ from fastapi.responses import HTMLResponse
 from ponte.decisions.log import decisions, newest_rules
 from ponte.errors import PonteError
 from ponte.model.spec import METRICS
-from ponte.pages.report import compared, in_place, with_decisions
+from ponte.pages.report import in_place, with_decisions
 from ponte.runtime import Runtime
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
 from ponte.versions.loading import REPORT, read_file
-from ponte.versions.registry import get_version
+from ponte.versions.registry import LARGEST_VERSION, get_version
 from ponte.viewing.versions import around
 from ponte.web.access import HEADERS, Place, get_place, get_runtime, may_read
-
-LARGEST_VERSION = 2**31 - 1
 
 
 class ReportNotFound(Exception):
@@ -53,9 +51,6 @@ def report_page(db: Database, store: ArtifactStore, model: str, version: int, pl
     if page is None:
         raise ReportNotFound(f"version {version} of model {model} has no report: it was trained before there were any")
     beside = around(db, model, version)
-    up = METRICS[found.task]
-    words = {f.name: compared(f.difference, higher_is_better=up[f.name])
-             for f in beside.figures if f.difference and f.name in up}  # fmt: skip
     page = in_place(
         page,
         place=place,
@@ -63,7 +58,6 @@ def report_page(db: Database, store: ArtifactStore, model: str, version: int, pl
         version=version,
         origin=found.origin,
         around=beside,
-        words=words,
-        higher_is_better=up,
+        higher_is_better=METRICS[found.task],
     )
     return with_decisions(page, newest_rules(db, model, version), decisions(db, model, version))

@@ -11,17 +11,16 @@ from ponte.errors import PonteError
 from ponte.model.estimator import ESTIMATOR_FILE, SPEC
 from ponte.model.spec import METRICS
 from ponte.pages.rendering import render
-from ponte.pages.report import compared, plots_of
+from ponte.pages.report import plots_of
 from ponte.runtime import Runtime
 from ponte.versions.loading import REPORT, read_file
-from ponte.versions.registry import get_version
+from ponte.versions.registry import LARGEST_VERSION, get_version
 from ponte.viewing.patches import LARGEST, patches
-from ponte.viewing.versions import MOST_VERSIONS, Comparison, compare, list_versions
+from ponte.viewing.versions import MOST_VERSIONS, compare, list_versions
 from ponte.web.access import HEADERS, Place, get_place, get_runtime, may_read
 
 router = APIRouter()
 
-LARGEST_VERSION = 2**31 - 1
 #: Files of the model folder that a version keeps in its own; the SQL is kept with its training rows.
 KEPT = (SPEC, ESTIMATOR_FILE, "requirements.txt", "README.md")
 Number = Annotated[int, Query(ge=1, le=LARGEST_VERSION)]
@@ -69,7 +68,6 @@ def show_comparison(
         found=found,
         a=found.first,
         b=found.second,
-        words=_words(found),
         higher_is_better=METRICS[found.second["task"]],
         libraries=_changed(found.first["libraries"], found.second["libraries"]),
         patches=patches(files_a, files_b),
@@ -77,13 +75,6 @@ def show_comparison(
         broken=[text for text in (broken_a, broken_b) if text],
     )
     return HTMLResponse(page, headers=HEADERS)
-
-
-def _words(found: Comparison) -> dict[str, str]:
-    """Return what the difference of each figure says, where there is one and a direction."""
-    up = METRICS[found.second["task"]]
-    return {f.name: compared(f.difference, higher_is_better=up[f.name])
-            for f in found.figures if f.difference and f.name in up}  # fmt: skip
 
 
 def _changed(one: dict[str, str], two: dict[str, str]) -> list[tuple[str, str | None, str | None]]:

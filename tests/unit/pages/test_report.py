@@ -19,9 +19,9 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from ponte import pages
 from ponte.errors import PonteError
 from ponte.model.spec import METRICS, ModelSpec, Task
-from ponte.pages.formats import number
+from ponte.pages.formats import compared, number
 from ponte.pages.plots import CLOUD_POINTS, CURVE_POINTS
-from ponte.pages.report import DECISIONS, Plot, ReportFacts, compared, draw, render, with_decisions
+from ponte.pages.report import DECISIONS, Plot, ReportFacts, draw, render, with_decisions
 from ponte.pages.svg import VARIABLES
 from ponte.quality.figures import CANDIDATE, Figure, Measured
 from ponte.quality.measurement import measure
