@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.dags.version_world import Open, browser, two_versions
+from tests.dags.browsing import Open, pages
+from tests.dags.version_world import two_versions
 from tests.e2e.browser import chromium
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def client(
 ) -> Iterator[Open]:
     with scored_template.copy(server, tmp_path_factory.mktemp("axe")) as world:
         two_versions(world)
-        with browser(world) as log_in:
+        with pages(world.db, world.store) as log_in:
             yield log_in
 
 

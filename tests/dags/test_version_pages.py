@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
-from tests.dags.version_world import Open, browser, two_versions
+from tests.dags.browsing import Open, pages
+from tests.dags.version_world import two_versions
 
 from ponte.versions.loading import REPORT
 
@@ -30,7 +31,7 @@ def pair(server: Cluster, scored_template: Template, tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def client(airflow_db: None, pair: World) -> Iterator[Open]:
-    with browser(pair) as log_in:
+    with pages(pair.db, pair.store) as log_in:
         yield log_in
 
 
