@@ -190,3 +190,18 @@ def test_a_form_of_another_site_or_of_another_kind_starts_nothing(client: Open) 
     assert client("admin").post("/ponte/act", json=typed).status_code == 415
     assert client("admin").post("/ponte/act", data={"reason": "x" * 300_000}).status_code == 413
     assert not runs("ponte__mark_version")
+
+
+def test_a_form_of_somebody_who_is_logged_out_goes_nowhere(client: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    form = Form(client("admin"), "/ponte/act/mark/visits")
+    browser = client("admin")
+    monkeypatch.setattr(browser, "cookies", {})
+    typed = {"version": "2", "mark": "not bad", "reason": "because"}
+    answer = form.send("do", headers={"Accept": "text/html"}, **typed)
+    # A redirect (307) would have had the browser post it to the login.
+    assert (answer.status_code, answer.headers.get("location")) == (401, None)
+    assert "Nothing was started" in answer.text
+    assert 'href="/api/v2/auth/login?next=%2Fponte%2F"' in answer.text
+    assert browser.post("/ponte/act", data=typed).status_code == 401
+    assert browser.get("/ponte/act/mark/visits", headers={"Accept": "text/html"}).status_code == 307
+    assert not runs("ponte__mark_version")

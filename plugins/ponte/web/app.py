@@ -14,9 +14,10 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse,
 from sqlalchemy.exc import DBAPIError
 
 from ponte.errors import PonteError
+from ponte.pages.rendering import render
 from ponte.storage.withholding import without_values
 from ponte.web import acting, models, overview, versions, windows
-from ponte.web.access import HEADERS
+from ponte.web.access import HEADERS, Place
 from ponte.web.reports import ReportNotFound, show_report
 
 log = logging.getLogger(__name__)
@@ -42,11 +43,21 @@ def app() -> FastAPI:
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == status.HTTP_401_UNAUTHORIZED and "text/html" in request.headers.get("accept", ""):
-        # A person in a browser, who comes back here after logging in.
-        here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        login = f"{request.scope['root_path'].removesuffix('/ponte')}/api/v2/auth/login"
-        return RedirectResponse(f"{login}?{urlencode({'next': here})}", headers=HEADERS)
+        return _logged_out(request)
     return PlainTextResponse(str(error.detail), error.status_code, headers=HEADERS)
+
+
+def _logged_out(request: Request) -> Response:
+    """Lead a person in a browser to the login and back here; a form is not sent on, it would be posted to the login."""
+    base = request.scope["root_path"].rstrip("/")
+    place = Place(base=base, airflow=base.removesuffix("/ponte"), user="")
+    reads = request.method in ("GET", "HEAD")
+    back = request.url.path + (f"?{request.url.query}" if request.url.query else "") if reads else f"{base}/"
+    login = f"{place.airflow}/api/v2/auth/login?{urlencode({'next': back})}"
+    if reads:
+        return RedirectResponse(login, headers=HEADERS)
+    page = render("logged_out.html.j2", place=place, login=login)
+    return HTMLResponse(page, status.HTTP_401_UNAUTHORIZED, headers=HEADERS)
 
 
 def _not_found(_: Request, error: Exception) -> Response:

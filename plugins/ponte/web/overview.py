@@ -80,6 +80,7 @@ def planned(models: frozenset[str], *, now: dt.datetime) -> Mapping[str, Planned
         DagModel.owners,
         DagModel.is_paused,
         DagModel.next_dagrun_data_interval_start,
+        DagModel.next_dagrun_create_after,
     ).where(DagModel.dag_id.in_(ids))
     tags = select(DagTag.dag_id, DagTag.name).where(DagTag.dag_id.in_(ids)).order_by(DagTag.name)
     with create_session() as session:
@@ -102,6 +103,7 @@ def _planned(model: str, dags: Mapping[str, Any], tags: Mapping[str, list[str]],
         paused=bool(scoring and scoring.is_paused),
         due_window=window_of_tick(spec.window, due).start if spec and due and due <= now else None,
         due_since=since,
+        next_run=scoring.next_dagrun_create_after if scoring else None,
     )
 
 
