@@ -27,10 +27,9 @@ from ponte.operators.monitoring import DecideAlarmOperator, TellOperator
 from ponte.operators.scoring import CleanUpOperator
 from ponte.operators.training import GateOperator, PromoteOperator
 from ponte.runtime import models_root
-from ponte.steering.actions import BY_NAME, Action
+from ponte.steering.actions import BY_NAME, MARKS, Action
 
 MODEL = "{{ params.model }}"
-MARKS = ["bad", "not bad", "other libraries allowed", "other libraries refused"]
 
 
 def form(models: list[str], *, about: str = "version", **more: Param) -> dict[str, Any]:
@@ -128,8 +127,8 @@ def rollback_dag(models: list[str]) -> DAG:
         type=["null", "array"],
         items={"type": "string", "format": "date"},
         title="Windows to restore",
-        description="First days, one per line. A window that the version has scored before is shown again as it was; "
-        "any other is scored anew first.",
+        description="First days, one per line. What people have seen of a window from the version before is shown "
+        "again as it was; any other window is scored anew first.",
     )
     params = form(
         models,
@@ -167,7 +166,7 @@ def rollback_dag(models: list[str]) -> DAG:
 
 def mark_dag(models: list[str]) -> DAG:
     """Return the DAG that says something about a version that counts from now on."""
-    mark = Param(type="string", enum=MARKS, title="Mark")
+    mark = Param(type="string", enum=list(MARKS), title="Mark")
     with DAG(
         "ponte__mark_version",
         params=form(models, mark=mark),

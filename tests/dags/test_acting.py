@@ -73,10 +73,12 @@ def runs(dag_id: str) -> list[Any]:
     from airflow.models import DagRun
     from airflow.utils.session import create_session
     from sqlalchemy import select
+    from sqlalchemy.orm import joinedload
 
     with create_session() as session:
-        found = session.scalars(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id.like("page%")))
-        return [run for run in found if run.conf.get("model") == "visits"]
+        of_pages = select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id.like("page%"))
+        found = session.scalars(of_pages.options(joinedload(DagRun.dag_run_note)))
+        return [run for run in found if run.conf.get("model", "visits") == "visits"]
 
 
 @pytest.mark.parametrize("action", [action.name for action in ACTIONS])
@@ -113,13 +115,15 @@ def test_a_rollback_is_foreseen_and_then_started_in_the_persons_name(client: Ope
     assert "Moves champion 1 → 2." in seen.text
     assert f"Scores 1 window anew, then shows them: {WEEK}." in seen.text
     assert not runs("ponte__rollback")
+    typed["reason"] = "complaints, many"  # which changes nothing of what is done
     started = form.send("do", **typed)
     assert started.status_code == 303, started.text
     [run] = runs("ponte__rollback")
+    assert run.note == "complaints, many"
     assert run.triggering_user_name == "a op"
     assert run.conf == {
         "model": "visits", "version": 2, "windows": [WEEK], "every_window": False, "mark_bad": False, "allow_bad": True,
-        "allow_hindsight": True, "reason": "complaints",
+        "allow_hindsight": True, "reason": "complaints, many",
     }  # fmt: skip
     after = client("op").get(started.headers["location"])
     assert f'href="/dags/ponte__rollback/runs/{run.run_id}"' in after.text
@@ -139,12 +143,51 @@ def test_what_nobody_has_seen_is_not_started(client: Open) -> None:
     assert not runs("ponte__promote")
 
 
+def test_what_would_follow_by_now_is_seen_before_it_is_done(client: Open, world: World) -> None:
+    form = Form(client("admin"), "/ponte/act/promote/visits")
+    typed = {"version": "2", "allow_bad": "on", "reason": "because"}
+    assert "Version 2 is marked bad." in form.send(**typed).text
+    world.mark(2, "not bad", run_id="meanwhile")
+    try:
+        answer = form.send("do", **typed)
+        assert "Something has changed" in answer.text
+        assert "is marked bad." not in answer.text
+    finally:
+        world.mark(2, "bad", run_id="again")
+    assert not runs("ponte__promote")
+
+
+def test_a_run_of_the_models_own_dag_says_no_model(client: Open) -> None:
+    form = Form(client("admin"), f"/ponte/act/score/visits?window={WEEK}")
+    typed = {"window_start": WEEK}
+    form.send(**typed)
+    assert form.send("do", **typed).status_code == 303
+    [run] = runs("visits__score")
+    assert run.conf == {"window_start": WEEK, "allow_hindsight": False}
+
+
+def test_a_form_that_was_too_old_can_be_sent_again(client: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from ponte.rights import starting
+
+    form = Form(client("admin"), "/ponte/act/judge/visits")
+    form.send()
+    now = starting.time.time()
+    monkeypatch.setattr(starting, "time", SimpleNamespace(time=lambda: now + starting.FORM_LASTS + 2))
+    refused = form.send("do")
+    assert (refused.status_code, "four hours ago" in refused.text) == (403, True)
+    form.send()
+    assert form.send("do").status_code == 303
+
+
 @pytest.mark.parametrize(
     ("action", "typed", "said"),
     [
         ("promote", {"version": "99", "reason": "because"}, "no such version"),
         ("promote", {"version": "2", "reason": "because"}, "marked bad"),
         ("promote", {"version": "<b>1", "reason": "because"}, "is no number of a version"),
+        ("promote", {"version": "99", "reason": "</textarea><b>1"}, "no such version"),
         ("score", {"window_start": "2024-02-13"}, "window"),
         ("score", {"window_start": "2030-01-07"}, "nothing is known yet"),
         ("publish", {"batch_id": "1", "reason": "because"}, "no guard has rejected this batch"),
@@ -162,7 +205,7 @@ def test_what_the_run_would_refuse_is_said_at_its_field_and_what_was_typed_stays
     assert 'value="do"' not in answer.text
     assert "<b>1" not in answer.text
     if "reason" in typed:
-        assert ">because</textarea>" in answer.text
+        assert f">{html.escape(typed['reason'])}</textarea>" in answer.text
 
 
 def test_nothing_of_a_preview_is_written(client: Open, world: World) -> None:
@@ -178,6 +221,8 @@ def test_who_may_not_decide_sees_no_form_and_starts_nothing(client: Open) -> Non
     form = Form(client("admin"), "/ponte/act/promote/visits")
     form.client = client("viewer")
     assert form.send("do", version="1", reason="because").status_code == 403
+    assert form.send(version="1", reason="because").status_code == 403, "nor what would follow"
+    assert client("").get("/ponte/act/promote/visits/started/page__1").status_code == 403
     assert client("admin").get("/ponte/act/no-such/visits").status_code == 404
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,11 +62,16 @@ def test_the_rollback_form_moves_champion_and_windows(run_dag: Run, two_versions
     assert two_versions.rows("SELECT tablename FROM pg_tables WHERE tablename LIKE '%frozen%'") == []
 
 
-def test_a_dry_run_says_what_would_follow_and_does_none_of_it(run_dag: Run, two_versions: World) -> None:
+def test_a_dry_run_says_what_would_follow_and_does_none_of_it(
+    run_dag: Run, two_versions: World, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = shown(two_versions)
     form = {"model": "visits", "version": 1, "reason": WHY, "windows": [str(WEEK), str(NEXT_WEEK)], "dry_run": True}
     _, states = run_dag("ponte__rollback", run_conf=form)
     assert (states["plan"], states["score_window"], states["roll_back"]) == ("success", "skipped", "skipped")
+    printed = capsys.readouterr().out
+    for said in ("Moves champion 2 → 1.", f"before: {WEEK}.", f"Scores 1 window anew, then shows them: {NEXT_WEEK}."):
+        assert re.search(f"would follow: .*{re.escape(said)}", printed)
     assert shown(two_versions) == before
     assert two_versions.ask("SELECT count(*) FROM ponte.rollback") == 0
     assert two_versions.ask("SELECT max(version) FROM ponte.champion") == 2

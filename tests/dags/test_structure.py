@@ -371,3 +371,21 @@ def test_telling_comes_last_after_a_failure_too_and_turns_no_run_red_but_its_own
         assert task.on_failure_fail_dagrun is (dag.dag_id == "ponte__tell")
     # A question is told while it waits for its answer.
     assert dags()["visits__train"].get_task("tell").upstream_task_ids == {"gate"}
+
+
+def test_the_forms_of_ponte_and_of_airflow_ask_the_same(dags: Read, models_root: Path) -> None:
+    """But for the model, which stands in the address, and a dry run, which is a preview there."""
+    from ponte.steering.actions import ACTIONS
+
+    types = {"one": "integer", "days": "array", "switch": "boolean"}
+    write_model(models_root)
+    read = {**dags(), **dags(by_hand=True)}
+    for action in ACTIONS:
+        params = read[action.dag_id("visits")].params
+        assert set(params) - {"model", "dry_run"} == {field.name for field in action.fields}
+        for field in action.fields:
+            schema = params.get_param(field.name).schema
+            taken = {schema["type"]} if isinstance(schema["type"], str) else set(schema["type"])
+            assert taken - {"null"} == {types.get(field.kind, "string")}
+            assert ("null" in taken) is bool(field.empty), "what may be left empty"
+            assert schema.get("enum", []) == [value for value, _ in field.words]

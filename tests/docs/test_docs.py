@@ -26,6 +26,7 @@ from ponte.quality.figures import (
     champion_subject,
     difference_subject,
 )
+from ponte.steering.actions import MARKS
 from ponte.storage.columns import FAMILIES
 from ponte.storage.prediction_columns import RESERVED_COLUMNS
 
@@ -276,7 +277,6 @@ def test_every_path_of_a_source_file_is_there() -> None:
 
 def test_every_dag_for_all_models_is_documented_with_its_form() -> None:
     code = read(ROOT / "dags" / "decide.py")
-    [marks] = re.findall(r"^MARKS = (\[.*\])$", code, re.MULTILINE)
     dags, tasks = re.findall(r'"(ponte__\w+)"', code), re.findall(r'task_id="(\w+)"', code)
     keys = re.findall(r'^ +"?(\w+)"?(?:: |=)(?:Param\(|switch\(|windows,|ALLOW_BAD)', code, re.MULTILINE)
     titles = re.findall(r'(?:title=|switch\(\s*)"([^"]+)"', code)
@@ -287,7 +287,7 @@ def test_every_dag_for_all_models_is_documented_with_its_form() -> None:
     assert {"ponte__rollback", "roll_back", "every_window", "Every window"} <= {*dags, *tasks, *keys, *titles}
     assert {"version", "batch_id", "Batch"} <= {*keys, *titles}
     text = read(DOCS / "how-to" / "decide-about-versions.md")
-    named = [*dags, *tasks, *keys, *ast.literal_eval(marks)]
+    named = [*dags, *tasks, *keys, *MARKS]
     assert not [name for name in named if f"`{name}`" not in text]
     assert not [title for title in titles if f"**{title}**" not in text]
 

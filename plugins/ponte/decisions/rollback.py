@@ -10,7 +10,7 @@ import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import sqlalchemy as sa
 
@@ -54,6 +54,19 @@ _LOCKED_CLAIM = sa.text("""SELECT c.epoch, b.batch_id
 _SHOWN = sa.text("SELECT batch_id FROM ponte.published WHERE model = :model AND window_start = :window")
 
 
+class Asked(TypedDict):
+    """What a rollback is asked for, beside the version to go back to."""
+
+    #: First days.
+    windows: Sequence[dt.date]
+    #: Also all windows that people now see from the present champion.
+    every_window: bool
+    allow_bad: bool
+    allow_hindsight: bool
+    #: A window whose as_of is still to come then is refused.
+    now: dt.datetime
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """What a rollback will do, as JSON between tasks: nothing has moved yet."""
@@ -88,66 +101,39 @@ _BY_RUN = sa.text(f"SELECT {_COLUMNS} FROM ponte.rollback WHERE model = :model A
 
 
 def plan_rollback(
-    db: Database,
-    store: ArtifactStore,
-    folder: ModelFolder,
-    version: int,
-    *,
-    windows: Sequence[dt.date],
-    every_window: bool,
-    allow_bad: bool,
-    allow_hindsight: bool,
-    now: dt.datetime,
+    db: Database, store: ArtifactStore, folder: ModelFolder, version: int, **asked: Unpack[Asked]
 ) -> Plan:
     """Return what `foresee_rollback` does, and load the version: what could not be done is refused early.
 
     Raises ArtifactRefused when its files are damaged, and what `foresee_rollback` raises.
     """
-    plan = foresee_rollback(
-        db,
-        folder,
-        version,
-        windows=windows,
-        every_window=every_window,
-        allow_bad=allow_bad,
-        allow_hindsight=allow_hindsight,
-        now=now,
-    )
+    plan = foresee_rollback(db, folder, version, **asked)
     load_registered(db, store, registry.get_version(db, folder.name, version))
     return plan
 
 
-def foresee_rollback(
-    db: Database,
-    folder: ModelFolder,
-    version: int,
-    *,
-    windows: Sequence[dt.date],
-    every_window: bool,
-    allow_bad: bool,
-    allow_hindsight: bool,
-    now: dt.datetime,
-) -> Plan:
+def foresee_rollback(db: Database, folder: ModelFolder, version: int, **asked: Unpack[Asked]) -> Plan:
     """Return what going back to `version` means, without a look at its files; whoever reads registry and batches may.
 
-    windows : first days; with `every_window` also all windows that people now see from the present champion. A window
-    whose as_of is still to come at `now` is refused. What people see keeps the bounds that it was published with, an
-    edit of `[window]` notwithstanding. Raises PonteError for an unknown version, VersionMarkedBad, NoChampion,
-    WindowError, HindsightRefused.
+    What people see keeps the bounds that it was published with, an edit of `[window]` notwithstanding. Raises
+    PonteError for an unknown version, VersionMarkedBad, NoChampion, WindowError, HindsightRefused.
     """
+    allow_hindsight = asked["allow_hindsight"]
     target = registry.get_version(db, folder.name, version)
     alias = aliases.current_alias(db, folder.name)
     if alias is None:
         fix = f"trigger {folder.name}__train, or make a version champion with ponte__promote"
         raise NoChampion("there is nothing to roll back from", where=f"model {folder.name}", fix=fix)
     with db.begin() as connection:
-        if not allow_bad:
+        if not asked["allow_bad"]:
             require_not_bad(connection, folder.name, version)
-        days = {*windows, *(_shown_windows(connection, folder.name, alias.version) if every_window else ())}
+        days = {*asked["windows"]}
+        if asked["every_window"]:
+            days.update(_shown_windows(connection, folder.name, alias.version))
         wanted = {shown_window(connection, folder.spec.window, folder.name, day) for day in days}
         kept = {w: _kept_batch(connection, folder.name, version, w, allow_hindsight) for w in sorted(wanted)}
     for window in kept:
-        require_past(window.as_of, now, f"window {window}")
+        require_past(window.as_of, asked["now"], f"window {window}")
     for window, batch_id in kept.items():
         if batch_id is None:
             choose_named(target, window, allow_hindsight=allow_hindsight)
@@ -158,7 +144,7 @@ def foresee_rollback(
         event_id=alias.event_id,
         kept={str(w.start): batch_id for w, batch_id in kept.items() if batch_id is not None},
         rescore=[str(w.start) for w, batch_id in kept.items() if batch_id is None],
-        every_window=every_window,
+        every_window=asked["every_window"],
     )
 
 

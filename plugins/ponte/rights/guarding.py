@@ -30,7 +30,7 @@ from sqlalchemy.orm import Session
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ponte.rights.permission import may_edit, models_of
+from ponte.rights.permission import may_edit, models_of, refusal
 
 log = logging.getLogger(__name__)
 
@@ -271,8 +271,7 @@ def _refusal(user: Any, asked: Asked) -> str | None:
             return EVERY_MODEL
     for model in sorted(str(model) for model in models - {None}):
         if not may_edit(user, model):
-            name = model[:100]
-            return f"You may not decide about {name}: that takes the right to edit {name}__train."
+            return refusal(model)
     return None
 
 

@@ -22,6 +22,13 @@ def may_edit(user: Any, model: str) -> bool:
     return get_auth_manager().is_authorized_dag(method="PUT", details=details, user=user)
 
 
+def refusal(model: str, dag_id: str | None = None) -> str:
+    """Return what a person reads who may not decide about the model, or not start runs of the DAG that does it."""
+    name = model[:100]
+    runs = f" and to start runs of {dag_id}" if dag_id else ""
+    return f"You may not decide about {name}: that takes the right to edit {name}__train{runs}."
+
+
 def may_act(user: Any, model: str, dag_id: str) -> bool:
     """Return whether the user may decide about the model, and create runs of the DAG that does it."""
     if not may_edit(user, model):

@@ -28,7 +28,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from ponte.rights.permission import may_act
+from ponte.rights.permission import may_act, refusal
 
 #: Seconds for which a form can be sent, from when it was shown.
 FORM_LASTS = 4 * 3600
@@ -103,11 +103,7 @@ def start_run(
         )
     model = conf["model"] if dag_id.startswith("ponte__") else dag_id.rpartition("__")[0]
     if not may_act(user, model, dag_id):
-        raise HTTPException(
-            status.HTTP_403_FORBIDDEN,
-            f"You may not decide about {model}: that takes the right to edit {model}__train "
-            f"and to start runs of {dag_id}.",
-        )
+        raise HTTPException(status.HTTP_403_FORBIDDEN, refusal(model, dag_id))
     run_id = _run_id(form, dag_id, conf)
     with create_session() as session:
         if _is_there(session, dag_id, run_id):

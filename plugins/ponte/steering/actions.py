@@ -91,7 +91,7 @@ ACTIONS = (
         name="score",
         title="Score a window again",
         help="Freezes, checks, scores and guards a window, and shows it to people in place of what they see now. That "
-        "stays where it is, and can be shown again by a rollback.",
+        "is kept as long as the model's retention says.",
         dag="{model}__score",
         button="Score it",
         fields=(
@@ -140,8 +140,8 @@ ACTIONS = (
                 kind="days",
                 of="windows",
                 asked="window",
-                help="A window that the version has scored before is shown again as it was; any other "
-                "is scored anew first.",
+                help="What people have seen of a window from the version before is shown again as it was; any other "
+                "window is scored anew first.",
                 empty="what people see stays as it is, and only the champion moves",
                 other="Windows that are not in the list: first days, YYYY-MM-DD, with blanks between them",
             ),

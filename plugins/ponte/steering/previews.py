@@ -175,7 +175,7 @@ def sentences(plan: Plan, *, mark_bad: bool) -> list[str]:
         )
     if plan.rescore:
         told.append(f"Scores {_windows(len(plan.rescore))} anew, then shows them: {_named(sorted(plan.rescore))}.")
-    if mark_bad:
+    if mark_bad and plan.from_version != plan.to_version:
         told.append(f"Marks version {plan.from_version} as bad.")
     return told
 

@@ -20,7 +20,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from ponte.errors import PonteError
 from ponte.pages.rendering import address, render
-from ponte.rights.permission import may_act
+from ponte.rights.permission import may_act, refusal
 from ponte.rights.starting import csrf_token, start_run
 from ponte.steering.actions import BY_NAME, Action
 from ponte.steering.choices import read_choices
@@ -161,6 +161,6 @@ def _action(name: str) -> Action:
 
 def _require_right(user: Any, action: Action, model: str) -> None:
     """Raise 403 when the person may not decide about the model, before anything was typed in vain."""
-    if not may_act(user, model, action.dag_id(model)):
-        text = f"You may not decide about {model}: that takes the right to edit {model}__train."
-        raise HTTPException(status.HTTP_403_FORBIDDEN, text)
+    dag_id = action.dag_id(model)
+    if not may_act(user, model, dag_id):
+        raise HTTPException(status.HTTP_403_FORBIDDEN, refusal(model, dag_id))
