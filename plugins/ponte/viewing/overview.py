@@ -89,7 +89,6 @@ class Planned:
     due_window: dt.date | None = None
     #: Since when they should.
     due_since: dt.datetime | None = None
-    next_run: dt.datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

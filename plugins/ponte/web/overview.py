@@ -104,7 +104,6 @@ def _planned(model: str, dags: Mapping[str, Any], tags: Mapping[str, list[str]],
         next_run=scoring.next_dagrun_create_after if scoring else None,
         due_window=window_of_tick(spec.window, due).start if spec and due and due <= now else None,
         due_since=since,
-        next_run=scoring.next_dagrun_create_after if scoring else None,
     )
 
 
