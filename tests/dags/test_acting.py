@@ -109,12 +109,16 @@ def test_a_rollback_is_foreseen_and_then_started_in_the_persons_name(client: Ope
     refused = form.send(**typed)
     assert refused.status_code == 422
     assert "marked bad" in refused.text
+    assert form.send("do", **typed).status_code == 422, "what would be refused is not started, even if it was seen"
     typed["allow_bad"] = typed["allow_hindsight"] = "on"
     seen = form.send(**typed)
     assert seen.status_code == 200, seen.text
     assert "Moves champion 1 → 2." in seen.text
     assert f"Scores 1 window anew, then shows them: {WEEK}." in seen.text
+    without = {name: value for name, value in typed.items() if name != "allow_hindsight"}
+    assert "Something has changed" in form.send("do", **without).text, "though the same would follow"
     assert not runs("ponte__rollback")
+    form.send(**typed)
     typed["reason"] = "complaints, many"  # which changes nothing of what is done
     started = form.send("do", **typed)
     assert started.status_code == 303, started.text
@@ -216,7 +220,9 @@ def test_nothing_of_a_preview_is_written(client: Open, world: World) -> None:
     assert world.ask(count) == before
 
 
-def test_who_may_not_decide_sees_no_form_and_starts_nothing(client: Open) -> None:
+def test_who_may_not_decide_sees_no_form_and_starts_nothing(client: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.api_fastapi.app import get_auth_manager
+
     assert client("viewer").get("/ponte/act/promote/visits").status_code == 403
     form = Form(client("admin"), "/ponte/act/promote/visits")
     form.client = client("viewer")
@@ -224,6 +230,10 @@ def test_who_may_not_decide_sees_no_form_and_starts_nothing(client: Open) -> Non
     assert form.send(version="1", reason="because").status_code == 403, "nor what would follow"
     assert client("").get("/ponte/act/promote/visits/started/page__1").status_code == 403
     assert client("admin").get("/ponte/act/no-such/visits").status_code == 404
+    # Who may decide about a model, and may not look at it, is not told either what would follow.
+    monkeypatch.setattr(get_auth_manager(), "is_authorized_dag", lambda **question: question["method"] != "GET")
+    form.client = client("admin")
+    assert form.send(version="1", reason="because").status_code == 403
 
 
 def test_a_form_of_another_site_or_of_another_kind_starts_nothing(client: Open) -> None:

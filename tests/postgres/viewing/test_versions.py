@@ -63,10 +63,10 @@ def test_versions_are_listed_with_the_windows_that_people_see_and_the_newest_dec
 ) -> None:
     found = list_versions(viewer, PLAIN, LARGEST_VERSION)
     assert [row.version for row in found] == [3, 2, 1]
-    query = sa.text("SELECT b.version, count(*) FROM ponte.published p JOIN ponte.batch b USING (batch_id) "
+    query = sa.text("SELECT b.version, count(*) AS seen FROM ponte.published p JOIN ponte.batch b USING (batch_id) "
                     "WHERE b.model = :model GROUP BY 1")  # fmt: skip
     with owner.begin() as connection:
-        seen = dict(connection.execute(query, {"model": PLAIN}))
+        seen = {row.version: row.seen for row in connection.execute(query, {"model": PLAIN})}
     assert {row.version: row.windows for row in found} == seen
     assert sum(seen.values()) == WINDOWS
     assert [row.what for row in found] == ["became champion"] * 3, "not what was said of another model"
