@@ -30,7 +30,7 @@ def pair(server: Cluster, scored_template: Template, tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def client(airflow_db: None, pair: World) -> Iterator[Open]:
-    with browser(pair) as log_in:
+    with browser(pair.db, pair.store.root.path) as log_in:
         yield log_in
 
 

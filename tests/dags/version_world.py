@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +13,11 @@ import pytest
 from tests.airflow_connections import set_connections
 
 if TYPE_CHECKING:
+    from httpx import Response
     from starlette.testclient import TestClient
     from tests.sample_model import World
+
+    from ponte.storage.database import Database
 
 HOSTILE = "<script>document.title='ran'</script>\u202e" + "W" * 500
 
@@ -28,8 +33,18 @@ def two_versions(world: World) -> None:
     changed.mark(2, "bad", run_id="marked")
 
 
+def preview(client: TestClient, form: str, typed: dict[str, str]) -> Response:
+    """Return the answer to a form of `/ponte/act/` with what is typed; "*" stands for the first of a list."""
+    text = client.get(f"/ponte{form}").text
+    hidden = dict(re.findall(r'"hidden" name="(\w+)" value="([^"]*)"', text))
+    listed = re.findall(r'<option value="(\d+)"', text)
+    fields = {name: listed[0] if value == "*" else value for name, value in typed.items()}
+    sent = {**{name: html.unescape(value) for name, value in hidden.items()}, **fields, "step": "preview"}
+    return client.post("/ponte/act", data=sent, headers={"Sec-Fetch-Site": "same-origin"})
+
+
 @contextmanager
-def browser(world: World) -> Iterator[Open]:
+def browser(db: Database, artifacts: str) -> Iterator[Open]:
     """Yield a function that gives a client with the session of a user of that role, without one for None."""
     from airflow.api_fastapi.app import create_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
@@ -39,8 +54,8 @@ def browser(world: World) -> Iterator[Open]:
     from ponte.web.app import app
 
     with pytest.MonkeyPatch.context() as patch:
-        set_connections(world.db, patch)
-        patch.setenv("PONTE_ARTIFACTS", Path(world.store.root.path).as_uri())
+        set_connections(db, patch)
+        patch.setenv("PONTE_ARTIFACTS", Path(artifacts).as_uri())
         patch.setenv(
             "AIRFLOW__API_AUTH__JWT_SECRET", "not a secret, and longer than sixty-four bytes for its algorithm"
         )
