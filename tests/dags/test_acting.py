@@ -247,10 +247,10 @@ def test_a_form_of_another_site_or_of_another_kind_starts_nothing(client: Open) 
     assert not runs("ponte__mark_version")
 
 
-def test_a_form_of_somebody_who_is_logged_out_goes_nowhere(client: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_form_of_somebody_who_is_logged_out_goes_nowhere(client: Open) -> None:
     form = Form(client("admin"), "/ponte/act/mark/visits")
-    browser = client("admin")
-    monkeypatch.setattr(browser, "cookies", {})
+    browser = form.client
+    browser.cookies.clear()
     typed = {"version": "2", "mark": "not bad", "reason": "because"}
     answer = form.send("do", headers={"Accept": "text/html"}, **typed)
     # A redirect (307) would have had the browser post it to the login.

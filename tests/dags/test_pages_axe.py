@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.dags.browsing import Open, pages
 from tests.dags.version_world import two_versions
-from tests.e2e.browser import chromium
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -40,17 +39,6 @@ def client(
         two_versions(world)
         with pages(world.db, world.store) as log_in:
             yield log_in
-
-
-@pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    from playwright.sync_api import sync_playwright
-
-    program = chromium()
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield started.new_page()
-        started.close()
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
