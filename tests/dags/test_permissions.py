@@ -675,13 +675,15 @@ def test_with_fab_a_role_is_for_one_model(fab: FastAPI, capsys: pytest.CaptureFi
                 ).status_code  # 404: they may, and there is no such run
                 for model in ("mine", "theirs")
             ]
+            # The menu's entry and the tab of a DAG are there for whoever may ask for this.
+            menu = browser.get("/api/v2/plugins").status_code
             may = [may_act(user, model, "ponte__promote") for model in ("mine", "theirs")]
-            got[name] = (sees, *starts, pauses, *answers, *may)
-    everything = (200, 200, 200, 200, 200, 200, 404, 404, True, True)
+            got[name] = (menu, sees, *starts, pauses, *answers, *may)
+    everything = (200, 200, 200, 200, 200, 200, 200, 404, 404, True, True)
     assert got == {
-        "Viewer": (200, 403, 403, 403, 403, 403, 403, 403, False, False),
+        "Viewer": (200, 200, 403, 403, 403, 403, 403, 403, 403, False, False),
         "User": everything,
         "Op": everything,
         "Admin": everything,
-        "ana": (200, 200, 403, 200, 403, 403, 404, 403, True, False),
+        "ana": (200, 200, 200, 403, 200, 403, 403, 404, 403, True, False),
     }
