@@ -130,6 +130,10 @@ ABOUT_A_RUN: dict[str, tuple[str, str, Any]] = {
     "delete runs by name": (
         "PATCH", "dags/ponte__promote/dagRuns", {"actions": [{"action": "delete", "entities": ["{mine}", "{run}"]}]},
     ),
+    "delete tasks by name": (
+        "PATCH", "dags/ponte__promote/dagRuns/{run}/taskInstances",
+        {"actions": [{"action": "delete", "entities": ["set_champion"]}]},
+    ),
     "patch runs from another DAG": (
         "PATCH", "dags/mine__score/dagRuns",
         {"actions": [{"action": "update", "entities": [
@@ -222,6 +226,27 @@ def test_what_reaches_runs_of_any_model_takes_the_right_for_all(
     )  # fmt: skip
     assert answer.status_code == 403, answer.text
     assert re.search("every model|by one", answer.json()["detail"])
+
+
+def test_all_models_are_those_that_there_are(client: Callable[[str], TestClient], operator_of_mine: None) -> None:
+    """One whose folder is gone is in nobody's way; without any nobody may."""
+    from airflow.models import DagModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select, update
+
+    def set_stale(names: set[str], stale: bool) -> None:
+        with create_session() as session:
+            session.execute(update(DagModel).where(DagModel.dag_id.in_(names)).values(is_stale=stale))
+
+    with create_session() as session:
+        there = select(DagModel.dag_id).where(DagModel.dag_id.endswith("__train"), ~DagModel.is_stale)
+        every = set(session.scalars(there))
+    got = []
+    for gone in (set(), {"theirs__train"}, every):
+        set_stale(gone, True)
+        got.append(client("user").post("/api/v2/dags/ponte__tell/dagRuns", json={"logical_date": None}).status_code)
+        set_stale(gone, False)
+    assert got == [403, 200, 403]
 
 
 # ---------------------------------------------------------------- new runs
