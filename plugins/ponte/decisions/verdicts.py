@@ -25,6 +25,8 @@ from ponte.versions import aliases, marks, registry
 from ponte.versions.registry import Version
 
 log = logging.getLogger(__name__)
+# For logs that somebody keeps. On a bare terminal Python would print it beside the verdict that is shown there.
+log.addHandler(logging.NullHandler())
 
 # What readers see now: the class of a score is told by its place.
 _CLASSES_SEEN = sa.text("""SELECT v.classes FROM ponte.published p JOIN ponte.batch b USING (batch_id)
