@@ -49,7 +49,7 @@ PAGES: tuple[tuple[str, int, int, dict[str, str] | None], ...] = (
     ("/act/challenge/{}", ROLLBACK, 1, None),
     ("/act/alarm/{}", QUALITY, 1, None),
     ("/act/score/{}", ROLLBACK, 6, {"window_start": NEWEST}),
-    ("/act/roll-back/{}", ROLLBACK, 9, {"version": "1", "every_window": "on", "reason": "because", "allow_bad": "on"}),
+    ("/act/roll-back/{}", ROLLBACK, 8, {"version": "1", "windows": NEWEST, "reason": "because", "allow_bad": "on"}),
     ("/act/publish/{}", GUARD, 8, {"batch_id": "*", "reason": "because"}),
     ("/act/promote/{}", ROLLBACK, 5, {"version": "1", "reason": "because"}),
     ("/act/alarm/{}", QUALITY, 3, {"alarm_id": "*", "action": "close", "reason": "because"}),
