@@ -90,10 +90,11 @@ class PontePlugin(AirflowPlugin):
     """What Ponte adds to Airflow."""
 
     name = "ponte"
-    #: Without `url_route` an entry is a link to a whole page, and no frame. Without a slash at its beginning an address
-    #: stands below the path that Airflow has.
+    #: Without `url_route` an entry is a link to a whole page, and no frame; it has to be in one of Airflow's own menus:
+    #: at the top level Airflow 3.3.2 makes a button of it that leads nowhere. Without a slash at its beginning an
+    #: address stands below the path that Airflow has.
     external_views: Any = [  # noqa: RUF012 - Airflow's own attribute
-        {"name": "Ponte", "href": "ponte/", "destination": "nav", "nav_top_level": True, "icon": ICON},
+        {"name": "Ponte", "href": "ponte/", "destination": "nav", "category": "browse", "icon": ICON},
         *(
             {
                 "name": f"Ponte: {name}",

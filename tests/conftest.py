@@ -19,6 +19,7 @@ os.environ["GX_ANALYTICS_ENABLED"] = "false"
 import itertools
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -158,6 +159,13 @@ class Template:
                 "AND backend_type = 'client backend'"
             )
             yield Template(name, folder / "artifacts", folder / "models")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    """A thread of ours that outlives its module works on, with the generators and connections of other tests."""
+    yield
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("ponte-")]
 
 
 @pytest.fixture(scope="session")

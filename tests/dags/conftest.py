@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from ponte.schema import roles
 if TYPE_CHECKING:
     from airflow.models.dagrun import DagRun
     from airflow.sdk import DAG
+    from playwright.sync_api import Page
     from tests.sample_model import World
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +53,19 @@ def airflow_db(airflow: None) -> None:
     command = [sys.executable, "-m", "airflow", "db", "migrate"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    """A page of a browser without a screen."""
+    from playwright.sync_api import sync_playwright
+    from tests.e2e.browser import chromium
+
+    program = chromium()
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started.new_page()
+        started.close()
 
 
 @pytest.fixture

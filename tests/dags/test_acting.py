@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.airflow_connections import set_connections
+from tests.dags.browsing import Open, api_server, clients
 
 from ponte.steering.actions import ACTIONS
 
@@ -18,11 +19,7 @@ if TYPE_CHECKING:
     from tests.conftest import Cluster, Template
     from tests.sample_model import World
 
-ROOT = Path(__file__).parents[2]
-SECRET = "not a secret, and longer than sixty-four bytes for its algorithm"  # noqa: S105
 WEEK = "2024-02-12"
-
-Open = Callable[[str], "TestClient"]
 
 
 @pytest.fixture(scope="module")
@@ -40,42 +37,15 @@ def world(
 
 @pytest.fixture(scope="module")
 def client(world: World) -> Iterator[Open]:
-    """Return a function that gives a client with the session of a user of that role, at Airflow's API server."""
-    from airflow.api_fastapi.app import create_app, purge_cached_app
-    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-    from airflow.dag_processing.bundles.manager import DagBundlesManager
-    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
-    from airflow.models import DagModel
-    from airflow.utils.session import create_session
-    from sqlalchemy import update
-    from starlette.testclient import TestClient
-
+    """Return a function that opens a client at Airflow's API server, by the role of its user."""
     with pytest.MonkeyPatch.context() as patch:
         set_connections(world.db, patch)
         patch.setenv("PONTE_ARTIFACTS", Path(world.store.root.path).as_uri())
-        patch.setenv("PONTE_MODELS", str(world.folder.path.parent))
-        patch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", SECRET)
-        patch.setenv("AIRFLOW__API__SECRET_KEY", SECRET)
-        bag = DagBag(str(ROOT / "dags"))
-        DagBundlesManager().sync_bundles_to_db()
-        sync_bag_to_db(bag, "dags-folder", None)
-        with create_session() as session:
-            session.execute(update(DagModel).values(is_paused=False))
-        purge_cached_app()
-        app = create_app(apps="core")
-        opened: dict[str, TestClient] = {}
-
-        def log_in(role: str) -> TestClient:
-            if role not in opened:
-                opened[role] = TestClient(app, raise_server_exceptions=False, follow_redirects=False)
-                user = SimpleAuthManagerUser(username=f"a {role}", role=role)
-                opened[role].cookies.set("_token", app.state.auth_manager.generate_jwt(user))
-            return opened[role]
-
-        yield log_in
-        for one in opened.values():
-            one.close()
-        purge_cached_app()
+        with (
+            api_server(world.folder.path.parent) as server,
+            clients(lambda _: server, server.state.auth_manager) as log_in,
+        ):
+            yield log_in
 
 
 class Form:
@@ -274,4 +244,19 @@ def test_a_form_of_another_site_or_of_another_kind_starts_nothing(client: Open) 
     assert answer.status_code == 403
     assert client("admin").post("/ponte/act", json=typed).status_code == 415
     assert client("admin").post("/ponte/act", data={"reason": "x" * 300_000}).status_code == 413
+    assert not runs("ponte__mark_version")
+
+
+def test_a_form_of_somebody_who_is_logged_out_goes_nowhere(client: Open) -> None:
+    form = Form(client("admin"), "/ponte/act/mark/visits")
+    browser = form.client
+    browser.cookies.clear()
+    typed = {"version": "2", "mark": "not bad", "reason": "because"}
+    answer = form.send("do", headers={"Accept": "text/html"}, **typed)
+    # A redirect (307) would have had the browser post it to the login.
+    assert (answer.status_code, answer.headers.get("location")) == (401, None)
+    assert "Nothing was started" in answer.text
+    assert 'href="/api/v2/auth/login?next=%2Fponte%2F"' in answer.text
+    assert browser.post("/ponte/act", data=typed).status_code == 401
+    assert browser.get("/ponte/act/mark/visits", headers={"Accept": "text/html"}).status_code == 307
     assert not runs("ponte__mark_version")

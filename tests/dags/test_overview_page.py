@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
 from tests.bench import stand
+from tests.dags.browsing import Open, pages
 
 from ponte.storage.database import Database
 
 if TYPE_CHECKING:
-    from starlette.testclient import TestClient
     from tests.conftest import Cluster
 
 PAGE = "/ponte/"
 MODELS = 20
 NOW = dt.datetime.now(dt.UTC)
-
-Client = Callable[..., "TestClient"]
 
 
 @pytest.fixture(scope="module")
@@ -44,44 +42,16 @@ def hostile(server: Cluster, migrated: str, airflow_db: None) -> Iterator[Databa
 
 
 @pytest.fixture
-def client(hostile: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    """Return a function that gives a client with the session of a user of that role; None: without one."""
-    from tests.airflow_connections import set_connections
-
-    set_connections(hostile, monkeypatch)
-    monkeypatch.setenv(
-        "AIRFLOW__API_AUTH__JWT_SECRET", "not a secret, and longer than sixty-four bytes for its algorithm"
-    )
-    from airflow.api_fastapi.app import create_auth_manager
-    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-    from airflow.plugins_manager import get_fastapi_plugins
-    from fastapi import FastAPI
-    from starlette.testclient import TestClient
-
-    [mounted] = get_fastapi_plugins()[0]
-    manager = create_auth_manager()
-    opened: list[TestClient] = []
-
-    def log_in(role: str | None, *, below: str = "") -> TestClient:
-        app = FastAPI(root_path=below)
-        app.mount(mounted["url_prefix"], mounted["app"])
-        found = TestClient(app, raise_server_exceptions=False, follow_redirects=False)
-        if role is not None:
-            user = SimpleAuthManagerUser(username="ada", role=role)
-            found.cookies.set("_token", manager.generate_jwt(user, expiration_time_in_seconds=60))
-        opened.append(found)
-        return found
-
-    yield log_in
-    for one in opened:
-        one.close()
+def client(hostile: Database) -> Iterator[Open]:
+    with pages(hostile) as log_in:
+        yield log_in
 
 
 def _rows(text: str) -> int:
     return text.count('<th scope="row">')
 
 
-def test_who_may_read_no_dag_sees_no_model(client: Client) -> None:
+def test_who_may_read_no_dag_sees_no_model(client: Open) -> None:
     answer = client("").get(PAGE)
     assert answer.status_code == 200
     assert "There is no model that you may see" in answer.text
@@ -89,7 +59,7 @@ def test_who_may_read_no_dag_sees_no_model(client: Client) -> None:
     assert "churn" not in answer.text
 
 
-def test_a_user_sees_the_models_whose_training_dag_he_may_read(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_sees_the_models_whose_training_dag_he_may_read(client: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.api_fastapi.app import get_auth_manager
 
     browser = client("viewer")
@@ -105,14 +75,14 @@ def test_a_user_sees_the_models_whose_training_dag_he_may_read(client: Client, m
     assert "staff_at" not in text
 
 
-def test_without_a_login_a_browser_is_sent_there_and_back(client: Client) -> None:
+def test_without_a_login_a_browser_is_sent_there_and_back(client: Open) -> None:
     assert client(None).get(PAGE).status_code == 401
     answer = client(None, below="/airflow").get("/airflow/ponte/?sort=rows", headers={"accept": "text/html"})
     assert answer.status_code == 307
     assert answer.headers["location"] == "/airflow/api/v2/auth/login?next=%2Fairflow%2Fponte%2F%3Fsort%3Drows"
 
 
-def test_hostile_names_and_texts_stay_text_and_short(client: Client) -> None:
+def test_hostile_names_and_texts_stay_text_and_short(client: Open) -> None:
     answer = client("viewer").get(PAGE)
     assert answer.headers["content-security-policy"].startswith("default-src 'none'; style-src 'unsafe-inline'")
     text = answer.text
@@ -132,7 +102,7 @@ def test_hostile_names_and_texts_stay_text_and_short(client: Client) -> None:
     assert "/ponte/model/a%2Fb%3Fc%3Dd%26e%23f%2500" in text
 
 
-def test_links_sort_and_filter_and_keep_each_other(client: Client) -> None:
+def test_links_sort_and_filter_and_keep_each_other(client: Open) -> None:
     browser = client("viewer")
     text = browser.get(PAGE, params={"tag": "money", "sort": "cost"}).text
     assert 0 < _rows(text) < MODELS
@@ -143,7 +113,7 @@ def test_links_sort_and_filter_and_keep_each_other(client: Client) -> None:
 
 
 def test_airflow_tells_what_is_late_by_the_schedule_of_the_folder(
-    client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    client: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """`staff_at` is scored on Mondays, and its batch of the week is still being made."""
     from ponte.web import overview
@@ -161,21 +131,23 @@ def test_airflow_tells_what_is_late_by_the_schedule_of_the_folder(
     assert overview.planned(frozenset({"churn_be"}), now=NOW)["churn_be"].due_window is None  # no folder
 
 
-def test_the_menu_leads_to_whole_pages_and_its_docs_to_the_documentation(client: Client) -> None:
+def test_the_menu_leads_to_whole_pages_and_its_docs_to_the_documentation(client: Open) -> None:
     """An address without a slash stands below the path that Airflow has; one with `url_route` would be a frame."""
     from ponte_plugin import PontePlugin
 
     browser = client("viewer")
     in_menu = [view for view in PontePlugin.external_views if view["destination"] == "nav"]
-    assert [view["name"] for view in in_menu if view.get("nav_top_level")] == ["Ponte"]
-    assert {view["category"] for view in in_menu if not view.get("nav_top_level")} == {"docs"}
+    assert [view["name"] for view in in_menu if view["category"] == "browse"] == ["Ponte"]
     for view in in_menu:
         assert "url_route" not in view
+        # Seen in a browser: at the top level, and without a category, a link is a <button href>, a dead one.
+        assert view["category"] in {"browse", "docs", "admin", "user"}
+        assert not view.get("nav_top_level")
         assert not view["href"].startswith("/")
         assert browser.get(f"/{view['href']}").status_code == 200
 
 
-def test_the_documentation_leads_from_page_to_page_and_nowhere_else(client: Client) -> None:
+def test_the_documentation_leads_from_page_to_page_and_nowhere_else(client: Open) -> None:
     browser = client("")
     text = browser.get("/ponte/docs/").text
     assert '<a href="how-to/operate.md">' in text

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.dags.version_world import Open, browser, two_versions
-from tests.e2e.browser import chromium
+from tests.dags.browsing import Open, pages
+from tests.dags.version_world import two_versions
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -37,19 +37,8 @@ def client(
 ) -> Iterator[Open]:
     with scored_template.copy(server, tmp_path_factory.mktemp("axe")) as world:
         two_versions(world)
-        with browser(world) as log_in:
+        with pages(world.db, world.store) as log_in:
             yield log_in
-
-
-@pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    from playwright.sync_api import sync_playwright
-
-    program = chromium()
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield started.new_page()
-        started.close()
 
 
 @pytest.mark.parametrize("address", ADDRESSES)

@@ -9,19 +9,19 @@ import asyncio
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi import Depends, FastAPI, Request
+from tests.dags.browsing import Open, api_server, clients
 
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
 ROOT = Path(__file__).parents[2]
-SECRET = "not a secret, and longer than sixty-four bytes for its algorithm"  # noqa: S105
 PROMOTE = "/api/v2/dags/ponte__promote/dagRuns"
 FORM = {"version": 1, "reason": "because"}
 OTHER_DAG = "mine__score"
@@ -30,50 +30,21 @@ FAB = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
 
 @pytest.fixture(scope="module")
 def server(airflow_db: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
-    """Airflow's API server with Ponte's plugin, the DAGs of two models in its database, and the simple auth manager."""
-    from airflow.api_fastapi.app import create_app, purge_cached_app
-    from airflow.dag_processing.bundles.manager import DagBundlesManager
-    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
-    from airflow.models import DagModel
-    from airflow.utils.session import create_session
-    from sqlalchemy import update
+    """Airflow's API server with the DAGs of two models, and the simple auth manager."""
     from tests.sample_model import write_model
 
     models = tmp_path_factory.mktemp("models")
     for name in ("mine", "theirs"):
         write_model(models, name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PONTE_MODELS", str(models))
-        patch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", SECRET)
-        patch.setenv("AIRFLOW__API__SECRET_KEY", SECRET)
-        bag = DagBag(str(ROOT / "dags"))
-        DagBundlesManager().sync_bundles_to_db()
-        sync_bag_to_db(bag, "dags-folder", None)
-        with create_session() as session:
-            session.execute(update(DagModel).values(is_paused=False))
-        purge_cached_app()
-        yield create_app(apps="core")
-        purge_cached_app()
+    with api_server(models) as app:
+        yield app
 
 
 @pytest.fixture(scope="module")
-def client(server: FastAPI) -> Iterator[Callable[[str], TestClient]]:
-    """Return a function that gives a client with the session cookie of a user of that role."""
-    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-    from starlette.testclient import TestClient
-
-    opened: dict[str, TestClient] = {}
-
-    def log_in(role: str) -> TestClient:
-        if role not in opened:
-            user = SimpleAuthManagerUser(username=f"a {role}", role=role)
-            opened[role] = TestClient(server, raise_server_exceptions=False, follow_redirects=False)
-            opened[role].cookies.set("_token", server.state.auth_manager.generate_jwt(user))
-        return opened[role]
-
-    yield log_in
-    for one in opened.values():
-        one.close()
+def client(server: FastAPI) -> Iterator[Open]:
+    """Return a function that opens a client by the role of its user."""
+    with clients(lambda _: server, server.state.auth_manager) as log_in:
+        yield log_in
 
 
 def trigger(client: TestClient, model: str | None, *, dag: str = "ponte__promote", **more: Any) -> Any:
@@ -82,7 +53,7 @@ def trigger(client: TestClient, model: str | None, *, dag: str = "ponte__promote
 
 
 @pytest.fixture(scope="module")
-def runs(client: Callable[[str], TestClient]) -> dict[str, str]:
+def runs(client: Open) -> dict[str, str]:
     """A run of `ponte__promote` about each model, one that says no model, and one of another DAG."""
     from airflow.models import DagRun
     from airflow.utils.session import create_session
@@ -117,9 +88,7 @@ def operator_of_mine(server: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("role", "sees", "starts"), [("viewer", 200, 403), ("user", 200, 200), ("op", 200, 200), ("admin", 200, 200)]
 )
-def test_roles_of_the_simple_auth_manager_hold_for_every_model(
-    client: Callable[[str], TestClient], role: str, sees: int, starts: int
-) -> None:
+def test_roles_of_the_simple_auth_manager_hold_for_every_model(client: Open, role: str, sees: int, starts: int) -> None:
     browser = client(role)
     assert browser.get(PROMOTE).status_code == sees
     for model in ("mine", "theirs"):
@@ -193,7 +162,7 @@ def filled(template: Any, runs: dict[str, str], whose: str) -> str:
 @pytest.mark.parametrize("request_", ABOUT_A_RUN.values(), ids=ABOUT_A_RUN)
 @pytest.mark.parametrize("whose", ["theirs", "nobody's"])
 def test_runs_of_a_model_are_changed_by_whoever_may_decide_about_it(
-    client: Callable[[str], TestClient],
+    client: Open,
     runs: dict[str, str],
     operator_of_mine: None,
     request_: tuple[str, str, Any],
@@ -210,9 +179,7 @@ def test_runs_of_a_model_are_changed_by_whoever_may_decide_about_it(
     assert ("every model" in said) is (whose == "nobody's")
 
 
-def test_their_own_run_the_operator_of_a_model_may_change(
-    client: Callable[[str], TestClient], operator_of_mine: None
-) -> None:
+def test_their_own_run_the_operator_of_a_model_may_change(client: Open, operator_of_mine: None) -> None:
     browser = client("user")
     runs = {"mine": trigger(browser, "mine").json()["dag_run_id"]}
     got = {}
@@ -247,7 +214,7 @@ def test_their_own_run_the_operator_of_a_model_may_change(
     ],
 )
 def test_what_reaches_runs_of_any_model_takes_the_right_for_all(
-    client: Callable[[str], TestClient],
+    client: Open,
     runs: dict[str, str],
     operator_of_mine: None,
     request_: tuple[str, str, Any],
@@ -285,9 +252,7 @@ def test_all_models_are_those_that_there_are(client: Callable[[str], TestClient]
 # ---------------------------------------------------------------- new runs
 
 
-def test_a_run_is_created_for_the_model_that_its_conf_names(
-    client: Callable[[str], TestClient], operator_of_mine: None
-) -> None:
+def test_a_run_is_created_for_the_model_that_its_conf_names(client: Open, operator_of_mine: None) -> None:
     browser = client("user")
     assert trigger(browser, "mine").status_code == 200
     refused = trigger(browser, "theirs")
@@ -312,24 +277,18 @@ def test_a_run_is_created_for_the_model_that_its_conf_names(
         b"[" * 100_000,
     ],
 )
-def test_what_cannot_be_read_is_refused(
-    client: Callable[[str], TestClient], operator_of_mine: None, content: bytes
-) -> None:
+def test_what_cannot_be_read_is_refused(client: Open, operator_of_mine: None, content: bytes) -> None:
     answer = client("user").post(PROMOTE, content=content, headers={"content-type": "application/json"})
     assert answer.status_code == 403, answer.text
 
 
 @pytest.mark.parametrize("path", ["dags/ponte%5F%5Fpromote/dagRuns", "dags/%70onte__promote/dagRuns"])
-def test_no_way_of_writing_the_path_gets_past(
-    client: Callable[[str], TestClient], operator_of_mine: None, path: str
-) -> None:
+def test_no_way_of_writing_the_path_gets_past(client: Open, operator_of_mine: None, path: str) -> None:
     body = {"logical_date": None, "conf": {**FORM, "model": "theirs"}}
     assert client("user").post(f"/api/v2/{path}", json=body).status_code == 403
 
 
-def test_below_a_path_it_is_the_same(
-    client: Callable[[str], TestClient], server: FastAPI, operator_of_mine: None
-) -> None:
+def test_below_a_path_it_is_the_same(client: Open, server: FastAPI, operator_of_mine: None) -> None:
     body = json.dumps({"logical_date": None, "conf": {**FORM, "model": "theirs"}}).encode()
     cookie = client("user").cookies["_token"]
     inner, answered, _ = passed_through(server, f"/airflow{PROMOTE}", [body], cookie, below="/airflow")
@@ -356,9 +315,7 @@ def ids(server: FastAPI) -> dict[str, int]:
         return {name: row.id for name, row in (*made.items(), *backfills.items())}
 
 
-def test_runs_by_assets_and_backfills_count_too(
-    client: Callable[[str], TestClient], ids: dict[str, int], operator_of_mine: None
-) -> None:
+def test_runs_by_assets_and_backfills_count_too(client: Open, ids: dict[str, int], operator_of_mine: None) -> None:
     browser = client("op")
 
     def materialize(model: str) -> int:
@@ -443,7 +400,7 @@ def passed_through(
     return inner, answered, taken
 
 
-def test_a_body_in_parts_arrives_in_these_parts(client: Callable[[str], TestClient], server: FastAPI) -> None:
+def test_a_body_in_parts_arrives_in_these_parts(client: Open, server: FastAPI) -> None:
     text = json.dumps({"logical_date": None, "conf": {**FORM, "model": "mine"}}).encode()
     parts = [text[:7], text[7:20], b"", text[20:]]
     cookie = client("user").cookies["_token"]
@@ -453,7 +410,7 @@ def test_a_body_in_parts_arrives_in_these_parts(client: Callable[[str], TestClie
         assert not answered
 
 
-def test_a_body_without_end_is_not_held(client: Callable[[str], TestClient], server: FastAPI) -> None:
+def test_a_body_without_end_is_not_held(client: Open, server: FastAPI) -> None:
     from ponte.rights.guarding import LARGEST_BODY
 
     parts = [b"x" * (LARGEST_BODY // 4)] * 20
@@ -467,7 +424,7 @@ def test_a_body_without_end_is_not_held(client: Callable[[str], TestClient], ser
 
 
 def test_requests_about_other_dags_are_not_looked_into(
-    client: Callable[[str], TestClient], runs: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    client: Open, runs: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ponte.rights import guarding
 
@@ -534,9 +491,7 @@ def audit(run_id: str) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in session.execute(select(*columns).where(Log.run_id == run_id))]
 
 
-def test_a_run_from_a_page_is_the_persons_and_in_airflows_audit_log(
-    client: Callable[[str], TestClient], form: SimpleNamespace
-) -> None:
+def test_a_run_from_a_page_is_the_persons_and_in_airflows_audit_log(client: Open, form: SimpleNamespace) -> None:
     browser = client("user")
     answer = form.post(browser, form.token(browser))
     assert answer.status_code == 200, answer.text
@@ -559,14 +514,14 @@ def newest_audit(dag_id: str) -> str:
         return str(session.scalar(newest))
 
 
-def test_a_note_is_cut_to_what_airflow_keeps(client: Callable[[str], TestClient], form: SimpleNamespace) -> None:
+def test_a_note_is_cut_to_what_airflow_keeps(client: Open, form: SimpleNamespace) -> None:
     browser = client("user")
     run_id = form.post(browser, form.token(browser), note="why? " * 1000).json()
     assert found_runs()[run_id][2] == "why? " * 200
 
 
 def test_a_form_that_is_sent_twice_starts_one_run(
-    client: Callable[[str], TestClient], form: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    client: Open, form: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ponte.rights import starting
 
@@ -587,7 +542,7 @@ def test_a_form_that_is_sent_twice_starts_one_run(
 
 
 def test_only_a_form_that_was_shown_to_the_person_starts_a_run(
-    client: Callable[[str], TestClient], form: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    client: Open, form: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ponte.rights import starting
 
@@ -626,15 +581,13 @@ def test_only_a_form_that_was_shown_to_the_person_starts_a_run(
     ],
 )
 def test_a_form_of_another_site_starts_nothing(
-    client: Callable[[str], TestClient], form: SimpleNamespace, headers: dict[str, str], status: int
+    client: Open, form: SimpleNamespace, headers: dict[str, str], status: int
 ) -> None:
     browser = client("user")
     assert form.post(browser, form.token(browser), headers=headers).status_code == status
 
 
-def test_from_a_page_the_same_people_may(
-    client: Callable[[str], TestClient], form: SimpleNamespace, operator_of_mine: None
-) -> None:
+def test_from_a_page_the_same_people_may(client: Open, form: SimpleNamespace, operator_of_mine: None) -> None:
     before = found_runs().keys()
     browser = client("user")
     refused = form.post(browser, form.token(browser), model="theirs")
@@ -647,7 +600,7 @@ def test_from_a_page_the_same_people_may(
 
 
 def test_a_page_gives_no_right_that_airflow_does_not_give(
-    client: Callable[[str], TestClient], server: FastAPI, form: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    client: Open, server: FastAPI, form: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     browser, before = client("user"), found_runs().keys()
     csrf = form.token(browser)
@@ -658,9 +611,7 @@ def test_a_page_gives_no_right_that_airflow_does_not_give(
     assert found_runs().keys() == before
 
 
-def test_a_run_that_cannot_be_is_refused_in_plain_words(
-    client: Callable[[str], TestClient], form: SimpleNamespace
-) -> None:
+def test_a_run_that_cannot_be_is_refused_in_plain_words(client: Open, form: SimpleNamespace) -> None:
     from airflow.models import DagModel
     from airflow.utils.session import create_session
     from sqlalchemy import update
@@ -749,13 +700,15 @@ def test_with_fab_a_role_is_for_one_model(fab: FastAPI, capsys: pytest.CaptureFi
                 ).status_code  # 404: they may, and there is no such run
                 for model in ("mine", "theirs")
             ]
+            # The menu's entry and the tab of a DAG are there for whoever may ask for this.
+            menu = browser.get("/api/v2/plugins").status_code
             may = [may_act(user, model, "ponte__promote") for model in ("mine", "theirs")]
-            got[name] = (sees, *starts, pauses, *answers, *may)
-    everything = (200, 200, 200, 200, 200, 200, 404, 404, True, True)
+            got[name] = (menu, sees, *starts, pauses, *answers, *may)
+    everything = (200, 200, 200, 200, 200, 200, 200, 404, 404, True, True)
     assert got == {
-        "Viewer": (200, 403, 403, 403, 403, 403, 403, 403, False, False),
+        "Viewer": (200, 200, 403, 403, 403, 403, 403, 403, 403, False, False),
         "User": everything,
         "Op": everything,
         "Admin": everything,
-        "ana": (200, 200, 403, 200, 403, 403, 404, 403, True, False),
+        "ana": (200, 200, 200, 403, 200, 403, 403, 404, 403, True, False),
     }

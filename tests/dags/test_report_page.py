@@ -13,93 +13,58 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import sqlalchemy as sa
-from tests.airflow_connections import set_connections
+from tests.dags.browsing import Open, pages
 
 from ponte.pages.report import DECISIONS
 from ponte.versions.loading import REPORT
 
 if TYPE_CHECKING:
-    from starlette.testclient import TestClient
     from tests.sample_model import World
 
 ROOT = Path(__file__).parents[2]
 PAGE = "/ponte/report/visits/1"
 
-Client = Callable[..., "TestClient"]
-
 
 @pytest.fixture
-def environment(trained: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment of the API server: where database and artifacts are."""
-    set_connections(trained.db, monkeypatch)
-    monkeypatch.setenv("PONTE_ARTIFACTS", Path(trained.store.root.path).as_uri())
-    monkeypatch.setenv(
-        "AIRFLOW__API_AUTH__JWT_SECRET", "not a secret, and longer than sixty-four bytes for its algorithm"
-    )
-
-
-@pytest.fixture
-def client(airflow_db: None, environment: None) -> Iterator[Client]:
-    """Return a function that gives a client with the session cookie of a user of that role; without one for None."""
-    from airflow.api_fastapi.app import create_auth_manager
-    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-    from airflow.plugins_manager import get_fastapi_plugins
-    from fastapi import FastAPI
-    from starlette.testclient import TestClient
-
-    [mounted] = get_fastapi_plugins()[0]
-    manager = create_auth_manager()
-    opened: list[TestClient] = []
-
-    def log_in(role: str | None, *, below: str = "") -> TestClient:
-        server = FastAPI(root_path=below)
-        server.mount(mounted["url_prefix"], mounted["app"])
-        found = TestClient(server, raise_server_exceptions=False, follow_redirects=False)
-        if role is not None:
-            user = SimpleAuthManagerUser(username="ada", role=role)
-            found.cookies.set("_token", manager.generate_jwt(user, expiration_time_in_seconds=60))
-        opened.append(found)
-        return found
-
-    yield log_in
-    for one in opened:
-        one.close()
+def client(airflow_db: None, trained: World) -> Iterator[Open]:
+    with pages(trained.db, trained.store) as log_in:
+        yield log_in
 
 
 # ---------------------------------------------------------------- who may see it
 
 
-def test_a_program_without_a_login_gets_401(client: Client) -> None:
+def test_a_program_without_a_login_gets_401(client: Open) -> None:
     answer = client(None).get(PAGE)
     assert answer.status_code == 401
     assert "visits" not in answer.text
 
 
-def test_a_browser_without_a_login_is_sent_to_the_login_and_back(client: Client) -> None:
+def test_a_browser_without_a_login_is_sent_to_the_login_and_back(client: Open) -> None:
     answer = client(None).get(PAGE, headers={"accept": "text/html,*/*"})
     assert answer.status_code == 307
     assert answer.headers["location"] == "/api/v2/auth/login?next=%2Fponte%2Freport%2Fvisits%2F1"
 
 
-def test_below_a_path_the_login_is_there_too(client: Client) -> None:
+def test_below_a_path_the_login_is_there_too(client: Open) -> None:
     answer = client(None, below="/airflow").get("/airflow" + PAGE, headers={"accept": "text/html"})
     assert answer.headers["location"] == "/airflow/api/v2/auth/login?next=%2Fairflow%2Fponte%2Freport%2Fvisits%2F1"
 
 
-def test_a_forged_session_is_refused(client: Client) -> None:
+def test_a_forged_session_is_refused(client: Open) -> None:
     browser = client("admin")
     browser.cookies.set("_token", "forged")
     assert browser.get(PAGE).status_code == 403
 
 
-def test_a_user_who_may_not_read_the_dag_gets_403(client: Client) -> None:
+def test_a_user_who_may_not_read_the_dag_gets_403(client: Open) -> None:
     answer = client("").get(PAGE)
     assert answer.status_code == 403
     assert "visits" not in answer.text
 
 
 def test_the_training_dag_of_the_model_is_what_has_to_be_readable(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from airflow.api_fastapi.app import create_auth_manager
 
@@ -117,7 +82,7 @@ def test_the_training_dag_of_the_model_is_what_has_to_be_readable(
     assert asked == [("GET", "visits__train"), ("GET", "other__train")]
 
 
-def test_the_application_has_no_pages_that_are_open_to_everybody(client: Client) -> None:
+def test_the_application_has_no_pages_that_are_open_to_everybody(client: Open) -> None:
     browser = client(None)
     found = {path: browser.get(f"/ponte/{path}").status_code for path in ("docs/", "redoc", "openapi.json", "")}
     assert found == {"docs/": 401, "redoc": 404, "openapi.json": 404, "": 401}
@@ -126,7 +91,7 @@ def test_the_application_has_no_pages_that_are_open_to_everybody(client: Client)
 # ---------------------------------------------------------------- what it shows
 
 
-def test_a_viewer_sees_the_report_with_what_was_decided(client: Client, trained: World) -> None:
+def test_a_viewer_sees_the_report_with_what_was_decided(client: Open, trained: World) -> None:
     trained.mark(1, "bad", run_id="a")
     answer = client("viewer").get(PAGE)
     assert answer.status_code == 200
@@ -140,7 +105,7 @@ def test_a_viewer_sees_the_report_with_what_was_decided(client: Client, trained:
     assert events == sorted(events)
 
 
-def test_the_newest_verdict_counts_and_leaving_is_told(client: Client, trained: World) -> None:
+def test_the_newest_verdict_counts_and_leaving_is_told(client: Open, trained: World) -> None:
     with trained.db.begin() as connection:
         connection.execute(
             sa.text(
@@ -164,7 +129,7 @@ def test_the_newest_verdict_counts_and_leaving_is_told(client: Client, trained: 
     assert "<script" not in text
 
 
-def test_a_version_that_was_replaced_says_by_which(client: Client, trained: World) -> None:
+def test_a_version_that_was_replaced_says_by_which(client: Open, trained: World) -> None:
     with trained.db.begin() as connection:
         columns = (
             "snapshot_id, task, path, manifest_sha256, signature, spec_digest, libraries, train_cutoff, train_rows, "
@@ -179,7 +144,7 @@ def test_a_version_that_was_replaced_says_by_which(client: Client, trained: Worl
     assert "<strong>gave way as champion to version 2</strong> by a person" in text
 
 
-def test_headers_forbid_scripts_and_keeping(client: Client) -> None:
+def test_headers_forbid_scripts_and_keeping(client: Open) -> None:
     wanted = {
         "content-security-policy": (
             "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; frame-ancestors 'self'"
@@ -205,7 +170,7 @@ def test_headers_forbid_scripts_and_keeping(client: Client) -> None:
         ("%3Cscript%3E/1", "<script>"),
     ],
 )
-def test_what_is_not_known_is_404_in_plain_text(client: Client, path: str, said: str) -> None:
+def test_what_is_not_known_is_404_in_plain_text(client: Open, path: str, said: str) -> None:
     answer = client("viewer").get(f"/ponte/report/{path}")
     assert answer.status_code == 404
     assert answer.headers["content-type"].startswith("text/plain")
@@ -213,11 +178,11 @@ def test_what_is_not_known_is_404_in_plain_text(client: Client, path: str, said:
 
 
 @pytest.mark.parametrize("path", ["visits/first", "visits/-1", "visits/1/2"])
-def test_what_is_no_version_is_404(client: Client, path: str) -> None:
+def test_what_is_no_version_is_404(client: Open, path: str) -> None:
     assert client("viewer").get(f"/ponte/report/{path}").status_code == 404
 
 
-def test_a_version_of_before_there_were_reports_says_so(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_version_of_before_there_were_reports_says_so(client: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     from ponte.web import reports
 
     monkeypatch.setattr(reports, "read_file", lambda *_: None)
@@ -226,7 +191,7 @@ def test_a_version_of_before_there_were_reports_says_so(client: Client, monkeypa
     assert "trained before there were any" in answer.text
 
 
-def test_a_report_that_was_changed_is_not_shown(client: Client, trained: World) -> None:
+def test_a_report_that_was_changed_is_not_shown(client: Open, trained: World) -> None:
     [file] = Path(trained.store.root.path).rglob(REPORT)
     file.write_bytes(file.read_bytes().replace(b"<h1>", b"<h1>Best! "))
     answer = client("viewer").get(PAGE)
@@ -326,7 +291,7 @@ def test_tasks_of_a_run_keep_their_link_where_the_ui_looks(run_dag: Callable[...
 # ---------------------------------------------------------------- what it costs
 
 
-def test_a_page_reads_the_report_and_nothing_else_of_the_version(client: Client, trained: World) -> None:
+def test_a_page_reads_the_report_and_nothing_else_of_the_version(client: Open, trained: World) -> None:
     """Six readers of a forest of 250 MB cost the server of all tasks 1.5 GB: it is not even looked at."""
     for file in (trained.store.root / trained.champion().path).iterdir():
         if file.name not in {REPORT, "manifest.json"}:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
-from tests.dags.version_world import Open, browser, two_versions
+from tests.dags.browsing import Open, pages
+from tests.dags.version_world import two_versions
 
 from ponte.versions.loading import REPORT
 
@@ -30,7 +31,7 @@ def pair(server: Cluster, scored_template: Template, tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def client(airflow_db: None, pair: World) -> Iterator[Open]:
-    with browser(pair) as log_in:
+    with pages(pair.db, pair.store) as log_in:
         yield log_in
 
 
@@ -186,3 +187,34 @@ def test_a_page_asks_a_fixed_number_of_questions(client: Open, path: str, most: 
     finally:
         sa.event.remove(sa.Engine, "before_cursor_execute", note)
     assert len(asked) == most
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("model/no_such", 404, "There is no model"),
+        ("model/visits/2024-02-12/more", 404, "There is no such page."),
+        ("report/visits/9", 404, "visits"),
+        ("docs/no_such.md", 404, "no such page in Ponte"),
+        ("act/nothing/visits", 404, "There is no decision"),
+        ("model/visits/compare?a=0&b=x", 422, "a: Input should be"),
+    ],
+)
+def test_a_browser_gets_a_page_with_a_way_out_and_a_program_a_sentence(
+    client: Open, path: str, status: int, said: str
+) -> None:
+    page = client("admin").get(f"/ponte/{path}", headers={"accept": "text/html,*/*"})
+    plain = client("admin").get(f"/ponte/{path}")
+    assert (page.status_code, plain.status_code) == (status, status)
+    assert '<a href="/ponte/">All models</a>' in page.text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "<" not in plain.text
+    for answer in (page, plain):
+        assert said in answer.text
+
+
+def test_who_may_not_see_a_model_is_told_what_it_takes_and_nothing_of_the_model(client: Open) -> None:
+    answer = client("").get("/ponte/model/visits", headers={"accept": "text/html"})
+    assert answer.status_code == 403
+    assert "the right to read the training DAG" in answer.text
+    assert "visits" not in answer.text

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
 import sqlalchemy as sa
-from tests.airflow_connections import set_connections
+from tests.dags.browsing import Open, pages
 
 from ponte.storage.database import Database
 
 if TYPE_CHECKING:
-    from starlette.testclient import TestClient
     from tests.conftest import Cluster
 
 TODAY = dt.date(2024, 6, 12)
@@ -46,8 +45,6 @@ SELECT model, window_start, batch_id, batch_id, 1, repeat('<a href=x>', :long / 
 FROM ponte.batch WHERE batch_id = :id;
 """
 
-Open = Callable[..., "TestClient"]
-
 
 @pytest.fixture(scope="module")
 def stand(server: Cluster, migrated: str) -> Iterator[Database]:
@@ -60,36 +57,9 @@ def stand(server: Cluster, migrated: str) -> Iterator[Database]:
 
 
 @pytest.fixture
-def client(airflow_db: None, stand: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
-    """Return a function that gives a client with the session of a user of that role."""
-    from airflow.api_fastapi.app import create_auth_manager
-    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-    from fastapi import FastAPI
-    from starlette.testclient import TestClient
-
-    from ponte.web.app import app
-
-    set_connections(stand, monkeypatch)
-    monkeypatch.setenv("PONTE_ARTIFACTS", "memory://none")
-    monkeypatch.setenv(
-        "AIRFLOW__API_AUTH__JWT_SECRET", "not a secret, and longer than sixty-four bytes for its algorithm"
-    )
-    manager = create_auth_manager()
-    opened: list[TestClient] = []
-
-    def log_in(role: str | None, *, below: str = "") -> TestClient:
-        server = FastAPI(root_path=below)
-        server.mount("/ponte", app())
-        found = TestClient(server, raise_server_exceptions=False, follow_redirects=False)
-        if role is not None:
-            user = SimpleAuthManagerUser(username="ada", role=role)
-            found.cookies.set("_token", manager.generate_jwt(user, expiration_time_in_seconds=60))
-        opened.append(found)
-        return found
-
-    yield log_in
-    for one in opened:
-        one.close()
+def client(airflow_db: None, stand: Database) -> Iterator[Open]:
+    with pages(stand) as log_in:
+        yield log_in
 
 
 class Page(HTMLParser):

@@ -203,3 +203,11 @@ def test_both_servers_that_ponte_starts_have_room_for_the_locks_of_a_backup() ->
     for name in ("max_locks_per_transaction", "max_connections"):
         assert settings[name] == OPTIONS[name]
     assert int(settings["max_locks_per_transaction"]) * int(settings["max_connections"]) >= 100_000
+
+
+def test_every_way_to_take_the_stack_down_names_all_profiles() -> None:
+    """Without it what runs of a profile stays, and with it the networks and volumes that it holds."""
+    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", *(ROOT / "plugins").rglob("*.py"), ROOT / "Makefile"]
+    found = [line for page in pages for line in re.findall(r"docker compose[^`\n;&|]* down\b", page.read_text("utf-8"))]
+    assert found
+    assert set(found) == {'docker compose --profile "*" down'}

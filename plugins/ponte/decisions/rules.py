@@ -117,8 +117,12 @@ class GateFigures:
 
 def shown(figure: Figure) -> str:
     """Return a figure for people: its value, and its interval in brackets."""
-    ends = "" if figure.low is None or figure.high is None else f" [{figure.low:.4g}, {figure.high:.4g}]"
-    return f"{figure.value:.4g}{ends}"
+    ends = "" if figure.low is None or figure.high is None else f" [{_digits(figure.low)}, {_digits(figure.high)}]"
+    return f"{_digits(figure.value)}{ends}"
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"  # noqa: PLR2004 - no 2.053e+05
 
 
 def evidence_of(figure: Figure | None) -> dict[str, float | None]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import datetime as dt
 import logging
-import random
 import threading
 import uuid
 from collections import deque
@@ -22,7 +21,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ponte.live.tables import LiveTable, Unscored, copy_unscored, prepare
-from ponte.storage.database import Database, insert_rows, is_transient
+from ponte.storage.database import JITTER, Database, insert_rows, is_transient
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +176,7 @@ class Journal:
 
     def _run(self) -> None:
         pause = self._every
-        while not self._stop.wait(pause * random.uniform(0.9, 1.1)):  # noqa: S311 - jitter, not a secret
+        while not self._stop.wait(pause * JITTER.uniform(0.9, 1.1)):
             pause = self._every if self._flush_safely() else min(LONGEST_PAUSE, 2 * pause)
         self._flush_safely()
         self._disconnect()

@@ -160,7 +160,8 @@ READERS: dict[Family, Callable[[Any], Any]] = {
 _END = r"$(?![\s\S])"
 SCHEMAS: dict[Family, dict[str, Any]] = {
     "integer": {"type": ["integer", "null"], "minimum": _LEAST, "maximum": _GREATEST},
-    "number": {"type": ["number", "null"], "minimum": -_LARGEST, "maximum": _LARGEST},
+    # All digits: as a float it is cut to a number that is a little less, and integers between the two are taken.
+    "number": {"type": ["number", "null"], "minimum": int(-_LARGEST), "maximum": int(_LARGEST)},
     "boolean": {"type": ["boolean", "null"]},
     "text": {"type": ["string", "null"], "pattern": "^[^\\u0000]*$"},
     "date": {"type": ["string", "null"], "format": "date", "pattern": f"^(?:{_DATE}){_END}"},

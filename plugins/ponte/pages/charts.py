@@ -79,7 +79,7 @@ def histogram(
         usual = [row[place] for row in before]
         if usual:
             # A line where all weeks were alike, too.
-            drawn.append(_bar("band", x + 0.32 * width, y(max(usual)) - 0.7, 0.36 * width, y(min(usual)) + 0.7))
+            drawn.append(_bar("band", x + 0.41 * width, y(max(usual)) - 0.7, 0.18 * width, y(min(usual)) + 0.7))
     every = -(-len(edges) // _MOST_EDGES) or 1
     texts = [
         markupsafe.Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import logging
 import signal
 import sys
@@ -102,11 +104,24 @@ def run(service: Service, *, host: str, port: int) -> None:
     sys.setswitchinterval(_SWITCH_SECONDS)
     # uvicorn raises the signal again when it has done what it was asked: that is a good end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    set_libraries_apart()
     # No access log: a path and its query are content of requests.
     uvicorn.run(
         make_app(service), host=host, port=port, loop="uvloop", http="httptools", ws="none", log_config=None,
         access_log=False, server_header=False, timeout_graceful_shutdown=10,
     )  # fmt: skip
+
+
+def set_libraries_apart() -> None:
+    """Load what every version needs, and let the collector of cycles pass it by.
+
+    It goes through 190,000 objects of theirs in a tenth of a second, in which nothing is answered, and frees none.
+    Versions are loaded later, and are collected as ever.
+    """
+    for name in ("pandas", "pyarrow", "sklearn.compose", "sklearn.ensemble", "sklearn.linear_model"):
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
 
 
 def _without_values(record: logging.LogRecord) -> bool:

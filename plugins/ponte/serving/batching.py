@@ -191,9 +191,13 @@ class Batcher:
             if not asked.answer.done():  # else who asked has gone
                 asked.answer.set_result(_part(serving, answers, ids, start, stop))
             start = stop
-        self.on_batch(rows.num_rows, seconds)
-        sources = [asked.source for asked in batch for _ in asked.instances]
-        self._keep(Batch(serving, rows, answers, ids, sources, asked_at))
+        try:  # who asked comes first: a turn of the loop makes the replies, and one sends them
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        finally:
+            self.on_batch(rows.num_rows, seconds)
+            sources = [asked.source for asked in batch for _ in asked.instances]
+            self._keep(Batch(serving, rows, answers, ids, sources, asked_at))
 
 
 def _understood(serving: Serving, batch: list[_Asked]) -> tuple[list[_Asked], pa.Table]:

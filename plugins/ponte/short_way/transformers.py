@@ -240,9 +240,7 @@ def _finder(categories: Array, family: str, name: str) -> Finder:
         require(all(isinstance(c, str) or _is_missing(c) for c in known), f"{name} of categories that are no text")
         table: dict[str | None, int] = {None if _is_missing(c) else c: place for place, c in enumerate(known)}
         return lambda column: column.places(table)
-    require(
-        family in NUMBERS and categories.dtype == np.float64, f"{name} of a {family} column, or of other categories"
-    )
+    require(family in NUMBERS and categories.dtype == np.float64, f"{name} of {family} columns, or of other categories")
     missing = len(known) - 1 if _is_missing(known[-1]) else -1
     numbers = categories if missing < 0 else categories[:-1]
 

@@ -101,12 +101,14 @@ def _columns(rows: pa.Table | pa.RecordBatch, columns: Sequence[tuple[str, str]]
 
 
 def _numbers(values: Any) -> Array:
+    import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if values.type != pa.float64():
+    # For a row, Arrow's own conversion takes five times as long as all else that is done with a column.
+    if values.type != pa.float64() and not pa.types.is_integer(values.type):
         values = pc.cast(values, pa.float64(), safe=False)
-    numbers: Array = values.to_numpy(zero_copy_only=False)
+    numbers: Array = values.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
     return numbers
 
 

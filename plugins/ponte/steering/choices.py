@@ -43,7 +43,8 @@ _BATCHES = sa.text("""SELECT b.batch_id, b.window_start, b.version, b.row_count,
     WHERE b.model = :model AND b.status = 'rejected' AND b.rejected_by = 'guard'
     ORDER BY b.window_start DESC, b.batch_id DESC LIMIT :most""")
 
-_ALARMS = sa.text("""SELECT alarm_id, kind, state, provisional, window_start, windows, reason FROM ponte.alarm
+_ALARMS = sa.text("""SELECT alarm_id, kind, state, provisional, window_start, windows,
+        left(reason, 300) AS reason FROM ponte.alarm
     WHERE model = :model AND state <> 'closed' ORDER BY alarm_id DESC LIMIT :most""")
 
 

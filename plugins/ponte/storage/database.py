@@ -45,6 +45,10 @@ _SETTINGS = {
 _SET = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in _SETTINGS.items())
 _SET_BY_ADBC = "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in _SETTINGS.items())
 
+#: For pauses of no certain length. A generator of its own: threads that wait do not disturb what somebody else draws
+#: from the global one.
+JITTER = random.Random()  # noqa: S311 - not a secret
+
 #: How often something is tried that lets go when it has waited too long for a lock.
 LOCK_TRIES = 5
 
@@ -288,7 +292,7 @@ def with_lock_retries(action: Callable[[], T]) -> T:
             if attempt == LOCK_TRIES or not is_transient(error):
                 raise
             log.info("waits for a lock, try %d of %d", attempt, LOCK_TRIES)
-            time.sleep(random.uniform(0.2, 1.0) * attempt)  # noqa: S311 - jitter, not a secret
+            time.sleep(JITTER.uniform(0.2, 1.0) * attempt)
     raise AssertionError("unreachable")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
-import random
 import select
 import signal
 import socket
@@ -23,7 +22,7 @@ from ponte.errors import PonteError, did_you_mean
 from ponte.model.folders import ModelFolder, find_folders
 from ponte.model.spec import ModelSpec
 from ponte.storage.artifacts import ArtifactStore
-from ponte.storage.database import Database, is_transient
+from ponte.storage.database import JITTER, Database, is_transient
 from ponte.storage.withholding import said_of
 from ponte.stream import taking
 from ponte.stream.answers import Answering
@@ -140,7 +139,7 @@ class Worker:
                         raise
                     log.warning("the database failed in passing, next try in %.1f s: %s", wait, said_of(error))
                     self._disconnect()
-                    stop.wait(wait * random.uniform(0.8, 1.2))  # noqa: S311 - jitter, not a secret
+                    stop.wait(wait * JITTER.uniform(0.8, 1.2))
                     wait = min(2 * wait, LONGEST_WAIT)
         finally:
             self._disconnect()

@@ -83,6 +83,8 @@ class Planned:
     tags: tuple[str, ...] = ()
     owner: str = ""
     paused: bool = False
+    #: When its next run will be made; None: nothing is planned.
+    next_run: dt.datetime | None = None
     #: First day of the window that people should see by now; None: nothing is planned, or its folder is not here.
     due_window: dt.date | None = None
     #: Since when they should.

@@ -42,8 +42,13 @@ class Place:
 
 def get_place(request: Request, user: Annotated[Any, Depends(get_user)]) -> Place:
     """Return where the pages are, seen from the browser."""
+    return place_of(request, user.get_name())
+
+
+def place_of(request: Request, user: str = "") -> Place:
+    """Return the same for a person who is perhaps nobody."""
     base = request.scope["root_path"].rstrip("/")
-    return Place(base=base, airflow=base.removesuffix("/ponte"), user=user.get_name())
+    return Place(base=base, airflow=base.removesuffix("/ponte"), user=user)
 
 
 def may_decide(model: str, user: Annotated[Any, Depends(get_user)]) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import markupsafe
 from airflow.api_fastapi.core_api.security import get_user
-from fastapi import APIRouter, Depends, Request, status
+from fastapi import APIRouter, Depends, HTTPException, Request, status
 from fastapi.responses import HTMLResponse
 
 from ponte.errors import PonteError
@@ -17,7 +17,7 @@ from ponte.pages.manual import read_card
 from ponte.pages.rendering import address, render
 from ponte.pages.timelines import Line, heat_map, lines
 from ponte.runtime import Runtime
-from ponte.viewing.models import MOST_CELLS, ColumnCell, ModelFacts, read_model
+from ponte.viewing.models import MOST_ALARMS, MOST_CELLS, ColumnCell, ModelFacts, read_model
 from ponte.web.access import HEADERS, Place, get_place, get_runtime, may_decide, may_read
 
 router = APIRouter()
@@ -41,9 +41,7 @@ def show_model(
     folder = _folder(runtime)
     found = read_model(runtime.db, model)
     if found is None and folder is None:
-        return HTMLResponse(
-            _no_model(place, f"There is no model {model[:100]!r}."), status.HTTP_404_NOT_FOUND, headers=HEADERS
-        )
+        raise HTTPException(status.HTTP_404_NOT_FOUND, f"There is no model {model[:100]!r}.")
     found = found or _empty(model)
     drawn, legend = drawn_quality(found)
     windows = [w.window_start for w in found.windows[-MOST_CELLS:]]
@@ -58,6 +56,7 @@ def show_model(
         legend=legend,
         drawn_drift=drawn_drift(found, windows),
         drift_windows=windows,
+        most_alarms=MOST_ALARMS,
         paid=[w for w in found.windows if None not in (w.seconds, w.cpu_seconds, w.estimated_wh)][-PAID:],
     )
     return HTMLResponse(page, headers=HEADERS)
@@ -75,9 +74,11 @@ def show_tab(
     origin = f"{request.url.scheme}://{request.url.netloc}"
     if not mark or pipeline not in PIPELINES:
         why = "This DAG belongs to no model: it serves all of them, or is somebody's own."
-        return HTMLResponse(
-            _no_model(place, why, dag_id=dag_id, whole=origin + address(place.base, "")), headers=HEADERS
-        )
+        page = render(
+            "model_tab.html.j2", place=place, dag_id=dag_id, found=None, why=why,
+            whole=origin + address(place.base, ""), drawn_quality=markupsafe.Markup(""), legend=[],
+        )  # fmt: skip
+        return HTMLResponse(page, headers=HEADERS)
     may_read(request, model, user)
     found = read_model(get_runtime(model).db, model)
     drawn, legend = drawn_quality(found) if found else (markupsafe.Markup(""), [])
@@ -143,13 +144,6 @@ def _folder(runtime: Runtime) -> ModelFolder | None:
         return runtime.folder
     except PonteError:
         return None
-
-
-def _no_model(place: Place, why: str, *, dag_id: str = "No model", whole: str = "") -> str:
-    return render(
-        "model_tab.html.j2", place=place, dag_id=dag_id, found=None, why=why, whole=whole or address(place.base, ""),
-        drawn_quality=markupsafe.Markup(""), legend=[],
-    )  # fmt: skip
 
 
 def _empty(model: str) -> ModelFacts:

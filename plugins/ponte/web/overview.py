@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from airflow.api_fastapi.core_api.security import get_user
 from airflow.models.dag import DagModel, DagTag
 from airflow.utils.session import create_session
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from sqlalchemy import select
 
@@ -66,7 +66,7 @@ def show_document(path: str, place: Annotated[Place, Depends(get_place)]) -> Res
     """Answer with a page of the documentation, as it is in this installation, to everybody who is logged in."""
     found = read_document(path)
     if found is None:
-        return PlainTextResponse("There is no such page in Ponte's documentation.", 404, headers=HEADERS)
+        raise HTTPException(404, "There is no such page in Ponte's documentation.")
     if isinstance(found, str):
         return PlainTextResponse(found, headers=HEADERS)
     return HTMLResponse(render("manual.html.j2", place=place, document=found), headers=HEADERS)
@@ -80,6 +80,7 @@ def planned(models: frozenset[str], *, now: dt.datetime) -> Mapping[str, Planned
         DagModel.owners,
         DagModel.is_paused,
         DagModel.next_dagrun_data_interval_start,
+        DagModel.next_dagrun_create_after,
     ).where(DagModel.dag_id.in_(ids))
     tags = select(DagTag.dag_id, DagTag.name).where(DagTag.dag_id.in_(ids)).order_by(DagTag.name)
     with create_session() as session:
@@ -100,6 +101,7 @@ def _planned(model: str, dags: Mapping[str, Any], tags: Mapping[str, list[str]],
         tags=tuple(tag for tag in tags.get(f"{model}__train", ()) if tag not in ("ponte", model)),
         owner=training.owners or "" if training else "",
         paused=bool(scoring and scoring.is_paused),
+        next_run=scoring.next_dagrun_create_after if scoring else None,
         due_window=window_of_tick(spec.window, due).start if spec and due and due <= now else None,
         due_since=since,
     )

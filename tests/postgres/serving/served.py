@@ -73,8 +73,9 @@ class Served:
         return asyncio.run(gathered())
 
     def stop(self) -> None:
-        """End what belongs to it."""
+        """End what belongs to it, whether it was started or not."""
         self.service.champions.stop()
+        self.service.journal.close()
 
 
 def open_queue(served: Served) -> None:

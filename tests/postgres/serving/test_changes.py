@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import pytest
@@ -286,6 +287,39 @@ def test_what_comes_at_once_is_one_batch_and_each_gets_its_own(served: Served) -
     together = [reply.json()["predictions"][0]["score"] for place, reply in enumerate(replies) if place != 5]
     assert together == pytest.approx([row["score"] for row in alone], rel=1e-12)
     assert sum(bucket.get() for bucket in sizes._buckets) - sum(before) < len(rows) / 8
+
+
+@pytest.mark.parametrize("ends", ["later", "meanwhile"])
+def test_who_asked_is_written_to_before_his_row_is_kept(
+    served: Served, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """Also when the loop ends between the two."""
+    order: list[str] = []
+    monkeypatch.setattr(served.service, "keep", lambda _: order.append("kept"))
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": json.dumps({"instances": [ROW]}).encode()}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        order.append(message["type"])
+
+    async def ask() -> None:
+        headers = [(b"authorization", f"Bearer {served.token}".encode())]
+        path = "/v1/models/visits:predict"
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": path,
+            "root_path": "",
+            "headers": headers,
+            "query_string": b"",
+        }
+        await served.app(scope, receive, send)
+        for _ in range(3 * (ends == "later")):
+            await asyncio.sleep(0)
+
+    asyncio.run(ask())
+    assert order == ["http.response.start", "http.response.body", "kept"]
 
 
 def test_who_would_wait_too_long_is_told_when_to_come_back(own: Served) -> None:

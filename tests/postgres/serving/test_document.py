@@ -63,6 +63,7 @@ def test_what_the_document_allows_is_answered_and_nothing_else(served: Served, k
             case.call_and_validate(headers=headers)
 
         ask()
+    print(f"{kind}: {asked} cases")
     assert asked > CASES
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import sys
+from decimal import Decimal
 from typing import Any
 
 import jsonschema
@@ -220,3 +222,13 @@ def test_the_schema_is_one_and_shows_examples_where_there_are_any() -> None:
     assert found["properties"]["text"]["examples"] == ["mill", "quay"]
     assert "examples" not in found["properties"]["date"]
     json.dumps(found)
+
+
+def test_the_bounds_of_numbers_are_written_to_the_last_digit() -> None:
+    """To a validator that reads decimals, 1.7976931348623157e308 is less than some integers that are accepted."""
+    text = json.dumps(schema_of(SIGNATURE)["properties"]["number"])
+    bounds = json.loads(text, parse_float=Decimal, parse_int=Decimal)
+    for value, fits in ((int(sys.float_info.max), True), (int(sys.float_info.max) + 1, False)):
+        for number in (value, -value):
+            assert bool(READER.parse([{**GOOD, "number": number}]).bad) is not fits
+            assert (bounds["minimum"] <= number <= bounds["maximum"]) is fits
