@@ -228,7 +228,7 @@ def test_what_reaches_runs_of_any_model_takes_the_right_for_all(
     assert re.search("every model|by one", answer.json()["detail"])
 
 
-def test_all_models_are_those_that_there_are(client: Callable[[str], TestClient], operator_of_mine: None) -> None:
+def test_all_models_are_those_that_there_are(client: Open, operator_of_mine: None) -> None:
     """One whose folder is gone is in nobody's way; without any nobody may."""
     from airflow.models import DagModel
     from airflow.utils.session import create_session
