@@ -18,8 +18,11 @@ airflow db migrate
 users=$(airflow users list --output plain) # an error is no empty list
 # The password comes twice from standard input, as if typed: arguments can be seen in the list of processes.
 # setsid: without a terminal, where `docker compose run` has one that would be asked instead.
-printf '%s\n' "$users" | grep -q '@' ||
+if ! printf '%s\n' "$users" | grep -q '@'; then
     printf '%s\n' "$AIRFLOW_ADMIN_PASSWORD" "$AIRFLOW_ADMIN_PASSWORD" |
-    setsid --wait airflow users create --role Admin --username admin --email admin@localhost \
-        --firstname Ponte --lastname Admin
+        setsid --wait airflow users create --role Admin --username admin --email admin@localhost \
+            --firstname Ponte --lastname Admin
+    # Without it Airflow shows what plugins add, Ponte's pages among them, to Op and Admin only.
+    airflow roles add-perms Viewer User -a can_read -r Plugins
+fi
 airflow pools set ponte_score "$PONTE_SCORE_SLOTS" 'Shards that are scored at the same time, of all models'

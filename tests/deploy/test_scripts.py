@@ -268,6 +268,7 @@ def test_a_broker_that_comes_later_ends_the_scheduler_gracefully(
 PASSWORD = "sesame-open"  # noqa: S105 - of nothing
 CREATE = "airflow|users|create|--role|Admin|--username|admin|--email|admin@localhost|--firstname|Ponte|--lastname|Admin"
 POOL = "airflow|pools|set|ponte_score|3|Shards that are scored at the same time, of all models"
+SHOWN = "airflow|roles|add-perms|Viewer|User|-a|can_read|-r|Plugins"
 #: `users list` prints a table; without users it is empty, and Airflow says so.
 NO_USERS = "No data found"
 USERS = "id username email first_name last_name roles\n1 me me@example.org Me Me Admin"
@@ -291,10 +292,10 @@ def init(programs: Programs, users: str = NO_USERS, fails: str = "nothing") -> "
 BEFORE = ["ponte|provision|--own-server", "airflow|db|migrate", "airflow|users|list|--output|plain"]
 
 
-def test_the_first_start_makes_the_administrator(programs: Programs) -> None:
+def test_the_first_start_makes_the_administrator_and_shows_the_pages_to_everybody(programs: Programs) -> None:
     result = init(programs)
     assert result.returncode == 0, result.stderr
-    assert programs.calls() == [*BEFORE, f"setsid|--wait|{CREATE}", CREATE, POOL]
+    assert programs.calls() == [*BEFORE, f"setsid|--wait|{CREATE}", CREATE, SHOWN, POOL]
     assert (programs.folder / "typed").read_text(encoding="utf-8") == f"{PASSWORD}\n" * 2
     assert PASSWORD not in "".join(programs.calls()) + result.stdout + result.stderr
 
@@ -312,7 +313,8 @@ def test_where_there_are_users_none_is_added(programs: Programs) -> None:
         ("airflow db migrate", BEFORE[:2]),
         ("airflow users list", BEFORE),
         ("airflow users create", [*BEFORE, f"setsid|--wait|{CREATE}", CREATE]),
-        ("airflow pools set", [*BEFORE, f"setsid|--wait|{CREATE}", CREATE, POOL]),
+        ("airflow roles add-perms", [*BEFORE, f"setsid|--wait|{CREATE}", CREATE, SHOWN]),
+        ("airflow pools set", [*BEFORE, f"setsid|--wait|{CREATE}", CREATE, SHOWN, POOL]),
     ],
 )
 def test_a_step_that_fails_is_the_last(programs: Programs, fails: str, calls: list[str]) -> None:
