@@ -148,15 +148,18 @@ class Journal:
             self._entries.append(entry)
         return True
 
-    def flush(self) -> bool:
+    def flush(self, *, until: int = 0) -> bool:
         """Write what waits; False when the database is away, and all that is not written is kept.
 
-        Called by the journal's own thread; by others in tests, and where there is no thread.
+        Called by the journal's own thread; by others in tests, and where there is no thread. until : it ends when fewer
+        rows than this wait. Who writes while others answer would else never end, with a transaction for every answer.
         """
         with self._flushing:
             while self._unsure or self._entries or self._drops.found:
                 if not self._write(self._unsure or self._next()):
                     return False
+                if self._unsure is None and self.waiting < until:
+                    break
             return True
 
     def close(self, timeout: float = 10.0) -> int:
@@ -177,13 +180,13 @@ class Journal:
     def _run(self) -> None:
         pause = self._every
         while not self._stop.wait(pause * JITTER.uniform(0.9, 1.1)):
-            pause = self._every if self._flush_safely() else min(LONGEST_PAUSE, 2 * pause)
+            pause = self._every if self._flush_safely(until=FLUSH_ROWS) else min(LONGEST_PAUSE, 2 * pause)
         self._flush_safely()
         self._disconnect()
 
-    def _flush_safely(self) -> bool:
+    def _flush_safely(self, *, until: int = 0) -> bool:
         try:
-            return self.flush()
+            return self.flush(until=until)
         except Exception as error:  # noqa: BLE001 - the thread lives on: else all would be dropped
             # Without the error's words, which may hold values of rows.
             log.error("live rows were not written, and are tried again (%s)", type(error).__name__)

@@ -213,6 +213,28 @@ def test_the_thread_writes_and_the_end_of_the_process_waits_for_it(live: World, 
     assert kept(live) == 100
 
 
+def test_while_answers_keep_coming_they_are_written_together(live: World, table: LiveTable) -> None:
+    """A transaction for each would cost the process more than the answers."""
+    every, flushes, ends = 0.1, 0, False
+
+    def another(*_: object) -> None:  # comes while a flush is on its way
+        nonlocal flushes
+        flushes += 1
+        if not ends:
+            put(journal, table, 1, beside=flushes)
+
+    journal = Journal(as_role(live, roles.API).db, every=every, beside=another)
+    began = time.monotonic()
+    journal.start()
+    put(journal, table, 1, beside=0)
+    time.sleep(1)
+    most = (time.monotonic() - began) / (0.9 * every) + 1
+    assert 1 <= flushes <= most
+    ends = True
+    assert journal.close() == 0
+    assert kept(live) == flushes
+
+
 def test_what_cannot_be_written_at_the_end_is_said(
     live: World, table: LiveTable, caplog: pytest.LogCaptureFixture
 ) -> None:
