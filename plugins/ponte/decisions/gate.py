@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ponte.decisions.leakage import leakage_rules
-from ponte.decisions.rules import GateFigures, RuleResult, Verdict, evidence_of, shown, told_as
+from ponte.decisions.rules import GateFigures, RuleResult, Verdict, digits, evidence_of, shown, told_as
 from ponte.model.spec import OF_LABELS, ModelSpec
 from ponte.quality.figures import (
     BASELINE,
@@ -161,7 +161,7 @@ def _baselines(found: GateFigures) -> list[RuleResult]:
             RuleResult(
                 rule=f"{found.metric} is better than {subject}",
                 got="no difference" if gap is None else f"{told}, by {shown(gap)}",
-                expected="better" if theirs is None else f"better than {theirs.value:.4g}",
+                expected="better" if theirs is None else f"better than {digits(theirs.value)}",
                 outcome=told_as(told == "better"),
                 evidence={"outcome": told, **evidence_of(gap)},
             )
@@ -256,7 +256,7 @@ def _slices(found: GateFigures) -> list[RuleResult]:
     if not worst:
         got = "there is none"  # a bound that was never tried is not met
     else:
-        got += f"; worst {worst[0]} {values[worst[0]]:.4g}"
+        got += f"; worst {worst[0]} {digits(values[worst[0]])}"
         got += f"; undefined: {', '.join(sorted(undefined))}" if undefined else ""
     return [
         RuleResult(

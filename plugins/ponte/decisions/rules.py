@@ -117,12 +117,17 @@ class GateFigures:
 
 def shown(figure: Figure) -> str:
     """Return a figure for people: its value, and its interval in brackets."""
-    ends = "" if figure.low is None or figure.high is None else f" [{_digits(figure.low)}, {_digits(figure.high)}]"
-    return f"{_digits(figure.value)}{ends}"
+    ends = "" if figure.low is None or figure.high is None else f" [{digits(figure.low)}, {digits(figure.high)}]"
+    return f"{digits(figure.value)}{ends}"
 
 
-def _digits(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"  # noqa: PLR2004 - no 2.053e+05
+def digits(value: float) -> str:
+    """Return a value in four digits that count, and never as a power of ten.
+
+    >>> digits(0.66021), digits(205_347.2)
+    ('0.6602', '205347')
+    """
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"  # noqa: PLR2004 - the least with four
 
 
 def evidence_of(figure: Figure | None) -> dict[str, float | None]:
