@@ -120,7 +120,7 @@ ACTIONS = (
                 name="as_of",
                 title="As of",
                 kind="day",
-                help="Train as if it were 00:00 UTC of this day, YYYY-MM-DD: no later label or feature is used.",
+                help="Train as if it were 00:00 UTC of this day: no later label or feature is used.",
                 empty="today",
             ),
         ),
@@ -140,8 +140,8 @@ ACTIONS = (
                 kind="days",
                 of="windows",
                 asked="window",
-                help="What people have seen of a window from the version before is shown again as it was; any other "
-                "window is scored anew first.",
+                help="A window that people have seen from that version is shown again as it was; any other one is "
+                "scored anew first.",
                 empty="what people see stays as it is, and only the champion moves",
                 other="Windows that are not in the list: first days, YYYY-MM-DD, with blanks between them",
             ),
@@ -246,11 +246,13 @@ ACTIONS = (
     Action(
         name="alarm",
         title="Answer an alarm",
-        help="Says to an alarm what you know.",
+        help="Acknowledges an alarm, or closes it.",
         dag="ponte__alarm",
         button="Answer it",
         fields=(
-            Field(name="alarm_id", title="Alarm", kind="one", of="alarms", asked="alarm", help="Those that last."),
+            Field(
+                name="alarm_id", title="Alarm", kind="one", of="alarms", asked="alarm", help="One that is not closed."
+            ),
             Field(
                 name="action",
                 title="Answer",
