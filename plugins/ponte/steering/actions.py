@@ -5,6 +5,7 @@ Names of fields are those of the DAG's params; what a field's help says of an em
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +33,8 @@ class Field:
     #: Title of a second box, for what is not in the list; "" for none.
     other: str = ""
     words: tuple[tuple[str, str], ...] = ()
+    #: Of a switch: what the button says instead when it is on; "": the same.
+    button: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +55,10 @@ class Action:
     def dag_id(self, model: str) -> str:
         """Return the DAG that does it."""
         return self.dag.format(model=model)
+
+    def pressed(self, values: Mapping[str, Sequence[str]]) -> str:
+        """Return what the button says that starts the run, by the switches that are on among the fields' values."""
+        return next((field.button for field in self.fields if field.button and values.get(field.name)), self.button)
 
     def field(self, name: str) -> Field | None:
         """Return the field of that name, None if the form has none."""
@@ -239,6 +246,7 @@ ACTIONS = (
                 title="Withdraw it",
                 kind="switch",
                 help="End its duel: nothing holds it against the champion any more.",
+                button="Withdraw it",
             ),
             REASON,
         ),
