@@ -114,7 +114,7 @@ def test_a_rollback_is_foreseen_and_then_started_in_the_persons_name(client: Ope
     seen = form.send(**typed)
     assert seen.status_code == 200, seen.text
     assert "Moves champion 1 → 2." in seen.text
-    assert f"Scores 1 window anew, then shows them: {WEEK}." in seen.text
+    assert f"Scores 1 window anew, then shows it: {WEEK}." in seen.text
     without = {name: value for name, value in typed.items() if name != "allow_hindsight"}
     assert "Something has changed" in form.send("do", **without).text, "though the same would follow"
     assert not runs("ponte__rollback")

@@ -70,7 +70,7 @@ def test_a_dry_run_says_what_would_follow_and_does_none_of_it(
     _, states = run_dag("ponte__rollback", run_conf=form)
     assert (states["plan"], states["score_window"], states["roll_back"]) == ("success", "skipped", "skipped")
     printed = capsys.readouterr().out
-    for said in ("Moves champion 2 → 1.", f"before: {WEEK}.", f"Scores 1 window anew, then shows them: {NEXT_WEEK}."):
+    for said in ("Moves champion 2 → 1.", f"before: {WEEK}.", f"Scores 1 window anew, then shows it: {NEXT_WEEK}."):
         assert re.search(f"would follow: .*{re.escape(said)}", printed)
     assert shown(two_versions) == before
     assert two_versions.ask("SELECT count(*) FROM ponte.rollback") == 0

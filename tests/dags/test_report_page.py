@@ -15,6 +15,8 @@ import pytest
 import sqlalchemy as sa
 from tests.dags.browsing import Open, pages
 
+from ponte.pages.formats import retold
+from ponte.pages.rendering import rule_words
 from ponte.pages.report import DECISIONS
 from ponte.versions.loading import REPORT
 
@@ -105,7 +107,9 @@ def test_a_viewer_sees_the_report_with_what_was_decided(client: Open, trained: W
     assert DECISIONS not in answer.text
     text = plain(answer.text)
     for rule, got in trained.rows("SELECT rule, got FROM ponte.gate_rule"):
-        assert f">{rule}</th><td>{got or '–'}</td>" in text.replace("&#39;", "'").replace("&#34;", '"')
+        assert f">{rule_words(rule)}</th><td>{retold(got) if got else '–'}</td>" in text.replace("&#39;", "'").replace(
+            "&#34;", '"'
+        )
     events = [text.index(f"<strong>{what}</strong> by {who}")
               for what, who in (("became champion", "first"), ("marked: bad", "a person"))]  # fmt: skip
     assert events == sorted(events)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from tests.dags.browsing import Open, pages
 from tests.dags.version_world import two_versions
 
+from ponte.pages.rendering import rule_words
 from ponte.versions.loading import REPORT
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def test_a_candidate_stands_beside_the_champion_it_was_measured_with(client: Ope
         assert f'<data value="{value}">' in text
     assert "Both on the same" in text
     for rule in pair.rows("SELECT DISTINCT rule FROM ponte.gate_rule"):
-        assert f'<th scope="row">{rule[0]}</th>' in text.replace("&#39;", "'")
+        assert f'<th scope="row">{rule_words(rule[0])}</th>' in text.replace("&#39;", "'")
 
 
 def test_the_other_way_round_the_difference_has_the_other_sign(client: Open, pair: World) -> None:

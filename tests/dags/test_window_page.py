@@ -187,7 +187,7 @@ def test_a_model_leads_to_its_windows_its_versions_and_what_one_may_decide(clien
     assert page_of(model) + "/" + NEWEST in page.links(page_of(model))
     assert page.links("/ponte/report/")
     acts = {link.split("/")[3] for link in page.links("/ponte/act/")}
-    assert acts == {"score", "train", "promote", "mark", "judge", "roll-back"}
+    assert acts == {"score", "train", "promote", "mark", "judge", "challenge", "roll-back"}
     assert not Page(client("viewer").get(page_of(model)).text).links("/ponte/act/")
 
 

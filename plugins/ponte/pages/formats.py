@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ MANY, SMALL = 1000, 0.01
 NOTHING = "–"
 #: Names of lengths of time, longest first, in seconds.
 LENGTHS = (("d", 86_400), ("h", 3_600), ("min", 60))
+#: A number in a sentence: no part of a name, of a day, of a version of something, or of `column=value`.
+_NUMBERS = re.compile(r"(?<![\w.=:/-])-?\d+(?:\.\d+)?(?:e[+-]\d+)?(?![\w:/-]|\.\d)")
 
 
 def number(value: float, *, signed: bool = False) -> str:
@@ -77,6 +80,20 @@ def percent(share: float | None) -> str:
     return f"{share * 100:.1f} %".replace(".0 %", " %")
 
 
+def retold(text: str) -> str:
+    """Return what a gate or a guard has found, its large numbers as pages write them; a bound keeps all its digits.
+
+    >>> retold("better, by -1858 [-2143, -1563], 1.501e+05 rows since 2013-10-21, year=2013 0.59961")
+    'better, by −1,858 [−2,143, −1,563], 150,100 rows since 2013-10-21, year=2013 0.59961'
+    """
+    return _NUMBERS.sub(_written, text)
+
+
+def _written(found: re.Match[str]) -> str:
+    large = abs(float(found[0])) >= MANY
+    return (f"{float(found[0]):,.10g}" if large else found[0]).replace("-", "−", int(found[0].startswith("-")))
+
+
 def moment(at: dt.datetime) -> str:
     """Return an aware moment, to the minute, in UTC."""
     return f"{at.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
@@ -85,11 +102,13 @@ def moment(at: dt.datetime) -> str:
 def duration(seconds: float | None) -> str:
     """Return a length of time in its two largest units.
 
-    >>> [duration(seconds) for seconds in (0.42, 42, 3_725, 200_000, None)]
-    ['0.4 s', '42 s', '1 h 2 min', '2 d 7 h', '–']
+    >>> [duration(seconds) for seconds in (0.004, 0.42, 42, 3_725, 200_000, None)]
+    ['<0.1 s', '0.4 s', '42 s', '1 h 2 min', '2 d 7 h', '–']
     """
     if seconds is None:
         return NOTHING
+    if 0 < seconds < 0.05:  # noqa: PLR2004 - what would be rounded to 0.0
+        return "<0.1 s"
     found = []
     left = seconds
     for name, size in LENGTHS:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from ponte.model.spec import METRICS
 from ponte.pages import formats
 from ponte.pages.charts import CHARTS
 from ponte.pages.plots import metric_name
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import jinja2
 
 _FOLDER = Path(__file__).parent / "templates"
+#: Names of figures that a rule may be about.
+FIGURES = frozenset(name for names in METRICS.values() for name in names)
 
 
 def render(template: str, /, **facts: Any) -> str:
@@ -39,6 +42,22 @@ def address(base: str, *parts: object, **fields: object) -> str:
     return f"{path}?{query}" if query else path
 
 
+def rule_words(rule: str) -> str:
+    """Return a rule of the gate with its figures and baselines as people call them.
+
+    >>> rule_words("roc_auc is better than baseline:carrier")
+    'ROC AUC is better than the mean by carrier'
+    """
+    return " ".join(_called(word) for word in rule.split(" "))
+
+
+def _called(word: str) -> str:
+    kind, mark, by = word.partition(":")
+    if mark and kind == "baseline":
+        return "a constant" if by == "constant" else f"the mean by {by}"
+    return metric_name(word) if word in FIGURES else word
+
+
 @cache
 def _templates() -> jinja2.Environment:
     import jinja2
@@ -52,7 +71,7 @@ def _templates() -> jinja2.Environment:
     )
     found.filters |= {
         "number": formats.number, "moment": formats.moment, "rows": formats.rows, "percent": formats.percent,
-        "out_of": formats.out_of, "duration": formats.duration,
+        "out_of": formats.out_of, "duration": formats.duration, "retold": formats.retold, "rule_words": rule_words,
     }  # fmt: skip
     found.globals |= {"title": metric_name, "compared": formats.compared, "address": address, **CHARTS, **TIMELINES}
     return found

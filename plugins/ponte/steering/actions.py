@@ -5,6 +5,7 @@ Names of fields are those of the DAG's params; what a field's help says of an em
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +33,8 @@ class Field:
     #: Title of a second box, for what is not in the list; "" for none.
     other: str = ""
     words: tuple[tuple[str, str], ...] = ()
+    #: Of a switch: what the button says instead when it is on; "": the same.
+    button: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +55,10 @@ class Action:
     def dag_id(self, model: str) -> str:
         """Return the DAG that does it."""
         return self.dag.format(model=model)
+
+    def pressed(self, values: Mapping[str, Sequence[str]]) -> str:
+        """Return what the button says that starts the run, by the switches that are on among the fields' values."""
+        return next((field.button for field in self.fields if field.button and values.get(field.name)), self.button)
 
     def field(self, name: str) -> Field | None:
         """Return the field of that name, None if the form has none."""
@@ -120,7 +127,7 @@ ACTIONS = (
                 name="as_of",
                 title="As of",
                 kind="day",
-                help="Train as if it were 00:00 UTC of this day, YYYY-MM-DD: no later label or feature is used.",
+                help="Train as if it were 00:00 UTC of this day: no later label or feature is used.",
                 empty="today",
             ),
         ),
@@ -140,8 +147,8 @@ ACTIONS = (
                 kind="days",
                 of="windows",
                 asked="window",
-                help="What people have seen of a window from the version before is shown again as it was; any other "
-                "window is scored anew first.",
+                help="A window that people have seen from that version is shown again as it was; any other one is "
+                "scored anew first.",
                 empty="what people see stays as it is, and only the champion moves",
                 other="Windows that are not in the list: first days, YYYY-MM-DD, with blanks between them",
             ),
@@ -239,6 +246,7 @@ ACTIONS = (
                 title="Withdraw it",
                 kind="switch",
                 help="End its duel: nothing holds it against the champion any more.",
+                button="Withdraw it",
             ),
             REASON,
         ),
@@ -246,11 +254,13 @@ ACTIONS = (
     Action(
         name="alarm",
         title="Answer an alarm",
-        help="Says to an alarm what you know.",
+        help="Acknowledges an alarm, or closes it.",
         dag="ponte__alarm",
         button="Answer it",
         fields=(
-            Field(name="alarm_id", title="Alarm", kind="one", of="alarms", asked="alarm", help="Those that last."),
+            Field(
+                name="alarm_id", title="Alarm", kind="one", of="alarms", asked="alarm", help="One that is not closed."
+            ),
             Field(
                 name="action",
                 title="Answer",

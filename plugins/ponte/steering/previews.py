@@ -6,7 +6,7 @@ A preview does not load a version, ask a source or take a lock. So a run may sti
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,6 +97,10 @@ def _windows(count: int) -> str:
     return f"{count} window{'s' if count != 1 else ''}"
 
 
+def _them(windows: Sized) -> str:
+    return "it" if len(windows) == 1 else "them"
+
+
 # ---------------------------------------------------------------- each action
 
 
@@ -170,11 +174,12 @@ def sentences(plan: Plan, *, mark_bad: bool) -> list[str]:
         told.append(f"Moves champion {plan.from_version} → {plan.to_version}.")
     if plan.kept:
         told.append(
-            f"Shows {_windows(len(plan.kept))} again as version {plan.to_version} has scored them before: "
-            f"{_named(sorted(plan.kept))}."
+            f"Shows {_windows(len(plan.kept))} again as version {plan.to_version} has scored "
+            f"{_them(plan.kept)} before: {_named(sorted(plan.kept))}."
         )
     if plan.rescore:
-        told.append(f"Scores {_windows(len(plan.rescore))} anew, then shows them: {_named(sorted(plan.rescore))}.")
+        shown = f"then shows {_them(plan.rescore)}: {_named(sorted(plan.rescore))}."
+        told.append(f"Scores {_windows(len(plan.rescore))} anew, {shown}")
     if mark_bad and plan.from_version != plan.to_version:
         told.append(f"Marks version {plan.from_version} as bad.")
     return told

@@ -26,7 +26,7 @@ from ponte.web.reports import ReportNotFound, show_report
 log = logging.getLogger(__name__)
 
 TITLES = {
-    status.HTTP_403_FORBIDDEN: "You may not see this",
+    status.HTTP_403_FORBIDDEN: "You have no right to this",
     status.HTTP_404_NOT_FOUND: "There is nothing here",
     status.HTTP_422_UNPROCESSABLE_CONTENT: "This address says too little, or too much",
     status.HTTP_500_INTERNAL_SERVER_ERROR: "This page is broken",

@@ -46,7 +46,7 @@ def report_page(db: Database, store: ArtifactStore, model: str, version: int, pl
     try:
         found = get_version(db, model, version)
     except PonteError as error:
-        raise ReportNotFound(str(error)) from error
+        raise ReportNotFound(f"There is no such version: model {model[:100]} has no version {version}.") from error
     page = read_file(store, found, REPORT)
     if page is None:
         raise ReportNotFound(f"version {version} of model {model} has no report: it was trained before there were any")

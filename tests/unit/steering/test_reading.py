@@ -101,3 +101,10 @@ def test_an_address_fills_in_the_fields_that_ask_for_it() -> None:
     address = {"version": ["2"], "window": ["2024-02-12", "2024-02-19"], "reason": ["theirs"], "allow_bad": ["on"]}
     found = {name: texts for name, texts in asked_for(BY_NAME["roll-back"], address).items() if texts}
     assert found == {"version": ["2"], "windows": ["2024-02-12", "2024-02-19"]}
+
+
+def test_the_button_says_what_the_switches_make_of_the_decision() -> None:
+    challenge = BY_NAME["challenge"]
+    assert challenge.pressed({"version": ["3"]}) == challenge.button
+    assert challenge.pressed({"version": ["3"], "withdraw": []}) == challenge.button
+    assert challenge.pressed({"version": ["3"], "withdraw": ["on"]}) == "Withdraw it"
