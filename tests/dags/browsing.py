@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import sqlalchemy as sa
 from tests.airflow_connections import set_connections
 
 if TYPE_CHECKING:
@@ -89,3 +90,19 @@ def clients(server: Callable[[str], FastAPI], manager: Any) -> Iterator[Open]:
     yield log_in
     for one in opened:
         one.close()
+
+
+@contextmanager
+def questions() -> Iterator[list[str]]:
+    """Yield what Ponte's database is asked meanwhile, without the settings of sessions."""
+    asked: list[str] = []
+
+    def note(connection: sa.Connection, _cursor: object, statement: str, *_: object) -> None:
+        if connection.dialect.name == "postgresql" and not statement.startswith("SET"):
+            asked.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        yield asked
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import sqlalchemy as sa
 from tests.bench import stand
-from tests.dags.browsing import pages
+from tests.dags.browsing import pages, questions
 from tests.dags.version_world import preview
 
 from ponte.storage.database import Database
@@ -65,22 +65,13 @@ def names(url: str) -> dict[int, str]:
 
 def count(client: TestClient, address: str, typed: dict[str, str] | None) -> int:
     """Return the number of questions to Ponte's database."""
-    asked: list[str] = []
-
-    def note(connection: sa.Connection, _cursor: object, statement: str, *_: object) -> None:
-        if connection.dialect.name == "postgresql" and not statement.startswith("SET"):
-            asked.append(statement)
-
-    sa.event.listen(sa.Engine, "before_cursor_execute", note)
-    try:
+    with questions() as asked:
         if typed is None:
             answer = client.get(f"/ponte{address}")
             assert answer.status_code == (404 if "2999" in address else 200), f"{address}: {answer.text}"
         else:
             answer = preview(client, address, typed)
             assert "This would follow" in answer.text, f"{address}: {answer.text}"
-    finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", note)
     return len(asked)
 
 

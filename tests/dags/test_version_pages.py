@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import sqlalchemy as sa
-from tests.dags.browsing import Open, pages
+from tests.dags.browsing import Open, pages, questions
 from tests.dags.version_world import two_versions
 
 from ponte.pages.rendering import rule_words
@@ -176,17 +175,8 @@ def test_files_that_were_changed_are_not_shown_and_the_rest_is(client: Open, pai
 
 @pytest.mark.parametrize(("path", "most"), [(PAGES[0], 5), (PAGES[1], 1), (PAGES[3], 6)])
 def test_a_page_asks_a_fixed_number_of_questions(client: Open, path: str, most: int) -> None:
-    asked: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        if statement.lstrip().startswith(("SELECT p", "SELECT", "WITH")) and "ponte." in statement:
-            asked.append(statement)
-
-    sa.event.listen(sa.Engine, "before_cursor_execute", note)
-    try:
+    with questions() as asked:
         assert client("viewer").get(path).status_code == 200
-    finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", note)
     assert len(asked) == most
 
 
