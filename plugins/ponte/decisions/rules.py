@@ -122,7 +122,7 @@ def shown(figure: Figure) -> str:
 
 
 def digits(value: float) -> str:
-    """Return a value in four digits that count, and never as a power of ten.
+    """Return a value in four digits that count; a large one in all of its own, and not as a power of ten.
 
     >>> digits(0.66021), digits(205_347.2)
     ('0.6602', '205347')
