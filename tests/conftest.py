@@ -115,6 +115,10 @@ class Cluster:
         self._postgres.stop(self._data, mode="immediate")
         self._start()
 
+    def log(self) -> str:
+        """Return what the server has written into its log."""
+        return self._server.log_file.read_text(encoding="utf-8")
+
     def stop(self) -> None:
         """End the server; its data are thrown away."""
         self._postgres.stop(self._data, mode="immediate")

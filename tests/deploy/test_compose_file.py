@@ -92,9 +92,18 @@ def test_only_ui_and_api_are_published_and_on_this_machine_alone() -> None:
 
 def test_what_answers_has_no_setting_of_airflow_and_changes_no_version() -> None:
     """It faces a network: whoever breaks in finds one role, and files that can be read only."""
-    for name, own in (("api", "AIRFLOW_CONN_PONTE_API"), ("stream", "AIRFLOW_CONN_PONTE_STREAM")):
-        assert set(SERVICES[name]["environment"]) == {"PONTE_ARTIFACTS", own}
+    for name, own in (
+        ("api", {"AIRFLOW_CONN_PONTE_API", "FORWARDED_ALLOW_IPS"}),
+        ("stream", {"AIRFLOW_CONN_PONTE_STREAM"}),
+    ):
+        assert set(SERVICES[name]["environment"]) == {"PONTE_ARTIFACTS", *own}
         assert SERVICES[name]["volumes"] == ["artifacts:/var/lib/ponte/artifacts:ro"]
+
+
+def test_whatever_a_proxy_may_stand_before_can_be_told_its_address() -> None:
+    """Else all people have the proxy's address: they share the limit of a form, and cookies are not kept to TLS."""
+    for name in ("api-server", "api"):
+        assert SERVICES[name]["environment"]["FORWARDED_ALLOW_IPS"] == "${PONTE_PROXY_ADDRESS:-127.0.0.1}"
 
 
 def test_database_and_broker_have_no_way_out() -> None:

@@ -64,6 +64,8 @@ _HAS_TIMEOUT = sa.text("""SELECT EXISTS (
     SELECT FROM pg_db_role_setting CROSS JOIN unnest(setconfig) AS setting
     WHERE setrole = to_regrole(:role) AND setting LIKE 'statement_timeout=%')""")
 
+_MAY_QUIET = sa.text("SELECT has_parameter_privilege('log_min_messages', 'SET')")
+
 
 def ensure_logins(admin: sa.Connection, passwords: Mapping[str, str]) -> None:
     """Give each role of `passwords` (role -> password) a login with just that password; create those that lack.
@@ -102,6 +104,11 @@ def ensure_memberships(admin: sa.Connection) -> None:
     # A policy on a table of the scorer's would be evaluated as those who read rows there: an error instead.
     for role in (PROMOTER, MONITOR):
         admin.exec_driver_sql(f"ALTER ROLE {role} SET row_security = off")
+    # With an error the server logs its statement, which holds a request, and what COPY has met. Both say in their own
+    # logs what was wrong, without values.
+    if admin.execute(_MAY_QUIET).scalar_one():
+        for role in (API, STREAM):
+            admin.exec_driver_sql(f"ALTER ROLE {role} SET log_min_messages = 'log'")
     # What an analyst left running would keep the tables of replaced batches from being dropped. Another value stays.
     if not admin.execute(_HAS_TIMEOUT, {"role": ANALYST}).scalar_one():
         admin.exec_driver_sql(f"ALTER ROLE {ANALYST} SET statement_timeout = '{ANALYST_TIMEOUT}'")
