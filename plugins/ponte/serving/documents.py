@@ -114,7 +114,7 @@ def _instance(serving: Serving) -> dict[str, Any]:
 
 
 def example(serving: Serving) -> dict[str, Any]:
-    """Return an instance that the model takes; its texts are of no row, but of a category that many rows had."""
+    """Return an instance that the model takes: of each type the same value, which is of no row."""
     signature = serving.loaded.signature
     return {c.name: _EXAMPLES[c.family] for c in signature.features}
 

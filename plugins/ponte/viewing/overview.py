@@ -50,7 +50,7 @@ _DRIFT = sa.text("""SELECT v.batch_id, v.family, coalesce(d.state, v.state) AS s
 
 _COST = sa.text("""SELECT model, window_start, sum(cpu_seconds) AS cpu_seconds, sum(estimated_wh) AS wh
     FROM ponte.cost
-    WHERE model = ANY(:models) AND (window_start >= :paid OR model = ANY(:stale))
+    WHERE step <> 'live' AND model = ANY(:models) AND (window_start >= :paid OR model = ANY(:stale))
     GROUP BY model, window_start""")
 
 _VERSIONS = sa.text("""SELECT m.model, c.version AS champion, c.since,

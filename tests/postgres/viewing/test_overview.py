@@ -187,6 +187,25 @@ def test_window_overview_says_what_the_views_say_that_each_part_has(viewed: tupl
         assert connection.exec_driver_sql(question).all() == []
 
 
+def test_cost_is_that_of_runs_and_not_of_a_service_that_waits_all_week(
+    viewed: tuple[Database, Database], lines: dict[str, Line]
+) -> None:
+    question = """SELECT o.cpu_seconds, sum(c.cpu_seconds) AS all,
+            sum(c.cpu_seconds) FILTER (WHERE c.step <> 'live') AS runs
+        FROM ponte.window_overview o JOIN ponte.cost c USING (model, window_start)
+        WHERE o.model = :model AND o.window_start IN (SELECT window_start FROM ponte.live_window WHERE model = :model)
+        GROUP BY o.window_start, o.cpu_seconds"""
+    live = lines["live"]
+    with viewed[1].engine.connect() as connection:
+        found = connection.execute(sa.text(question), {"model": live.model}).all()
+    assert found
+    for row in found:
+        assert row.cpu_seconds == pytest.approx(row.runs)
+        assert row.cpu_seconds < row.all
+    assert live.cpu_seconds == pytest.approx(sum(row.runs for row in found) / len(found), rel=0.5)
+    assert live.cpu_seconds < min(row.all for row in found)
+
+
 @pytest.mark.parametrize(
     ("champion", "since", "decision", "waits"),
     [

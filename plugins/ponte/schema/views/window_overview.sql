@@ -21,7 +21,8 @@ CREATE OR REPLACE VIEW ponte.window_overview WITH (security_barrier) AS
         -- In one order, so that the same receipts give the same sums to the last bit.
         SELECT model, window_start, sum(seconds ORDER BY step) AS seconds, sum(cpu_seconds ORDER BY step) AS cpu_seconds,
                sum(estimated_wh ORDER BY step) AS estimated_wh
-        FROM ponte.cost WHERE window_start IS NOT NULL GROUP BY model, window_start
+        -- Processes that answer one by one are no run, and their wall time is that of all the week.
+        FROM ponte.cost WHERE window_start IS NOT NULL AND step <> 'live' GROUP BY model, window_start
     ), lasting AS MATERIALIZED (  -- once, and not for each window
         SELECT model, window_start, last_window FROM ponte.alarm WHERE state <> 'closed'
     )
@@ -109,6 +110,6 @@ COMMENT ON COLUMN ponte.window_overview.estimated_high IS 'Upper end of the inte
 COMMENT ON COLUMN ponte.window_overview.alarms IS 'Alarms that the window is part of and that are not closed.';
 COMMENT ON COLUMN ponte.window_overview.feedback_right IS 'How often people said of a prediction, or of the whole, that it was right.';
 COMMENT ON COLUMN ponte.window_overview.feedback_wrong IS 'How often they said that it was wrong.';
-COMMENT ON COLUMN ponte.window_overview.seconds IS 'What all its runs took in seconds; of tasks side by side the sum.';
-COMMENT ON COLUMN ponte.window_overview.cpu_seconds IS 'CPU time of all its runs in seconds.';
-COMMENT ON COLUMN ponte.window_overview.estimated_wh IS 'Energy of all its runs in watt-hours: an estimate, see ponte.cost.';
+COMMENT ON COLUMN ponte.window_overview.seconds IS 'What all its runs took in seconds, without answers one by one; of tasks side by side the sum.';
+COMMENT ON COLUMN ponte.window_overview.cpu_seconds IS 'CPU time of all its runs in seconds, without answers one by one.';
+COMMENT ON COLUMN ponte.window_overview.estimated_wh IS 'Energy of all its runs in watt-hours, without answers one by one: an estimate, see ponte.cost.';
