@@ -19,6 +19,7 @@ from ponte.storage.database import Database
 
 #: Begins every key, so that it is found where it should not be.
 PREFIX = "ponte_"
+LONGEST_NAME = 100
 _RANDOM_BYTES = 32
 
 _CREATE = sa.text("""INSERT INTO ponte.api_key (name, models, sha256, per_minute, expires_at, created_by)
@@ -75,7 +76,13 @@ def create_key(
     expires_at: dt.datetime | None = None,
     created_by: str,
 ) -> tuple[UUID, str]:
-    """Make a key, as the owner; return its number and the key itself, which is kept nowhere."""
+    """Make a key, as the owner; return its number and the key itself, which is kept nowhere.
+
+    Raises PonteError when the name is none.
+    """
+    if not 0 < len(name.strip()) <= LONGEST_NAME or not name.isprintable():
+        got, expected = repr(name[:LONGEST_NAME]), f"1 to {LONGEST_NAME} characters that can be printed"
+        raise PonteError("no name for a key", got=got, expected=expected, fix="say whose key it is, or what for")
     token = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
     row = {
         "name": name,

@@ -116,15 +116,22 @@ def create_key(
         typer.Option(metavar="MODEL", help="A model that it may ask; without it all. Repeat it.",
                      autocompletion=model_names),
     ] = None,
-    per_minute: Annotated[int, typer.Option(metavar="ROWS", min=1, help="Rows that it may ask for a minute.")] = 6_000,
-    days: Annotated[int | None, typer.Option(min=1, help="Days that it is valid; by default for ever.")] = None,
+    per_minute: Annotated[
+        int, typer.Option(metavar="ROWS", min=1, max=2**31 - 1, help="Rows that it may ask for a minute.")
+    ] = 6_000,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=36_600, help="Days that it is valid; by default for ever.")
+    ] = None,
     json: output.Json = False,
 ) -> None:  # fmt: skip
     """Make a key, and print it: this once, for it is kept nowhere."""
     import datetime as dt
 
     from ponte.access import keys as of_api
+    from ponte.errors import did_you_mean
 
+    if unknown := [one for one in model or () if one not in model_names()]:
+        output.complain(f"There is no model {unknown[0]!r} here: {did_you_mean(unknown[0], model_names())}")
     expires = None if days is None else dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
     key_id, token = of_api.create_key(
         _as_owner(), name, models=model or (), per_minute=per_minute, expires_at=expires, created_by=_person()

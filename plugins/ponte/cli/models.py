@@ -18,7 +18,9 @@ def model_names() -> list[str]:
     """Return the names of the model folders, for the shell to complete."""
     from ponte.runtime import models_root
 
-    return sorted(path.name for path in models_root().iterdir() if path.is_dir() and path.name[0] not in "_.")
+    root = models_root()
+    paths = root.iterdir() if root.is_dir() else ()
+    return sorted(path.name for path in paths if path.is_dir() and path.name[0] not in "_.")
 
 
 def new(  # noqa: PLR0917 - typer gives them by name

@@ -22,6 +22,7 @@ Source = Literal["api", "form", "queue", "offline"]
 
 _PREPARE = sa.text("SELECT ponte.prepare_live(:model)")
 _NULL = "\\N"
+_EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
@@ -36,8 +37,11 @@ def prepare(db: Database, model: str) -> None:
 
 
 def request_ids(count: int, asked_at: dt.datetime) -> list[str]:
-    """Return new numbers of requests: UUIDs of version 7, which lead to the time, so that they can be found again."""
-    time = int(asked_at.timestamp() * 1000) << 80
+    """Return new numbers of requests: UUIDs of version 7, which lead to the time, so that they can be found again.
+
+    asked_at : aware; what is kept of it has to be whole milliseconds, as the numbers hold no more.
+    """
+    time = (asked_at - _EPOCH) // dt.timedelta(milliseconds=1) << 80
     noise = os.urandom(10 * count)
     return [
         str(

@@ -29,6 +29,7 @@ def kept(db: Database, version: Version, window: WindowRule, *, now: dt.datetime
     db : as the scorer. Raises sqlalchemy's DBAPIError when the rows would not fit those that the model has.
     """
     prepare(db, version.model)
+    now = now.replace(microsecond=now.microsecond // 1000 * 1000)  # by the time in its number an answer is found again
     table = LiveTable.of(version)
     with db.begin() as connection:
         of = counted(connection, version.model, version.version, window)

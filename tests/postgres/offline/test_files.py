@@ -239,6 +239,8 @@ def test_what_is_kept_is_what_stands_in_the_file(
     assert len(expected) == len(rows)
     assert door.ask("SELECT count(DISTINCT request_id) FROM predictions.visits_live") == len(rows)
     assert door.ask("SELECT sum(row_count) FROM ponte.live_count") == len(rows)
+    states = "SELECT count(*) FROM predictions.visits_live, ponte.request_state(request_id) WHERE state = 'answered'"
+    assert door.ask(states) == len(rows)
 
 
 def test_a_row_without_its_key_is_kept_without_it(door: World) -> None:
