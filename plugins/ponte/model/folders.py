@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ CODE_FILES = ("model.toml", "features.sql", "labels.sql", "estimator.py")
 CARD = "README.md"
 #: Each model has the views predictions.<model> and predictions.<model><ending>.
 VIEW_ENDINGS = ("_latest", "_live", "_outcomes")
+#: The live rows of a model lie in partitions that are called ponte_data.live_<model> with such an ending.
+_PARTITION = re.compile(r"__(?:default|[0-9]{4}_[0-9]{2})$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +106,9 @@ def name_problems(name: str) -> list[Problem]:
             what = f"{name!r} would take the name of the view predictions.{name} of another model"
             fix = f"choose a name that does not end in {end}; did you mean {name.removesuffix(end)!r}?"
             problems.append(Problem(file=".", what=what, fix=fix))
+    if end_of_part := _PARTITION.search(name):
+        what = f"{name!r} would take the name of a table of another model's live rows"
+        problems.append(Problem(file=".", what=what, fix=f"choose a name that does not end in {end_of_part[0]}"))
     return problems
 
 

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 
 from ponte.errors import ModelFolderError
-from ponte.model.folders import CARD, CODE_FILES, BrokenFolder, ModelFolder, find_folders, get_folder, load_folder
+from ponte.model.folders import (
+    CARD,
+    CODE_FILES,
+    BrokenFolder,
+    ModelFolder,
+    find_folders,
+    get_folder,
+    load_folder,
+    name_problems,
+)
 
 MakeFolder = Callable[..., Path]
 
@@ -41,6 +50,14 @@ def test_file_that_cannot_be_used_is_named(make_folder: MakeFolder, file: str, c
     found = problems_of(make_folder("churn", {file: content}))
     assert any(p.startswith(f"{file}: {finding}") for p in found)
     assert all(p.startswith(f"{file}:") for p in found)
+
+
+@pytest.mark.parametrize(("name", "taken"), [
+    ("churn__2026_11", True), ("churn__default", True), ("churn_2026_11", False), ("churn__2026_1", False),
+])  # fmt: skip
+def test_a_model_takes_no_name_of_a_partition_of_live_rows(name: str, taken: bool) -> None:
+    told = [problem.what for problem in name_problems(name)]
+    assert told == [f"{name!r} would take the name of a table of another model's live rows"] * taken
 
 
 @pytest.mark.parametrize("end", ["_latest", "_live", "_outcomes"])
