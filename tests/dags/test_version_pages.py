@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,8 +98,6 @@ def test_a_patch_is_cut_in_lines_in_length_and_in_what_is_read() -> None:
 
 
 def test_the_plots_of_both_stand_side_by_side_with_ids_of_their_own(client: Open) -> None:
-    import re
-
     text = client("viewer").get(COMPARE).text
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert text.count("<svg") >= 4
@@ -115,6 +114,18 @@ def test_all_versions_are_listed_with_their_newest_decision(client: Open) -> Non
     assert "became champion by first" in text
     assert 'href="/dags/visits__train/runs/second"' in text
     assert client("viewer").get("/ponte/report/visits?before=1").status_code == 404
+
+
+def test_any_two_versions_of_the_list_can_be_chosen_to_stand_beside_each_other(client: Open) -> None:
+    text = client("viewer").get("/ponte/report/visits").text
+    [form] = re.findall(r'<form class="actions beside" method="get" action="/ponte/model/visits/compare">(.*?)</form>',
+                        text, flags=re.DOTALL)  # fmt: skip
+    lists = dict(re.findall(r'<select id="\w" name="(\w)">(.*?)</select>', form))
+    offered = {name: re.findall(r'value="(\d+)"', options) for name, options in lists.items()}
+    assert offered == {"a": ["2", "1"], "b": ["2", "1"]}
+    assert " selected>1, champion" in lists["a"]
+    assert "selected" not in lists["b"], "a browser takes the first, the newest"
+    assert client("viewer").get("/ponte/report/visits?before=2").text.count("<select") == 0
 
 
 def test_a_report_shows_the_champion_and_the_way_while_its_file_stays_as_it_is(client: Open, pair: World) -> None:
