@@ -190,7 +190,8 @@ class Service:
             values = batch.rows.column(column.name)
             if values.null_count < len(values):
                 columns[column.name] = values.to_pylist()
-        if self.champions.folders[version.model].spec.serving.log_features:
+        folder = self.champions.folders.get(version.model)  # None: it went while this was computed
+        if folder is not None and folder.spec.serving.log_features:
             columns["features"] = batch.rows.select([c.name for c in version.signature.features]).to_pylist()
         moment = microseconds(batch.asked_at)
         answered = [place not in batch.answers.unanswered for place in range(len(batch.sources))]
