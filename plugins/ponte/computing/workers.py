@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Protocol
 from ponte.errors import PonteError
 from ponte.scoring.answering import Answers, answer
 from ponte.scoring.scorer import Scorer
+from ponte.short_way.plain import PlainRows
 from ponte.storage.withholding import said_of
 from ponte.versions.registry import Version
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
-
-    import pyarrow as pa
 
 #: A version whose batch takes longer than this is computed in another process.
 INLINE_SECONDS = 0.020
@@ -33,7 +32,7 @@ class NotServed(PonteError):
 
 
 class Worker(Protocol):
-    """Computes answers. `rows` hold at least the features of the version."""
+    """Computes answers. Rows hold at least the features of the version."""
 
     @property
     def inline(self) -> bool:
@@ -43,10 +42,10 @@ class Worker(Protocol):
     def alive(self) -> bool:
         """Whether it can be asked."""
 
-    def answer(self, rows: pa.Table) -> Answers:
+    def answer(self, rows: PlainRows) -> Answers:
         """Return the answers; not in the event loop, unless it is `inline`."""
 
-    async def answered(self, rows: pa.Table) -> Answers:
+    async def answered(self, rows: PlainRows) -> Answers:
         """Return the answers; the event loop goes on meanwhile, unless it is `inline`."""
 
     def close(self) -> None:
@@ -61,11 +60,11 @@ class Inline:
     inline: bool = True
     alive: bool = True
 
-    def answer(self, rows: pa.Table) -> Answers:
+    def answer(self, rows: PlainRows) -> Answers:
         """Return the answers."""
         return answer(self.scorer, rows)
 
-    async def answered(self, rows: pa.Table) -> Answers:
+    async def answered(self, rows: PlainRows) -> Answers:
         """Return the answers."""
         return answer(self.scorer, rows)
 
@@ -101,14 +100,14 @@ class InProcess:
         """Whether the process runs."""
         return self._process.is_alive()
 
-    def answer(self, rows: pa.Table) -> Answers:
+    def answer(self, rows: PlainRows) -> Answers:
         """Return the answers; raises NotServed when the process has ended."""
         import msgspec
         import pyarrow as pa
 
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, rows.schema) as stream:
-            stream.write_table(rows)
+            stream.write_table(rows.table())
         try:
             self._pipe.send_bytes(sink.getvalue())
             said = self._pipe.recv_bytes()
@@ -119,7 +118,7 @@ class InProcess:
             raise PonteError("the version cannot answer", got=said.removeprefix(_FAILED).decode())
         return msgspec.msgpack.decode(said, type=Answers)
 
-    async def answered(self, rows: pa.Table) -> Answers:
+    async def answered(self, rows: PlainRows) -> Answers:
         """Return the answers; raises NotServed when the process has ended, or is being closed."""
         try:
             waiting = asyncio.get_running_loop().run_in_executor(self._thread, self.answer, rows)

@@ -23,6 +23,7 @@ from ponte.counting.bins import DAY_MICROSECONDS, FAMILIES, Bins, Family, column
 from ponte.counting.reference import read_bins
 from ponte.model.spec import WindowRule
 from ponte.model.windows import window_holding
+from ponte.short_way.plain import PlainRows, joined
 from ponte.storage.receipts import peak_bytes
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Answered:
     #: When each was asked, shape (n_rows,), microseconds since 1970 UTC; one number: all at that moment.
     asked_at: Any
     #: The columns of its features, with or without others.
-    rows: pa.Table | pa.RecordBatch
+    rows: pa.Table | pa.RecordBatch | PlainRows
     #: n_rows values by the name of the column, as `ponte.scoring.answering` returns them. A row whose prediction is
     #: None was not answered, and is not counted.
     answers: Mapping[str, Sequence[Any]]
@@ -67,7 +68,7 @@ class Answered:
             replace(
                 self,
                 asked_at=int(asked[n]),
-                rows=self.rows.slice(n, 1),
+                rows=self.rows.take([n]),
                 answers={name: [values[n]] for name, values in self.answers.items()},
             )
             for n, said in enumerate(self.answers["prediction"])
@@ -168,9 +169,20 @@ def _together(of: Counted, parts: Sequence[Answered]) -> pa.Table:
     import pyarrow as pa
 
     names = [bins.name for bins in of.bins.get("features", ())]
-    # `pa.table` of a table would take the long way through the C interface, ten times as long as all the rest.
-    tables = [p.rows if isinstance(p.rows, pa.Table) else pa.Table.from_batches([p.rows]) for p in parts]
+    plain = [p.rows for p in parts if isinstance(p.rows, PlainRows)]
+    if len(plain) == len(parts):
+        return joined(plain, names)
+    tables = [_table_of(p.rows) for p in parts]
     return pa.concat_tables(tables).select(names).combine_chunks()
+
+
+def _table_of(rows: pa.Table | pa.RecordBatch | PlainRows) -> pa.Table:
+    import pyarrow as pa
+
+    if isinstance(rows, PlainRows):
+        return rows.table()
+    # `pa.table` of a table would take the long way through the C interface, ten times as long as all the rest.
+    return rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
 
 
 def _moments(parts: Sequence[Answered]) -> Array:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ponte.errors import MANY
 from ponte.live.values import NONE, READERS, SCHEMAS, Unfit, arrow_types, quickly
+from ponte.short_way.plain import PlainRows
 from ponte.storage.columns import Column
 from ponte.versions.signature import Signature
 
@@ -24,8 +25,6 @@ MOST_PROBLEMS = 100
 #: Longer values are cut where they are quoted, and longer names.
 _QUOTED = 60
 _MISSING: Any = object()
-#: Up to so many rows are made one by one.
-_FEW = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,12 +45,17 @@ class Problem:
 class Parsed:
     """The rows of a request."""
 
-    #: Key and features as Arrow types of their families, one row per instance; NULL where there is a problem.
-    rows: pa.Table
+    #: Key and features, one row per instance; None where there is a problem.
+    plain: PlainRows
     #: At most MOST_PROBLEMS.
     problems: tuple[Problem, ...]
     #: Every instance that has a problem, told or not.
     bad: frozenset[int]
+
+    @property
+    def rows(self) -> pa.Table:
+        """The rows as Arrow types of their families, made anew."""
+        return self.plain.table()
 
 
 class Reader:
@@ -65,7 +69,7 @@ class Reader:
         self._key = {c.name: c for c in signature.key}
         types = arrow_types()
         self._schema: Any = pa.schema([(c.name, types[c.family]) for c in (*signature.key, *signature.features)])
-        self._struct: Any = pa.struct(list(self._schema))
+        self._names: list[str] = self._schema.names
 
     def parse(self, instances: Sequence[Any], keys: Sequence[Any] | None = None) -> Parsed:
         """Return the rows. instances, keys : what stands in the JSON, of any kind; a key may be null, or all of them.
@@ -80,20 +84,8 @@ class Reader:
             named = self._objects(keys, self._key, found, "key.")
             columns = [_column(c, _values(named, c.name), found, "key.") for c in self.signature.key]
         columns += [_column(c, _values(whole, c.name), found, "") for c in self.signature.features]
-        return Parsed(self._table(columns, len(whole)), tuple(found.problems), frozenset(found.bad))
-
-    def _table(self, columns: list[list[Any]], count: int) -> pa.Table:
-        import pyarrow as pa
-
-        names = self._schema.names
-        if count > _FEW:
-            types = self._schema.types
-            return pa.Table.from_arrays(
-                [pa.array(c, t) for c, t in zip(columns, types, strict=True)], schema=self._schema
-            )
-        # A call per column takes longer than all else that is done for a row.
-        rows = pa.array([dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)], self._struct)
-        return pa.Table.from_batches([pa.RecordBatch.from_struct_array(rows)])
+        rows = PlainRows(self._schema, dict(zip(self._names, columns, strict=True)), len(whole))
+        return Parsed(rows, tuple(found.problems), frozenset(found.bad))
 
     def _objects(self, given: Sequence[Any], columns: Mapping[str, Column], found: _Found, prefix: str) -> list[Any]:
         """Return the objects, None for what is none; finds names that no column has, and those that lack."""

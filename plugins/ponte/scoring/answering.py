@@ -6,18 +6,25 @@ A row's answer says which row it belongs to by its place. Live rows may lack a k
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ponte.short_way.plain import PlainRows
 from ponte.versions.predicting import Predictions, as_labels
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
+    from ponte.model.spec import Task
     from ponte.scoring.scorer import Scorer
+    from ponte.versions.signature import Signature
 
 #: Tells the rows of one call apart. No column of a model is called that.
 _PLACE = "\0place"
+#: Family of a label and kind of numpy: values that are what the family says, whatever they are.
+_SURE = {("integer", "i"), ("boolean", "b"), ("number", "f")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ class Answers:
         return len(self.columns["prediction"])
 
 
-def answer(scorer: Scorer, rows: pa.Table) -> Answers:
+def answer(scorer: Scorer, rows: pa.Table | PlainRows) -> Answers:
     """Return what the version says of rows, which hold at least its feature columns, in any order.
 
     A row that the estimator cannot score costs the others nothing but time. Raises what `predicting.predict` raises
@@ -53,6 +60,10 @@ def answer(scorer: Scorer, rows: pa.Table) -> Answers:
     """
     import pyarrow as pa
 
+    if isinstance(rows, PlainRows):
+        with suppress(Exception):  # what is wrong, and with which row, is found below
+            return Answers(_columns(scorer, scorer.predictions(rows)), {})
+        rows = rows.table()
     count = rows.num_rows
     found = scorer.isolated(rows.append_column(_PLACE, pa.array(range(count), pa.int64())), allowed=count)
     parts = [(part, _columns(scorer, predictions)) for part, predictions in found.scored]
@@ -71,9 +82,16 @@ def answer(scorer: Scorer, rows: pa.Table) -> Answers:
     return Answers(columns, unanswered)
 
 
+def labels_of(values: np.ndarray[Any, Any], signature: Signature, task: Task) -> list[Any]:
+    """Return predictions as Python values of the type of the label; raises what `predicting.as_labels` raises."""
+    family = "number" if task == "regression" else signature.label
+    sure = (family, values.dtype.kind) in _SURE  # Arrow takes longer for a row than all else here
+    return values.tolist() if sure else as_labels(values, signature, task).to_pylist()
+
+
 def _columns(scorer: Scorer, predictions: Predictions) -> dict[str, list[Any]]:
     version = scorer.version
-    columns = {"prediction": as_labels(predictions.prediction, version.signature, version.task).to_pylist()}
+    columns = {"prediction": labels_of(predictions.prediction, version.signature, version.task)}
     if predictions.score is not None:
         columns["score" if predictions.score.ndim == 1 else "scores"] = predictions.score.tolist()
     ends = {"low": predictions.low, "high": predictions.high}

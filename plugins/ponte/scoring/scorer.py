@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from ponte.short_way.plain import PlainRows
+
     Array = np.ndarray[Any, Any]
 
 
@@ -69,6 +71,13 @@ class Scorer:
             found.kinds,
             tuple(errors),
         )
+
+    def predictions(self, rows: pa.Table | PlainRows) -> Predictions:
+        """Return the predictions of rows, all or none; raises what `predicting.predict` and the estimator raise."""
+        import sklearn
+
+        with sklearn.config_context(**self._settings):
+            return self._loaded.predictions(rows)
 
     def isolated(self, rows: pa.Table, *, allowed: int) -> Isolated:
         """Return the predictions of rows, and the rows without; see `score`."""

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ponte.computing.pace import BATCH_ROWS, Pace
 from ponte.computing.workers import NotServed, Worker
@@ -21,11 +21,9 @@ from ponte.live.counting import Counted
 from ponte.live.records import Parsed, Problem, Reader
 from ponte.live.tables import LiveTable, Source
 from ponte.scoring.answering import Answers, Unanswered
+from ponte.short_way.plain import PlainRows
 from ponte.versions.loading import LoadedVersion
 from ponte.versions.registry import Version
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
 
@@ -86,7 +84,7 @@ class Batch:
 
     serving: Serving
     #: Key and features.
-    rows: pa.Table
+    rows: PlainRows
     answers: Answers
     #: Of each row its number, and where it came from.
     request_ids: list[str]
@@ -200,13 +198,11 @@ class Batcher:
             self._keep(Batch(serving, rows, answers, ids, sources, asked_at))
 
 
-def _understood(serving: Serving, batch: list[_Asked]) -> tuple[list[_Asked], pa.Table]:
+def _understood(serving: Serving, batch: list[_Asked]) -> tuple[list[_Asked], PlainRows]:
     """Return the requests of a batch that can be understood, and their rows; the others are answered."""
-    import pyarrow as pa
-
     parsed = _parse(serving, batch)
     if not parsed.bad:
-        return batch, parsed.rows
+        return batch, parsed.plain
     good: list[_Asked] = []
     chosen: list[int] = []
     start = 0
@@ -219,7 +215,7 @@ def _understood(serving: Serving, batch: list[_Asked]) -> tuple[list[_Asked], pa
         elif not asked.answer.done():
             # Alone, its places are those that who asked knows, and no other's problems are told.
             asked.answer.set_result(Answered(serving, _parse(serving, [asked]).problems))
-    return good, parsed.rows.take(pa.array(chosen, pa.int64()))
+    return good, parsed.plain.take(chosen)
 
 
 def _parse(serving: Serving, batch: list[_Asked]) -> Parsed:

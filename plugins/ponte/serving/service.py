@@ -188,11 +188,13 @@ class Service:
         columns: dict[str, Any] = {"request_id": batch.request_ids, **batch.answers.columns}
         for column in version.signature.key:
             values = batch.rows.column(column.name)
-            if values.null_count < len(values):
-                columns[column.name] = values.to_pylist()
+            if any(value is not None for value in values):
+                columns[column.name] = values
         folder = self.champions.folders.get(version.model)  # None: it went while this was computed
         if folder is not None and folder.spec.serving.log_features:
-            columns["features"] = batch.rows.select([c.name for c in version.signature.features]).to_pylist()
+            names = [c.name for c in version.signature.features]
+            features = zip(*(batch.rows.column(name) for name in names), strict=True)
+            columns["features"] = [dict(zip(names, row, strict=True)) for row in features]
         moment = microseconds(batch.asked_at)
         answered = [place not in batch.answers.unanswered for place in range(len(batch.sources))]
         for source in set(batch.sources):

@@ -18,6 +18,8 @@ from ponte.short_way.values import NotKnown, Order, Sparse, columns_of, side_by_
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ponte.short_way.plain import PlainRows
+
 #: Shown for a version that takes the short way and for one that does not.
 WayKind = Literal["short", "whole"]
 
@@ -49,7 +51,7 @@ class ShortWay:
     last: Any
     work: Work
 
-    def features(self, rows: pa.Table | pa.RecordBatch) -> Any:
+    def features(self, rows: pa.Table | pa.RecordBatch | PlainRows) -> Any:
         """Return the matrix of rows, which hold at least the columns; raises NotKnown for rows that it cannot take."""
         require(rows.num_rows, "no row")
         made = self.work(columns_of(rows, self.columns))

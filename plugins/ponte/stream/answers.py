@@ -109,8 +109,6 @@ class Answering:
         return Counts(len(ids) - len(found.failed), len(found.failed))
 
     def _found(self, requests: Sequence[Request], now: dt.datetime, log_features: bool) -> _Found:
-        import pyarrow as pa
-
         found = _Found()
         instances, keys = _decoded(requests, found.failed)
         parsed = self._reader.parse(instances, keys)
@@ -119,7 +117,7 @@ class Answering:
         found.places = places = [place for place in range(len(requests)) if place not in found.failed]
         if not places:
             return found
-        found.rows = parsed.rows.take(pa.array(places, pa.int64())) if found.failed else parsed.rows
+        found.rows = parsed.plain.take(places) if found.failed else parsed.plain
         found.answers = answer(self._scorer, found.rows)
         for place, unanswered in found.answers.unanswered.items():
             found.failed[places[place]] = Failed(unanswered.kind, unanswered.why)
@@ -128,7 +126,7 @@ class Answering:
             "request_id": [r.request_id for r in asked],
             "asked_at": [r.arrived_at for r in asked],
             "source": "queue",
-            **{c.name: found.rows.column(c.name).to_pylist() for c in self.version.signature.key},
+            **{c.name: found.rows.column(c.name) for c in self.version.signature.key},
             **found.answers.columns,
             "scored_at": now,
             "model_version": self.version.version,

@@ -32,6 +32,7 @@ from ponte.model.estimator import ESTIMATOR_FILE, line_of, missing_package, run_
 from ponte.packages.libraries import differing_libraries
 from ponte.short_way.comparing import Whole, find_way
 from ponte.short_way.pipelines import NOT_COMPARED, ShortWay, Way
+from ponte.short_way.plain import PlainRows
 from ponte.storage.artifacts import ArtifactStore, decompressed, require_digest
 from ponte.storage.database import Database
 from ponte.versions import marks, registry
@@ -73,7 +74,7 @@ class LoadedVersion:
     short: ShortWay | None = None
     way: Way = NOT_COMPARED
 
-    def predictions(self, rows: pa.Table | pa.RecordBatch) -> Predictions:
+    def predictions(self, rows: pa.Table | pa.RecordBatch | PlainRows) -> Predictions:
         """Return the predictions of `rows`, which hold at least the feature columns, in any order."""
         return predict(self.estimator, rows, self.signature, self.version.output, self.short)
 

@@ -11,6 +11,7 @@ from ponte.errors import PonteError, UnpredictableRows
 from ponte.model.spec import Task
 from ponte.short_way.deciding import says_the_most_probable
 from ponte.short_way.pipelines import ShortWay
+from ponte.short_way.plain import PlainRows
 from ponte.short_way.values import NotKnown
 from ponte.versions.signature import Signature, frame_of
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     Array = np.ndarray[Any, Any]
+    Rows = pa.Table | pa.RecordBatch | PlainRows
 
 #: A row of probabilities may miss 1 by the rounding of single precision.
 SUM_TOLERANCE = 1e-5
@@ -105,7 +107,7 @@ def predict_features(estimator: Any, features: Any, output: Output) -> Predictio
 
 
 def predict(
-    estimator: Any, rows: pa.Table | pa.RecordBatch, signature: Signature, output: Output, short: ShortWay | None = None
+    estimator: Any, rows: Rows, signature: Signature, output: Output, short: ShortWay | None = None
 ) -> Predictions:
     """Return the estimator's predictions of `rows`, which hold at least the feature columns, in any order.
 
@@ -138,14 +140,12 @@ def predict(
     return Predictions(_labels(last.predict(features), count), score)
 
 
-def _asked(
-    estimator: Any, rows: pa.Table | pa.RecordBatch, signature: Signature, short: ShortWay | None
-) -> tuple[Any, Any]:
+def _asked(estimator: Any, rows: Rows, signature: Signature, short: ShortWay | None) -> tuple[Any, Any]:
     """Return what is to be asked, and with what features."""
     if short is not None:
         with suppress(NotKnown):
             return short.last, short.features(rows)
-    return last_step(estimator, frame_of(rows, signature))
+    return last_step(estimator, frame_of(rows.table() if isinstance(rows, PlainRows) else rows, signature))
 
 
 def last_step(estimator: Any, features: Any) -> tuple[Any, Any]:

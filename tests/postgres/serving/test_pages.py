@@ -125,6 +125,19 @@ def test_a_path_and_a_method_that_are_not_there_are_told_in_the_same_words(serve
     assert (reply.status_code, reply.headers["Allow"]) == (405, "POST")
 
 
+def test_a_prediction_passes_by_the_layers_that_the_other_pages_go_through(own: Served) -> None:
+    async def broken(*_: Any) -> None:
+        raise AssertionError("a layer was asked")
+
+    own.app.middleware_stack = broken
+    assert own.predict([ROW]).status_code == 200
+    assert own.ask("POST", "/v1/models/vis%69ts:predict", content=body(ROW)).status_code == 200
+    assert own.ask("POST", "/v1/models/nobody:predict", content=body(ROW)).status_code == 404
+    for method, path in (("GET", PREDICT), ("POST", f"{PREDICT}/"), ("POST", "/v1/models/a/b:predict"), ("GET", "/v2")):
+        with pytest.raises(AssertionError, match="a layer was asked"):
+            own.ask(method, path)
+
+
 def test_metrics_say_requests_rows_and_version(own: Served) -> None:
     served = own
     served.predict([ROW, ROW])

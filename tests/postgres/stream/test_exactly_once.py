@@ -20,6 +20,7 @@ from tests.postgres.stream.waiting import (
     assert_each_once,
     enqueue,
     enqueue_many,
+    list_of,
     notes,
     open_queue,
     set_aside,
@@ -99,7 +100,7 @@ class Poisonous:
         predict = LoadedVersion.predictions
 
         def predict_or_die(loaded: LoadedVersion, rows: Any) -> Any:
-            if 66 in rows.column("items").to_pylist():
+            if 66 in list_of(rows.column("items")):
                 os.kill(os.getpid(), signal.SIGKILL)
             return predict(loaded, rows)
 
@@ -138,7 +139,7 @@ def test_what_nobody_foresaw_is_found_in_the_same_way_without_a_death(
     answer = writing.answer
 
     def fail(scorer: Any, rows: Any) -> Any:
-        if 66 in rows.column("items").to_pylist():
+        if 66 in list_of(rows.column("items")):
             raise ZeroDivisionError
         return answer(scorer, rows)
 

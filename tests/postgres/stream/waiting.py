@@ -88,3 +88,8 @@ def assert_each_once(world: World, count: int) -> None:
     ) == [(count, count, 1, count)]
     assert waiting(world) == 0
     assert set_aside(world) == []
+
+
+def list_of(column: Any) -> list[Any]:
+    """Return the values of a column of rows, which are a table or plain."""
+    return column if isinstance(column, list) else column.to_pylist()

@@ -36,6 +36,7 @@ from sklearn.preprocessing import (
 from ponte.short_way import comparing
 from ponte.short_way.comparing import EXTREMES, Whole, find_way
 from ponte.short_way.pipelines import ShortWay
+from ponte.short_way.plain import PlainRows, joined
 from ponte.short_way.values import NotKnown
 from ponte.storage.columns import Column
 from ponte.versions.predicting import Output, predict, through
@@ -239,7 +240,7 @@ def ask_in_both_ways(
     def matrix(of: Any, rows: pa.Table) -> Any:
         return through(of, frame_of(rows, signature))
 
-    def said(rows: pa.Table, short: ShortWay | None) -> Any:
+    def said(rows: pa.Table | PlainRows, short: ShortWay | None) -> Any:
         return (predict(estimator, rows, signature, Output(task="regression"), short).prediction,)
 
     whole = Whole(estimator, signature.float_families(), matrix, said)
@@ -250,6 +251,7 @@ def ask_in_both_ways(
     for size in drawing.random.choice([1, 2, 3, 5, 8, 20, 64, 300], ROWS) if short else ():
         rows = drawing.rows(int(size), strange=drawing.one(True, True, False))
         rows = drawing.one(rows, pa.concat_tables([rows.slice(0, size // 2), rows.slice(size // 2)]))
+        plain = PlainRows(rows.schema, rows.to_pydict(), rows.num_rows)
         expected = outcome(lambda: matrix(steps, rows))  # noqa: B023 - asked at once
         found["pairs"] += 1
         try:
@@ -258,5 +260,19 @@ def ask_in_both_ways(
             found["refused rows"] += 1
         else:
             assert bits(got) == bits(expected), (number, size)
-        both = [outcome(lambda way=way: said(rows, way)[0]) for way in (None, short)]  # noqa: B023
-        assert bits(both[0]) == bits(both[1]), (number, size)
+            assert bits(short.features(plain)) == bits(expected), (number, size)
+        ways = ((rows, None), (rows, short), (plain, short), (plain, None))
+        all_said = [outcome(lambda of=of, way=way: said(of, way)[0]) for of, way in ways]
+        assert len({str(bits(one)) for one in all_said}) == 1, (number, size)
+
+
+def test_plain_rows_are_the_rows_of_a_table() -> None:
+    rows = Drawing(7).rows(40, strange=False)
+    plain = PlainRows(rows.schema, rows.to_pydict(), rows.num_rows)
+    assert plain.table().equals(rows)
+    parts = [plain.take(range(start, start + 10)) for start in range(0, 40, 10)]
+    assert [part.num_rows for part in parts] == [10] * 4
+    assert plain.take([3, 1]).table().equals(rows.take([3, 1]))
+    names = ["t", "n", "day", "a"]
+    assert joined(parts, names).equals(rows.select(names))
+    assert joined(parts, []).num_columns == 0

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ponte.errors import PonteError
 from ponte.model.spec import Task
+from ponte.scoring.answering import labels_of
 from ponte.storage.columns import Column, Family
 from ponte.versions.predicting import Output, Predictions, as_labels, classes_of, predict, require_labels, score_column
 from ponte.versions.signature import Signature
@@ -223,8 +224,11 @@ def test_prediction_is_written_as_the_type_of_the_label(
     label: Family, task: Task, values: Any, written: pa.Array[Any]
 ) -> None:
     """The column of the prediction table has that type, and COPY takes no other."""
-    found = as_labels(values, dataclasses.replace(SIGNATURE, label=label), task)
+    signature = dataclasses.replace(SIGNATURE, label=label)
+    found = as_labels(values, signature, task)
     assert (found.type, found.to_pylist()) == (written.type, written.to_pylist())
+    one_by_one = labels_of(values, signature, task)
+    assert [(type(value), value) for value in one_by_one] == [(type(value), value) for value in written.to_pylist()]
 
 
 @pytest.mark.parametrize(
@@ -240,6 +244,8 @@ def test_prediction_is_written_as_the_type_of_the_label(
 def test_prediction_that_is_no_label_is_refused_instead_of_rounded(label: Family, values: Any, said: str) -> None:
     with pytest.raises(PonteError, match=r"predict\(\) returned no labels") as caught:
         as_labels(values, dataclasses.replace(SIGNATURE, label=label), "binary")
+    with pytest.raises(PonteError, match=r"predict\(\) returned no labels"):
+        labels_of(values, dataclasses.replace(SIGNATURE, label=label), "binary")
     _, got, *_, expected, fix = str(caught.value).splitlines()
     assert got.startswith(f"  got: {said}")
     assert (expected, fix) == (f"  expected: {label}", "  next: let the estimator predict the labels it was fitted on")
