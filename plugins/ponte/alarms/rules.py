@@ -29,8 +29,8 @@ REFERENCE, GAP = 52, 4
 #: An alarm is over after so many windows in a row that are not beyond, when the sum has come down to OVER as well.
 #: While it lasts the sum grows no higher than LASTING: a great loss would else have to be made up for first.
 QUIET, LASTING, OVER = 3, 4.0, 3.0
-#: Greater figures count as this: their squares are numbers. One label of 1.8e308, which some sources write for a missing
-#: one, makes an error of such a size.
+#: Greater figures count as this: their squares are numbers. One label of 1.8e308, which some sources write for a
+#: missing one, makes an error of such a size.
 GREATEST = 1e150
 #: Figures that never varied, but for rounding.
 _ROUNDING = 1e-9
