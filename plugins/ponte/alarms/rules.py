@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -29,6 +29,9 @@ REFERENCE, GAP = 52, 4
 #: An alarm is over after so many windows in a row that are not beyond, when the sum has come down to OVER as well.
 #: While it lasts the sum grows no higher than LASTING: a great loss would else have to be made up for first.
 QUIET, LASTING, OVER = 3, 4.0, 3.0
+#: Greater figures count as this: their squares are numbers. One label of 1.8e308, which some sources write for a
+#: missing one, makes an error of such a size.
+GREATEST = 1e150
 #: Figures that never varied, but for rounding.
 _ROUNDING = 1e-9
 
@@ -132,7 +135,10 @@ class _Follower:
     """What is known after each window."""
 
     def __init__(self, figures: Sequence[Figure], *, sign: int) -> None:
-        self.figures = figures
+        self.values = [f.value for f in figures]
+        self.figures = [
+            replace(f, value=max(-GREATEST, min(f.value, GREATEST)), error=min(f.error, GREATEST)) for f in figures
+        ]
         self.sign = sign
         self.usable = [True] * len(figures)  # False in an alarm: not to be compared with
         self.recent: list[tuple[int, bool]] = []  # the last windows judged: place, and whether beyond
@@ -149,7 +155,7 @@ class _Follower:
         if len(known) < NEEDED:
             return Look(
                 window_start=figure.window_start,
-                value=figure.value,
+                value=self.values[place],
                 z=None,
                 total=0.0,
                 rule=None,
@@ -164,7 +170,7 @@ class _Follower:
         self._carry_on(place, z, rule)
         return Look(
             window_start=figure.window_start,
-            value=figure.value,
+            value=self.values[place],
             z=z,
             total=self.total,
             rule=rule,

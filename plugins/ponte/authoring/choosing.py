@@ -151,11 +151,13 @@ def _task_of(label: SourceColumn, *, number: bool) -> Task:
     raise PonteError("the label is no class and no number", where="--label", got=got, fix=fix)
 
 
-def column_names(columns: Sequence[SourceColumn]) -> dict[str, str]:
+def column_names(key: Sequence[SourceColumn], rest: Sequence[SourceColumn] = ()) -> dict[str, str]:
     """Return a plain name for each column: a-z, 0-9 and _, none of those that Ponte adds, none twice."""
     names: dict[str, str] = {}
-    for column in columns:
+    for column in (*key, *rest):
         plain = re.sub(r"[^a-z0-9_]+", "_", column.name.lower()).strip("_")[:60] or "column"
+        if column in rest and column.family in ("date", "timestamp"):
+            plain = f"days_since_{plain}"[:60]
         plain = f"c_{plain}" if plain[0].isdigit() else plain
         plain = f"{plain}_" if plain in RESERVED_COLUMNS else plain
         number = 2
@@ -216,7 +218,7 @@ def _feature(column: SourceColumn, name: str, time: SourceColumn) -> Feature:
     if column.family in ("date", "timestamp"):
         gap = f"CAST({quote(time.name)} AS timestamptz) - CAST({quote(column.name)} AS timestamptz)"
         days = f"extract(epoch FROM {gap})::float8 / 86400"
-        return Feature(name=f"days_since_{name}"[:63], sql=days, role="number", column=column)
+        return Feature(name=name, sql=days, role="number", column=column)
     if column.family != "text":
         return Feature(name=name, sql=column.sql, role="number", column=column)
     if column.length >= WORDS and column.distinct > TREE_CATEGORIES:
@@ -331,11 +333,8 @@ def estimator_of(task: Task, features: Sequence[Feature], rows: int) -> tuple[st
     if of_role["words"] or rows < FEW_ROWS:
         parts = {"numbers": of_role["number"], "categories": of_role["category"], "words": of_role["words"]}
         linear = "Ridge" if task == "regression" else "LogisticRegression"
-        return "linear.py.j2", {
-            **parts,
-            "linear": linear,
-            "estimator": "A linear model, the simplest that suits the columns.",
-        }
+        about = "A linear model, the simplest that suits the columns."
+        return "linear.py.j2", {**parts, "linear": linear, "estimator": about}
     many = [f.name for f in features if f.role == "category" and f.column.distinct > TREE_CATEGORIES]
     trees = f"HistGradientBoosting{'Regressor' if task == 'regression' else 'Classifier'}"
     return "trees.py.j2", {"encoded": many, "trees": trees, "estimator": "Gradient boosted trees, as they come."}
@@ -345,6 +344,6 @@ def gate_of(outcome: Outcome, labels: pd.Series[Any]) -> tuple[str, str]:
     """Return the metric and the line with its bound."""
     if outcome.task != "regression":
         return "roc_auc", "minimum = 0.6  # 0.5 is a coin"
-    known = labels.dropna().astype(float)
+    known = labels.astype(float).replace([math.inf, -math.inf], math.nan).dropna()
     error = float((known - known.median()).abs().mean())
     return "mae", f"maximum = {error:.4g}  # that of always saying the median"

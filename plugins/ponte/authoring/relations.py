@@ -95,11 +95,15 @@ def _explained(values: pd.Series[Any], label: pd.Series[Any]) -> float | None:
 
 
 def _correlation(values: pd.Series[Any], label: pd.Series[Any]) -> float:
-    known = values.notna() & label.notna()
-    first, second = values[known].astype(float), label[known].astype(float)
-    if first.nunique() < _TWO or second.nunique() < _TWO:
+    import numpy as np
+
+    first, second = values.astype(float), label.astype(float)
+    known = np.isfinite(first) & np.isfinite(second)
+    if first[known].nunique() < _TWO or second[known].nunique() < _TWO:
         return 0.0
-    return float(first.corr(second))
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = float(first[known].corr(second[known]))
+    return found if np.isfinite(found) else 0.0
 
 
 def _auc(values: np.ndarray[Any, Any], positive: np.ndarray[Any, Any]) -> float:

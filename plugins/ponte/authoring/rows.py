@@ -139,7 +139,7 @@ class Reading:
         order = f"row_number() OVER (PARTITION BY l.label ORDER BY {hashed}), {hashed}" if by_label else hashed
         statement = (
             f"{self._both}, chosen AS (SELECT f.*, l.label FROM ponte_features f "
-            f"JOIN ponte_labels l USING ({self._keys}) WHERE l.label IS NOT NULL ORDER BY {order} LIMIT {ROWS}) "
+            f"JOIN ponte_labels l USING ({self._keys}) WHERE {self._usable} ORDER BY {order} LIMIT {ROWS}) "
             f"SELECT {select_list(columns)} FROM chosen"
         )
         with self.db.read_only() as connection:
@@ -161,6 +161,23 @@ class Reading:
         with self.db.read_only() as connection:
             found = connection.exec_driver_sql(f"SELECT {counts} FROM ({parts}) AS rows_of_both", parameters).one()
         return dict(zip(names, found, strict=True))
+
+    def set_aside(self, number: int) -> tuple[int, int]:
+        """Return how many labels of a window are no finite number, so a training sets them aside, and of how many."""
+        statement = (
+            f"{self._both} SELECT count(*) FILTER (WHERE NOT ({self._usable})), count(*) FROM ponte_features f "
+            f"JOIN ponte_labels l USING ({self._keys}) WHERE l.label IS NOT NULL"
+        )
+        with self.db.read_only() as connection:
+            found, labels = connection.exec_driver_sql(statement, self._parameters(self.window(number), self.now)).one()
+        return found, labels
+
+    @property
+    def _usable(self) -> str:
+        if self.folder.spec.task != "regression":
+            return "l.label IS NOT NULL"
+        number = "CAST(l.label AS float8)"
+        return f"{number} > '-Infinity' AND {number} < 'Infinity'"
 
     @property
     def _both(self) -> str:

@@ -80,6 +80,14 @@ class Source:
             )
         return self.columns[name]
 
+    def moment(self, name: str, *, option: str) -> SourceColumn:
+        """Return a column that is a date or a timestamp; raises PonteError for any other."""
+        found = self.column(name, option=option)
+        if found.family not in ("date", "timestamp"):
+            fix = "cast it in a view, or name another column"
+            raise PonteError(f"{option} is a date or a timestamp", got=f"{name} is {found.kind}", fix=fix)
+        return found
+
 
 def read_source(db: Database, table: str) -> Source:
     """Return what a table holds.

@@ -85,6 +85,7 @@ def _rows(reading: Reading, tried: Tried) -> tuple[pa.Table, pa.Table] | None:
     before = reading.previous
     if before is None:
         return None
+    _labels_are_numbers(reading, (before, latest), tried)
     tables = reading.sample(before), reading.sample(latest)
     if not tables[0].num_rows or not tables[1].num_rows:
         bare = before if not tables[0].num_rows else latest
@@ -118,6 +119,19 @@ def _enough_windows(reading: Reading, latest: int, tried: Tried) -> None:
         what = f"the latest {training.holdout_windows} windows hold {found} labels, fewer than the holdout has to have"
         fix = "more holdout_windows, longer windows, or a smaller minimum_holdout_rows if wide intervals will do"
         tried.problems.append(Problem(file="model.toml", field="training.minimum_holdout_rows", what=what, fix=fix))
+
+
+def _labels_are_numbers(reading: Reading, numbers: tuple[int, int], tried: Tried) -> None:
+    spec = reading.folder.spec
+    if spec.task != "regression":
+        return
+    found, labels = (sum(counts) for counts in zip(*map(reading.set_aside, numbers), strict=True))
+    what = f"{found:,} of {labels:,} labels in two windows are NaN or infinite; a training sets such rows aside"
+    if found > spec.quarantine.budget * labels:
+        what += f", at most {spec.quarantine.budget:.1%} of all ([quarantine] budget)"
+        tried.problems.append(Problem(file="labels.sql", field="label", what=what, fix="leave them out, or NULL"))
+    elif found:
+        tried.notes.append(what)
 
 
 def _labels_in_time(reading: Reading, latest: int, tried: Tried) -> None:
@@ -300,9 +314,8 @@ def _rows_to_come(fitted: Fitted, rows: pa.Table, signature: Signature, tried: T
             null.append(column.name)
     if unused:
         tried.notes.append(
-            f"no prediction depends on {', '.join(unused)}: a text is a `category` and no `object`, so a selector "
-            "of columns "
-            'by dtype takes dtype_include="category"'
+            f"no prediction depends on {', '.join(unused)}; if a selector chooses columns by dtype, it takes "
+            'dtype_include="category", which a text is, and not "object"'
         )
     if unseen:
         tried.notes.append(

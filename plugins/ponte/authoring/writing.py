@@ -110,10 +110,12 @@ def write_model(db: Database, root: Path, asked: Request, *, now: dt.datetime) -
         raise PonteError("there is such a folder already, and it is left as it is", where=str(path), fix=fix)
     source = read_source(db, asked.table)
     said = Said()
-    key = [source.column(name, option="--key") for name in asked.key]
+    key = [source.column(name, option="--key") for name in dict.fromkeys(asked.key)]
     label = source.column(asked.label, option="--label")
+    if label in key:
+        raise PonteError("the label is a part of the key", where="--label", got=label.name, fix="name the outcome")
     time = _time(source, asked, said)
-    known = source.column(asked.known, option="--known") if asked.known else None
+    known = source.moment(asked.known, option="--known") if asked.known else None
     _require_key(db, source, key, time, said)
     calendar = choosing.calendar_of(rows_per_day(db, source, time, label), today=now.date(), said=said)
     sample = sample_of(db, source, label)
@@ -125,7 +127,7 @@ def write_model(db: Database, root: Path, asked: Request, *, now: dt.datetime) -
     later = _later(sample, source, time, taken, said)
     rest = [c for c in source.columns.values() if c.name not in taken]
     alike, near = giveaways(sample, label, rest, task=outcome.task)
-    names = choosing.column_names([*key, *rest])
+    names = choosing.column_names(key, rest)
     features = choosing.features_of(source, rest, time=time, later=later, giveaways=alike, names=names, said=said)
     if near:
         how = "; ".join(f"{column}: {why}" for column, why in near.items())
@@ -164,12 +166,7 @@ def write_model(db: Database, root: Path, asked: Request, *, now: dt.datetime) -
 def _time(source: Source, asked: Request, said: Said) -> SourceColumn:
     dated = [c for c in source.columns.values() if c.family in ("date", "timestamp")]
     if asked.time is not None:
-        time = source.column(asked.time, option="--time")
-        if time not in dated:
-            got = f"{time.name} is {time.kind}"
-            raise PonteError(
-                "--time is a date or a timestamp", got=got, fix="cast it in a view, or name another column"
-            )
+        time = source.moment(asked.time, option="--time")
     elif len(dated) == 1:
         time = dated[0]
         said.questions.append(f"rows are dated by {time.name}, the one date in the table: is it when a row was known?")
@@ -284,6 +281,7 @@ def _files(chosen: _Chosen) -> dict[str, str]:
         "last": _day(chosen.time.greatest),
         "known": None if known is None else quote(known.name),
         "outcome": chosen.outcome.sql,
+        "odd_labels": chosen.outcome.task == "regression" and not all(map(math.isfinite, chosen.sample[label.name])),
         "null_keys": " AND ".join(f"{quote(c.name)} IS NOT NULL" for c in chosen.key if c.nulls),
         **parts,
     }

@@ -67,6 +67,9 @@ def predict(  # noqa: PLR0917 - every option of a command is one
         raise StackError("nothing to score, or too much", got="a file and --record" if rows else "neither",
                          expected="a file, - for standard input, or --record name=value")  # fmt: skip
     mark = "\t" if delimiter == "\\t" else delimiter
+    if len(mark.encode()) != 1 or mark in '"\r\n':
+        expected = "one character of ASCII, and no quote; \\t is a tab"
+        raise StackError("this divides no values", where="--delimiter", got=repr(delimiter), expected=expected)
     loaded = _loaded(model, version)
     if record:
         raise typer.Exit(_predict(loaded, of_record(record), output_file, None, keep=keep))
@@ -75,8 +78,10 @@ def predict(  # noqa: PLR0917 - every option of a command is one
         whole = Path("stdin" if rows == "-" else Path(rows).name)
         rejected_file = Path(f"{output_file or whole}.rejected.csv")
     for name, path in (("--output", output_file), ("--rejected", rejected_file)):
-        if path is not None and rows != "-" and path.absolute() == Path(rows).absolute():
+        if path is not None and rows != "-" and path.resolve() == Path(rows).resolve():
             raise StackError("this would replace the rows that are read", where=name, got=str(path))
+    if output_file is not None and output_file.resolve() == rejected_file.resolve():
+        raise StackError("predictions and rejected rows need a file each", where="--rejected", got=str(rejected_file))
     with open_source(rows, sys.stdin.buffer, delimiter=mark, nulls=null or ()) as source:
         raise typer.Exit(_predict(loaded, source, output_file, rejected_file, keep=keep))
 
@@ -129,12 +134,13 @@ def create_key(
 
     from ponte.access import keys as of_api
     from ponte.errors import did_you_mean
+    from ponte.storage.runs import person
 
     if unknown := [one for one in model or () if one not in model_names()]:
         output.complain(f"There is no model {unknown[0]!r} here: {did_you_mean(unknown[0], model_names())}")
     expires = None if days is None else dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
     key_id, token = of_api.create_key(
-        _as_owner(), name, models=model or (), per_minute=per_minute, expires_at=expires, created_by=_person()
+        _as_owner(), name, models=model or (), per_minute=per_minute, expires_at=expires, created_by=person()
     )
     if json:
         output.as_json({"key_id": key_id, "name": name, "key": token, "models": model or [], "expires_at": expires})
@@ -174,6 +180,7 @@ def revoke_key(key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="As 
 
     from ponte.access import keys as of_api
     from ponte.errors import PonteError
+    from ponte.storage.runs import person
 
     try:
         known = UUID(key_id)
@@ -181,7 +188,7 @@ def revoke_key(key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="As 
         fix = "./ponte keys list shows the numbers of all keys; the key itself is not one"
         got = "a key" if key_id.startswith(of_api.PREFIX) else key_id
         raise PonteError("no number of a key", got=got, expected="a UUID", fix=fix) from None
-    print(f"The key of {of_api.revoke_key(_as_owner(), known, revoked_by=_person())} is revoked.")
+    print(f"The key of {of_api.revoke_key(_as_owner(), known, revoked_by=person())} is revoked.")
 
 
 def _as_owner() -> Database:
@@ -194,24 +201,15 @@ def _as_owner() -> Database:
     return Database(database_of(os.environ, roles.OWNER))
 
 
-def _person() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user without a name
-        return "unknown"
-
-
 def _loaded(model: str, version: int | None) -> LoadedVersion:
     """Return the version, loaded as a role that can only read."""
-    from ponte.notebook.surroundings import runtime_of
+    from ponte.notebook.surroundings import runtime_of, version_of
     from ponte.schema import roles
-    from ponte.versions import aliases, marks, registry
+    from ponte.versions import marks
     from ponte.versions.loading import load_registered
 
     place = runtime_of(model, roles.VIEWER)
-    found = aliases.champion(place.db, model) if version is None else registry.get_version(place.db, model, version)
+    found = version_of(place.db, model, version)
     if version is not None and marks.is_bad(place.db, model, version):
         output.complain(f"Version {version} of {model} is marked bad.")
     return load_registered(place.db, place.store, found)

@@ -39,7 +39,6 @@ def import_(  # noqa: PLR0917 - every option of a command is one
     promoted or not. Exit status 1 when the version is not the champion afterwards.
     """
     import datetime as dt
-    import getpass
     import uuid
 
     from ponte.exchange.arriving import accept
@@ -50,7 +49,7 @@ def import_(  # noqa: PLR0917 - every option of a command is one
     from ponte.notebook.surroundings import runtime_of
     from ponte.notebook.tries import moment_of
     from ponte.schema import roles
-    from ponte.storage.runs import Run
+    from ponte.storage.runs import Run, person
 
     arrived = accept(file, sha256=sha256, trusted=trusted)
     place = runtime_of(model, roles.TRAINER)
@@ -58,7 +57,7 @@ def import_(  # noqa: PLR0917 - every option of a command is one
     said = Import(
         file=arrived,
         trained_until=parse_day(trained_until),
-        accepted_by=getpass.getuser(),
+        accepted_by=person(),
         source=_text_of(source) if source else place.folder.text(ESTIMATOR_FILE),
         other_libraries_allowed=other_libraries,
     )
@@ -104,14 +103,13 @@ def export(
     """Write a version into a folder that predicts without Ponte."""
     from ponte.errors import StackError
     from ponte.exchange.exporting import export_version
-    from ponte.notebook.surroundings import runtime_of
+    from ponte.notebook.surroundings import runtime_of, version_of
     from ponte.schema import roles
-    from ponte.versions import aliases, registry
 
     *number, folder = words
     if len(number) > 1 or not all(word.isdigit() for word in number) or folder.isdigit():
         raise StackError("not understood", got=" ".join(words), expected="a version, if any, and a folder: 3 ./churn-3")
     place = runtime_of(model, roles.VIEWER)
-    version = registry.get_version(place.db, model, int(number[0])) if number else aliases.champion(place.db, model)
+    version = version_of(place.db, model, int(number[0]) if number else None)
     files = export_version(place.db, place.store, version, Path(folder), mlflow=form == "mlflow")
     print(f"{folder}: version {version.version} of {model}, {len(files)} files. README.md says how to use it.")

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ponte.errors import SignatureMismatch
-from ponte.notebook.surroundings import Surroundings, find, require_name
+from ponte.notebook.surroundings import Surroundings, find, require_name, version_of
 from ponte.storage.columns import Column
-from ponte.versions import aliases, registry
 from ponte.versions.loading import LoadedVersion, load_registered
 from ponte.versions.predicting import Predictions
 from ponte.versions.registry import Version
@@ -86,8 +85,7 @@ def load_version(model: str, version: int | None = None) -> AskableVersion:
 def load(place: Surroundings, version: int | None) -> AskableVersion:
     """Do what `load_version` does, in these surroundings."""
     model = place.folder.name
-    found = aliases.champion(place.db, model) if version is None else registry.get_version(place.db, model, version)
-    return AskableVersion(load_registered(place.db, place.store, found))
+    return AskableVersion(load_registered(place.db, place.store, version_of(place.db, model, version)))
 
 
 def to_arrow(rows: pd.DataFrame, columns: tuple[Column, ...], *, where: str) -> pa.Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import getpass
 import uuid
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from ponte.duels import challengers
 from ponte.notebook.surroundings import require_name, runtime_of
 from ponte.quality import comparison
 from ponte.schema import roles
-from ponte.storage.runs import Run
+from ponte.storage.runs import Run, person
 from ponte.versions import registry
 from ponte.versions.aliases import Alias
 
@@ -48,14 +47,15 @@ def judge(model: str, version: int | None = None) -> Judged:
     Raises PonteError naming the versions that there are, and what promoting raises: AliasMoved, VersionMarkedBad.
     """
     trainer = runtime_of(require_name(model), roles.TRAINER)
-    folder, number = trainer.folder, version or registry.newest(trainer.db, model)
+    folder = trainer.folder
+    number = registry.newest(trainer.db, model) if version is None else version
     snapshot_id = registry.get_version(trainer.db, model, number).snapshot_id
     comparison.evaluate(trainer.db, trainer.store, folder, number, snapshot_id)
     promoter = runtime_of(model, roles.PROMOTER)
     run = Run(name := f"judge__{dt.datetime.now(dt.UTC):%Y-%m-%dT%H:%M:%S}", f"{name}#{uuid.uuid4().hex}")
     verdict_id, verdict = verdicts.judge(promoter.db, folder, number, snapshot_id, run=run)
     asked = folder.spec.promotion == "approval"
-    promoted = challengers.promote(promoter.db, folder.spec, verdict_id, actor=getpass.getuser())
+    promoted = challengers.promote(promoter.db, folder.spec, verdict_id, actor=person())
     alias, then = promoted.champion, promoted.duel
     if alias is None and not then:
         then = promotion.next_step(verdict, approval_required=asked)

@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ponte.errors import PonteError
+from ponte.errors import PonteError, did_you_mean
 from ponte.local.settings import Settings
 from ponte.local.stack import database_of
 from ponte.model.folders import ModelFolder
 from ponte.model.spec import MODEL_NAME
-from ponte.runtime import Runtime, from_environment
+from ponte.runtime import Runtime, from_environment, models_root
 from ponte.schema import roles
 from ponte.storage.artifacts import ArtifactStore
 from ponte.storage.database import Database
+from ponte.versions import aliases, registry
+from ponte.versions.registry import Version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +67,19 @@ def require_name(model: str) -> str:
         got = repr(model) if isinstance(model, str) else type(model).__name__
         raise PonteError("no name of a model", got=got, expected=f"the name of its folder: {MODEL_NAME.pattern}")
     return model
+
+
+def version_of(db: Database, model: str, number: int | None) -> Version:
+    """Return a version, of None the champion.
+
+    Raises NoChampion, VersionMarkedBad, or PonteError naming the versions that there are; of a name that has neither a
+    version nor a folder it says so, and which name may be meant.
+    """
+    try:
+        return aliases.champion(db, model) if number is None else registry.get_version(db, model, number)
+    except PonteError as error:
+        root = models_root()
+        if (root / model).is_dir() or registry.numbers(db, model):
+            raise
+        known = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+        raise PonteError("no such model", where=str(root), got=model, fix=did_you_mean(model, known)) from error

@@ -73,8 +73,8 @@ class Frozen:
 
 def moment_of(as_of: str | dt.date | dt.datetime | None, *, now: dt.datetime) -> dt.datetime:
     """Return 00:00 UTC of the day that is meant, of today when none is; raises WindowError for a day to come."""
-    if isinstance(as_of, dt.datetime):
-        as_of = as_of.astimezone(dt.UTC).date()
+    if isinstance(as_of, dt.datetime):  # one without a zone is UTC, wherever the notebook runs
+        as_of = (as_of.astimezone(dt.UTC) if as_of.tzinfo else as_of).date()
     day = parse_day(as_of) if isinstance(as_of, str) else (as_of or now.date())
     moment = midnight(day)
     require_past(moment, now, "try")

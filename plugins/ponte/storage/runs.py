@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import getpass
 from dataclasses import dataclass
 
 from ponte.errors import PonteError
@@ -38,3 +39,11 @@ def started_run(run_id: str, *, start_date: dt.datetime | None, clear_number: in
         )
     moment = start_date.astimezone(dt.UTC).isoformat(timespec="microseconds")
     return Run(run_id, f"{run_id}@{moment}#{clear_number or 0}")
+
+
+def person() -> str:
+    """Return the name of whoever works at this terminal; "unknown" where the system has none for it."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user without a name
+        return "unknown"

@@ -120,11 +120,16 @@ def read_version(connection: sa.Connection, model: str, version: int) -> Version
 
 def newest(db: Database, model: str) -> int:
     """Return the highest number of a version of the model; raises PonteError before there is one."""
-    with db.begin() as connection:
-        numbers = connection.execute(_NUMBERS, {"model": model}).scalars().all()
-    if not numbers:
+    known = numbers(db, model)
+    if not known:
         raise PonteError("there is no version yet", where=f"model {model}", fix=f"trigger the DAG {model}__train")
-    return int(numbers[-1])
+    return known[-1]
+
+
+def numbers(db: Database, model: str) -> list[int]:
+    """Return the numbers of the model's versions, ascending; [] before there is one."""
+    with db.begin() as connection:
+        return list(connection.execute(_NUMBERS, {"model": model}).scalars())
 
 
 def find_by_train_key(db: Database, model: str, train_key: str) -> Version | None:

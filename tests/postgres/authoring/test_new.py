@@ -115,6 +115,9 @@ def test_what_is_written_passes_the_check(  # noqa: PLR0917 - pytest gives them 
         ({"table": "secret.rows", "key": ("n",), "label": "good"}, ("may not read", "GRANT USAGE ON", "ponte_reader")),
         ({"table": "shop.none", "key": ("n",), "label": "good"}, ("the table is empty", "load its rows")),
         ({**VISITS, "label": "returned", "without": ("prize",)}, ("--without, table", "did you mean 'price'?")),
+        ({**VISITS, "label": "returned", "known": "items"}, ("--known is a date", "items is int4")),
+        ({**VISITS, "label": "returned", "known": "member"}, ("--known is a date", "member is bool")),
+        ({**VISITS, "label": "visit_id"}, ("the label is a part of the key", "visit_id")),
         ({**VISITS, "label": "returned", "name": "visits"}, ("such a folder already",)),
         ({**VISITS, "label": "returned", "name": "Visits"}, ("is no model name",)),
     ],
@@ -190,3 +193,35 @@ def test_what_comes_near_the_label_is_named_and_left_out_on_demand(
     assert not [line for line in again.said.problems if line.startswith("near to")]
     assert f"{', '.join(columns)}, {other}: left out" in str(again), "of one reason on one line"
     assert checked(talks, again.path).problems == ()
+
+
+def test_names_that_meet_and_values_that_are_no_numbers_pass_the_check_too(talks: World, models_root: Path) -> None:
+    with talks.db.begin() as connection:
+        connection.execution_options(no_parameters=True).exec_driver_sql(
+            "CREATE TABLE shop.odd AS SELECT n AS id, date '2024-01-01' + n / 50 AS day, "
+            "date '2023-01-01' + n % 300 AS signup, n % 90 AS days_since_signup, "
+            "CASE n % 9 WHEN 0 THEN float8 'infinity' WHEN 1 THEN 'NaN' WHEN 2 THEN 1e308 ELSE n % 7 END AS size, "
+            "CASE n % 11 WHEN 0 THEN float8 'infinity' WHEN 1 THEN 'NaN' ELSE n % 5 END AS amount "
+            "FROM generate_series(0, 2999) AS n",
+        )
+    open_to_trainer(talks)
+    table = {"table": "shop.odd", "key": ("id", "id"), "time": "day", "label": "amount", "without": ("size",)}
+    written = asked(talks, models_root, name="fresh", **table)
+    assert written.features == ("days_since_signup", "days_since_signup_2")
+    found = checked(talks, written.path)
+    assert not found.problems, found.message
+    bound = re.search("maximum = (.*) #", (written.path / "model.toml").read_text())
+    assert bound
+    assert float(bound[1]) < 5
+    # An estimator that takes no infinity is the author's affair; that one is there is no reason to end without a word.
+    asked(talks, models_root, name="sized", **{**table, "without": ()})
+    # Written by hand: a training sets such rows aside, as far as the budget goes.
+    labels = written.path / "labels.sql"
+    labels.write_text("".join(line for line in labels.open() if "Infinity" not in line))
+    assert "18.2% of all" not in (said := checked(talks, written.path).message)
+    assert "labels in two windows are NaN or infinite; a training sets such rows aside, at most 2.0% of all" in said
+    model = written.path / "model.toml"
+    model.write_text(model.read_text() + "\n[quarantine]\nbudget = 0.5\n")
+    found = checked(talks, written.path)
+    assert not found.problems, found.message
+    assert "are NaN or infinite" in found.message

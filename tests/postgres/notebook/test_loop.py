@@ -287,6 +287,20 @@ def test_a_version_is_judged_again_beside_the_champion_of_now(notebook: World) -
     assert notebook.champion().version == 3
     judged = judge("visits", 2)
     assert any("against champion 3" in rule.rule for rule in judged.verdict.rules)
+    with pytest.raises(PonteError, match="no such version"):
+        judge("visits", 0)
+
+
+def test_who_has_no_name_on_the_system_can_judge_too(notebook: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    keep = {"gate": 'champion_indistinguishable = "keep"', "resamples": 100}
+    notebook.with_model(**keep, training="seed = 7").train(run_id="second")
+    notebook.with_model(**{**keep, "gate": 'champion_indistinguishable = "promote"'}, training="seed = 7")
+    monkeypatch.setattr("getpass.getuser", nameless)
+    assert judge("visits").alias is not None
+    assert notebook.ask("SELECT actor FROM ponte.alias_event ORDER BY event_id DESC LIMIT 1") == "unknown"
 
 
 def test_schedule_guard_tags_and_description_need_neither_a_training_nor_a_verdict(notebook: World) -> None:

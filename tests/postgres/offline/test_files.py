@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -267,3 +268,54 @@ def test_a_run_that_is_interrupted_keeps_no_row_and_leaves_no_file(
     assert ponte("predict", "visits", "week.csv", "-o", "out.csv", "--keep") == 130
     assert kept_rows(door) == []
     assert not list(tmp_path.glob("*out.csv*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("rows.csv", "-o", "said.csv", "--rejected", "folder/../said.csv"), ["need a file each", "--rejected"]),
+        (("rows.csv", "-o", "folder/../rows.csv"), ["would replace the rows", "--output"]),
+        (("link.csv", "-o", "rows.csv"), ["would replace the rows", "--output"]),
+        (("rows.csv", "-o", "folder"), ["cannot be written", "folder"]),
+        (("rows.csv", "-o", "said.csv", "--rejected", "folder"), ["cannot be written", "folder"]),
+        (("rows.csv", "-o", "said.csv", "--rejected", "pipe"), ["cannot be written", "pipe"]),
+        (("rows.csv", "-o", "nowhere/said.csv"), ["cannot be written", "No such file or directory"]),
+        (("rows.csv", "--delimiter", ", "), ["divides no values", "one character"]),
+        (("rows.csv", "--delimiter", ""), ["divides no values", "one character"]),
+        (("rows.csv", "--delimiter", "\u00b7"), ["divides no values", "one character"]),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_a_file_is_touched(
+    door: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: list[str]
+) -> None:
+    text = HEAD + "1,mill,3,10.5,2.5,t,0.5\n2,mill,x,10.5,2.5,t,0.5\n"
+    Path("rows.csv").write_text(text)
+    Path("link.csv").symlink_to("rows.csv")
+    Path("folder").mkdir()
+    os.mkfifo("pipe")  # as /dev/null, no file that may be replaced or removed
+    assert ponte("predict", "visits", *arguments) == 1
+    said = capsys.readouterr().err
+    assert all(word in said for word in words), said
+    assert Path("rows.csv").read_text() == text
+    assert Path("pipe").is_fifo()
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == ["link.csv", "rows.csv"]
+
+
+def test_a_disk_that_is_full_and_a_name_that_is_no_model_are_said(
+    door: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("rows.csv").write_text(HEAD + "1,mill,3,10.5,2.5,t,0.5\n")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    assert ponte("predict", "visits", "rows.csv", "-o", "said.csv") == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["rows.csv"]
+    for command in (("predict", "visit", "rows.csv"), ("predict", "visit", "rows.csv", "--version", "1"),
+                    ("export", "visit", "folder")):  # fmt: skip
+        assert ponte(*command) == 1
+        said = capsys.readouterr().err
+        assert "no such model" in said, said
+        assert "did you mean 'visits'?" in said

@@ -109,3 +109,13 @@ def test_what_an_estimate_says_of_drift(
     estimate: tuple[float, float] | None, bound: float | None, own: float | None, higher: bool, expected: str
 ) -> None:
     assert outlook(estimate, bound=bound, own=own, higher_is_better=higher) == expected
+
+
+def test_figures_whose_squares_are_no_numbers_are_judged_like_others() -> None:
+    """As of an error when one label is 1.8e308, which some sources write for a missing one."""
+    values = [*quiet(32), 1e304, 1e304, *quiet(8)]
+    for error in (0.0, 1e303):
+        found = looks(values, higher=False, error=error)
+        assert [look.value for look in found] == values
+        assert looks([1e304, *values], higher=False, error=error)[1].value == values[0]
+    assert opened(looks(values, higher=False)) == [33]

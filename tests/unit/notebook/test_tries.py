@@ -71,3 +71,19 @@ def test_whatever_decides_which_rows_are_frozen_is_in_their_name_and_nothing_els
     others: list[dict[str, Any]] = [{"training": "seed = 3"}, {"gate": "leakage_alarm = 0.9"}, {"resamples": 100}]
     for change in others:
         assert named(write_model(tmp_path, "visits", **change)) == names[0], change
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_a_moment_without_a_zone_is_of_its_own_day_wherever_the_notebook_runs(
+    monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    import time
+
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert tries.moment_of(dt.datetime(2024, 3, 4), now=NOW) == midnight(dt.date(2024, 3, 4))  # noqa: DTZ001
+        assert tries.moment_of(dt.datetime(2024, 3, 4, 23), now=NOW) == midnight(dt.date(2024, 3, 4))  # noqa: DTZ001
+    finally:
+        monkeypatch.undo()
+        time.tzset()
