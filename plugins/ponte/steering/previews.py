@@ -34,13 +34,21 @@ _ALARM = sa.text("SELECT kind, state, reason FROM ponte.alarm WHERE model = :mod
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preview:
-    """What would follow; problems by field, "" for one of no field: with any, nothing would be done."""
+    """What would follow; without effects nothing would, and a warning says why.
+
+    Problems are by field, "" for one of no field: with any, nothing would be done.
+    """
 
     effects: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     #: What only the run can find out.
     open: tuple[str, ...] = ()
     problems: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def startable(self) -> bool:
+        """True when something would follow: only then is there a run to start."""
+        return bool(self.effects) and not self.problems
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,7 +171,7 @@ def _roll_back(asked: _Asked) -> Preview:
     return Preview(
         effects=tuple(effects),
         warnings=tuple(warnings),
-        open=("whether the files of the version are whole",) + (("what checks say",) if plan.rescore else ()),
+        open=("whether the files of the version are whole", *(["what checks say"] if plan.rescore else [])) if effects else (),
     )
 
 
