@@ -29,8 +29,8 @@ def score_dag(folder: ModelFolder) -> DAG:
     model, window = folder.name, folder.spec.window
     asked = form(
         "score",
-        window_start=f"Windows last {window.days} day(s), counted from a {window.starts_on.capitalize()}, in UTC; due is "
-        f"the {window.covers} one as seen from this run's data interval.",
+        window_start=f"Windows last {window.days} day(s), counted from a {window.starts_on.capitalize()}, in UTC. "
+        f"Due is the {window.covers} one as seen from this run's data interval.",
     )
     with DAG(f"{model}__score", params=asked, **dag_settings(folder, cron=folder.spec.schedule.score)) as dag:
         freeze = FreezeBatchOperator(task_id="freeze_batch", model=model)

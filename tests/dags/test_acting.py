@@ -293,7 +293,7 @@ PAGES = (
     ("/", False),
     ("/model/visits", True),
     (f"/model/visits/{WEEK}", True),
-    ("/model/visits/compare?a=2&b=1", True),
+    ("/model/visits/compare?a=2&b=1", False),
     ("/report/visits", False),
     ("/report/visits/1", False),
     ("/docs/", False),

@@ -392,4 +392,7 @@ def test_the_forms_of_ponte_and_of_airflow_ask_the_same(dags: Read, models_root:
             told = params.get_param(field.name).description
             assert schema["title"] == field.title
             assert told.startswith(field.words_of_help), "said once, in steering/actions.py"
-            assert f"(`{field.name}`): {field.words_of_help}" in read[action.dag_id("visits")].doc_md or "model" not in params
+            assert (
+                f"(`{field.name}`): {field.words_of_help}" in read[action.dag_id("visits")].doc_md
+                or "model" not in params
+            )

@@ -17,7 +17,7 @@ from ponte.pages.timelines import TIMELINES
 if TYPE_CHECKING:
     import jinja2
 
-#: A link; whatever is no mark of HTML is escaped in all of our pages, so no value of an attribute holds one.
+#: A link and its words. In all pages "<" and ">" of a value are escaped.
 _LINK = re.compile(r'<a\b[^<>]*?\shref="(?P<to>[^"]*)"[^<>]*>(?P<words>.*?)</a>', re.DOTALL)
 _FOLDER = Path(__file__).parent / "templates"
 #: Names of figures that a rule may be about.

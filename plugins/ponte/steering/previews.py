@@ -165,13 +165,15 @@ def _roll_back(asked: _Asked) -> Preview:
         now=asked.now,
     )
     effects = sentences(plan, mark_bad=bool(conf.get("mark_bad")))
-    warnings = [] if effects else ["Nothing would change: the version is champion, and no window was chosen."]
-    if not plan.kept and not plan.rescore and effects:
+    if not effects:
+        return Preview(warnings=("Nothing would change: the version is champion, and no window was chosen.",))
+    warnings = []
+    if not plan.kept and not plan.rescore:
         warnings.append("What people see of past windows stays as it is: no window was chosen.")
     return Preview(
         effects=tuple(effects),
         warnings=tuple(warnings),
-        open=("whether the files of the version are whole", *(["what checks say"] if plan.rescore else [])) if effects else (),
+        open=("whether the files of the version are whole",) + (("what checks say",) if plan.rescore else ()),
     )
 
 
