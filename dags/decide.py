@@ -5,13 +5,11 @@ Each serves every model and has a form. Airflow reads this file again for every 
 
 from __future__ import annotations
 
-from typing import Any
-
 from airflow.sdk import DAG, Param, XComArg, chain
 
 from ponte.model.folders import ModelFolder, find_folders
 from ponte.operators.base import DECISIONS
-from ponte.operators.dags import platform_settings
+from ponte.operators.dags import form, platform_settings
 from ponte.operators.decisions import (
     ChallengeOperator,
     MarkVersionOperator,
@@ -27,33 +25,20 @@ from ponte.operators.monitoring import DecideAlarmOperator, TellOperator
 from ponte.operators.scoring import CleanUpOperator
 from ponte.operators.training import GateOperator, PromoteOperator
 from ponte.runtime import models_root
-from ponte.steering.actions import BY_NAME, MARKS, Action
+from ponte.steering.actions import BY_NAME, Action
 
 MODEL = "{{ params.model }}"
 
 
-def form(models: list[str], *, about: str = "version", **more: Param) -> dict[str, Any]:
-    """Return what every form asks: which version (or batch) of which model, and why."""
-    return {
-        "model": Param(models[0], type="string", enum=models, title="Model"),
-        about: Param(type="integer", minimum=1, title=about.replace("_id", "").capitalize()),
-        "reason": Param(type="string", minLength=3, title="Reason", description="Kept for ever, with your name."),
-        **more,
-    }
-
-
-def switch(title: str, description: str) -> Param:
-    """Return a checkbox that is off."""
-    return Param(False, type="boolean", title=title, description=description)
+def model(models: list[str]) -> dict[str, Param]:
+    """Return the field that says which model a decision is about."""
+    return {"model": Param(models[0], type="string", enum=models, title="Model")}
 
 
 def about(name: str) -> str:
     """Return the documentation of a DAG: what it does, each field, and where the same form is filled in."""
     action: Action = BY_NAME[name]
-    fields = [
-        f"- **{field.title}** (`{field.name}`): {field.help}" + (f" Empty: {field.empty}." if field.empty else "")
-        for field in action.fields
-    ]
+    fields = [f"- **{field.title}** (`{field.name}`): {field.words_of_help}" for field in action.fields]
     where = "On Ponte's own page the same form lists what there is to choose from, and shows what would follow first:"
     return "\n".join([action.help, "", *fields, "", f"{where} **Ponte** in the menu, a model, **{action.title}**."])
 
@@ -63,14 +48,11 @@ def tell() -> TellOperator:
     return TellOperator(task_id="tell", model=MODEL).as_teardown()
 
 
-ALLOW_BAD = switch("Although it is marked bad", "Without this a version that is marked bad is refused.")
-
-
 def promote_dag(models: list[str]) -> DAG:
     """Return the DAG that makes a version champion because a person says so, whatever the gate said."""
     with DAG(
         "ponte__promote",
-        params=form(models, allow_bad=ALLOW_BAD),
+        params={**model(models), **form("promote")},
         doc_md=about("promote"),
         **platform_settings(description="Make a version champion by hand; past windows stay as they are"),
     ) as dag:
@@ -80,10 +62,9 @@ def promote_dag(models: list[str]) -> DAG:
 
 def challenge_dag(models: list[str]) -> DAG:
     """Return the DAG by which a person holds a version against the champion in the weeks to come, or ends that."""
-    withdraw = switch("Withdraw it", "End its duel: nothing holds it against the champion any more.")
     with DAG(
         "ponte__challenge",
-        params=form(models, withdraw=withdraw),
+        params={**model(models), **form("challenge")},
         doc_md=about("challenge"),
         **platform_settings(description="Make a version challenger: it predicts each week beside the champion, unseen"),
     ) as dag:
@@ -93,12 +74,9 @@ def challenge_dag(models: list[str]) -> DAG:
 
 def judge_dag(models: list[str]) -> DAG:
     """Return the DAG that judges a version by the model folder as it is now, and promotes it if its mode lets it."""
-    version = Param(
-        None, type=["null", "integer"], minimum=1, title="Version", description="Empty: the newest of the model."
-    )
     with DAG(
         "ponte__judge",
-        params={"model": form(models)["model"], "version": version},
+        params={**model(models), **form("judge")},
         doc_md=about("judge"),
         **platform_settings(
             description="Judge a version again, after [gate] or [approval] changed; nothing is trained"
@@ -122,28 +100,12 @@ def judge_dag(models: list[str]) -> DAG:
 
 def rollback_dag(models: list[str]) -> DAG:
     """Return the DAG that moves the champion and what people see of chosen windows, in one action."""
-    windows = Param(
-        [],
-        type=["null", "array"],
-        items={"type": "string", "format": "date"},
-        title="Windows to restore",
-        description="First days, one per line. What people have seen of a window from the version before is shown "
-        "again as it was; any other window is scored anew first.",
-    )
-    params = form(
-        models,
-        windows=windows,
-        every_window=switch("Every window", "Also restore all windows that people now see from the champion."),
-        mark_bad=switch("Mark the version left as bad", "So that no backfill chooses it again."),
-        allow_bad=ALLOW_BAD,
-        allow_hindsight=switch(
-            "Allow hindsight", "Let the version score a window although it may have learned from what happened after."
-        ),
-        dry_run=switch("Dry run", "Only say what would follow: the log of the task plan does, and nothing is done."),
-    )
+    only_said = "Only say what would follow: the log of the task plan does, and nothing is done."
+    dry_run = Param(False, type="boolean", title="Dry run", description=only_said)
+    asked = form("roll-back", windows="Write their first days, one per line.")
     with DAG(
         "ponte__rollback",
-        params=params,
+        params={**model(models), **asked, "dry_run": dry_run},
         doc_md=about("roll-back"),
         **platform_settings(description="Go back to a version: the champion and the predictions already served"),
     ) as dag:
@@ -166,10 +128,9 @@ def rollback_dag(models: list[str]) -> DAG:
 
 def mark_dag(models: list[str]) -> DAG:
     """Return the DAG that says something about a version that counts from now on."""
-    mark = Param(type="string", enum=list(MARKS), title="Mark")
     with DAG(
         "ponte__mark_version",
-        params=form(models, mark=mark),
+        params={**model(models), **form("mark")},
         doc_md=about("mark"),
         **platform_settings(description="Mark a version: bad, or usable with other libraries"),
     ) as dag:
@@ -179,13 +140,9 @@ def mark_dag(models: list[str]) -> DAG:
 
 def publish_dag(models: list[str]) -> DAG:
     """Return the DAG that shows a batch although a guard has tripped."""
-    new_normal = switch(
-        "This is the new normal",
-        "A level has moved for good: guards and drift compare later windows only with windows from this one on.",
-    )
     with DAG(
         "ponte__publish_batch",
-        params=form(models, about="batch_id", new_normal=new_normal),
+        params={**model(models), **form("publish")},
         doc_md=about("publish"),
         **platform_settings(description="Publish a batch that a guard rejected; see ponte.guard_result"),
     ) as dag:
@@ -197,16 +154,9 @@ def publish_dag(models: list[str]) -> DAG:
 
 def alarm_dag(models: list[str]) -> DAG:
     """Return the DAG that appends to an alarm what a person says of it."""
-    action = Param(
-        type="string",
-        enum=["acknowledge", "close"],
-        title="Action",
-        description="Acknowledge: it is known, and goes on; nothing follows from it any more. Close: it is over, and "
-        "the rules begin anew with what is scored from now on.",
-    )
     with DAG(
         "ponte__alarm",
-        params=form(models, about="alarm_id", action=action),
+        params={**model(models), **form("alarm")},
         doc_md=about("alarm"),
         **platform_settings(description="Acknowledge or close an alarm; see ponte.alarm"),
     ) as dag:

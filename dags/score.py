@@ -5,11 +5,11 @@ Airflow reads this file again for every task, so it imports nothing heavy and re
 
 import os
 
-from airflow.sdk import DAG, Param, chain
+from airflow.sdk import DAG, chain
 
 from ponte.model.folders import ModelFolder, find_folders
 from ponte.operators.base import predictions_asset
-from ponte.operators.dags import build_dags, dag_settings
+from ponte.operators.dags import build_dags, dag_settings, form
 from ponte.operators.monitoring import JudgeDriftOperator, TellOperator
 from ponte.operators.scoring import (
     CheckBatchOperator,
@@ -27,30 +27,12 @@ from ponte.runtime import models_root
 def score_dag(folder: ModelFolder) -> DAG:
     """Return the scoring DAG of a model."""
     model, window = folder.name, folder.spec.window
-    window_start = Param(
-        None,
-        type=["null", "string"],
-        format="date",
-        title="First day of the window",
-        description_md=(
-            f"Windows last {window.days} day(s), counted from a {window.starts_on.capitalize()}, in UTC. "
-            f"Empty: the {window.covers} window as seen from this run's data interval."
-        ),
+    asked = form(
+        "score",
+        window_start=f"Windows last {window.days} day(s), counted from a {window.starts_on.capitalize()}, in UTC. "
+        f"Due is the {window.covers} one as seen from this run's data interval.",
     )
-    allow_hindsight = Param(
-        False,
-        type="boolean",
-        title="Allow hindsight",
-        description_md=(
-            "Let a version score a past window although it may have learned from what happened after. "
-            "The batch and its rows are then marked `hindsight = true`."
-        ),
-    )
-    with DAG(
-        f"{model}__score",
-        params={"window_start": window_start, "allow_hindsight": allow_hindsight},
-        **dag_settings(folder, cron=folder.spec.schedule.score),
-    ) as dag:
+    with DAG(f"{model}__score", params=asked, **dag_settings(folder, cron=folder.spec.schedule.score)) as dag:
         freeze = FreezeBatchOperator(task_id="freeze_batch", model=model)
         # Templates and not `freeze.output`, so that the graph is the chain it is; empty when the freeze failed.
         batch_id = "{{ ti.xcom_pull(task_ids='freeze_batch', key='batch_id') or '' }}"

@@ -3,12 +3,12 @@
 Airflow reads this file again for every task, so it imports nothing heavy and reads only the model folders.
 """
 
-from airflow.sdk import DAG, Param, chain
+from airflow.sdk import DAG, chain
 
 from ponte.model.folders import ModelFolder, find_folders
 from ponte.operators.approval import ApproveOperator, why
 from ponte.operators.base import champion_asset, report_url
-from ponte.operators.dags import TRAIN_TIMEOUT, build_dags, dag_settings
+from ponte.operators.dags import TRAIN_TIMEOUT, build_dags, dag_settings, form
 from ponte.operators.monitoring import TellOperator
 from ponte.operators.training import (
     CheckSnapshotOperator,
@@ -25,19 +25,8 @@ from ponte.runtime import models_root
 def train_dag(folder: ModelFolder) -> DAG:
     """Return the training DAG of a model."""
     model = folder.name
-    as_of = Param(
-        None,
-        type=["null", "string"],
-        format="date",
-        title="As of",
-        description_md=(
-            "Train as if it were 00:00 UTC of this day: no later label is used. "
-            "Empty: the end of this run's data interval."
-        ),
-    )
-    with DAG(
-        f"{model}__train", params={"as_of": as_of}, **dag_settings(folder, cron=folder.spec.schedule.train)
-    ) as dag:
+    asked = form("train", as_of="A run that has a data interval takes its end for today.")
+    with DAG(f"{model}__train", params=asked, **dag_settings(folder, cron=folder.spec.schedule.train)) as dag:
         freeze = FreezeWindowsOperator(task_id="freeze_windows", model=model)
         # Templates and not `freeze.output`, so that the graph is the chain it is.
         snapshot_id = "{{ ti.xcom_pull(task_ids='freeze_windows', key='snapshot_id') }}"

@@ -260,3 +260,76 @@ def test_a_form_of_somebody_who_is_logged_out_goes_nowhere(client: Open) -> None
     assert browser.post("/ponte/act", data=typed).status_code == 401
     assert browser.get("/ponte/act/mark/visits", headers={"Accept": "text/html"}).status_code == 307
     assert not runs("ponte__mark_version")
+
+
+@pytest.mark.parametrize(
+    ("action", "typed"),
+    [
+        ("promote", {"version": "1", "reason": "because"}),
+        ("roll-back", {"version": "1", "mark_bad": "on", "reason": "because"}),
+    ],
+)
+def test_what_would_change_nothing_is_not_offered_and_starts_nothing(
+    client: Open, action: str, typed: dict[str, str]
+) -> None:
+    form = Form(client("admin"), f"/ponte/act/{action}/visits")
+    dag_id = form.page.text.split("a run of <code><bdi>")[1].split("<")[0]
+    before = len(runs(dag_id))
+    seen = form.send(**typed)
+    assert "Nothing would change: " in seen.text
+    assert "Nothing would follow" in seen.text
+    assert 'value="do"' not in seen.text
+    sent = form.send("do", **typed)
+    assert (sent.status_code, "Nothing would change: " in sent.text) == (200, True)
+    assert 'value="do"' not in sent.text
+    assert "Something has changed" not in sent.text
+    assert len(runs(dag_id)) == before
+
+
+#: Below /ponte; whether it has a form for who may decide.
+PAGES = (
+    ("/tab/visits__score", False),
+    ("/tab/ponte__rollback", False),
+    ("/", False),
+    ("/model/visits", True),
+    (f"/model/visits/{WEEK}", True),
+    ("/model/visits/compare?a=2&b=1", False),
+    ("/report/visits", False),
+    ("/report/visits/1", False),
+    ("/docs/", False),
+    ("/act/promote/visits", True),
+    ("/act/promote/visits/started/page__1", False),
+    ("/model/visits/2999-01-01", False),
+)
+
+
+def links(text: str) -> list[str]:
+    return [html.unescape(link) for link in re.findall(r'href="([^"]*)"', text)]
+
+
+@pytest.mark.parametrize(("address", "_"), PAGES)
+def test_in_the_frame_at_a_dag_no_page_leads_out_of_ponte(client: Open, address: str, _: bool) -> None:
+    """Where a tab leads to is a frame, too; and the words of what would lead out stay."""
+    whole, framed = (
+        client("admin").get(f"/ponte{address}", headers={"Sec-Fetch-Dest": where}) for where in ("document", "iframe")
+    )
+    assert framed.status_code == whole.status_code
+    left = [link for link in links(whole.text) if re.match(r"[a-z]+:|/(?!ponte/)", link)]
+    assert links(framed.text) == [link for link in links(whole.text) if link not in left]
+    assert bool(left) is not address.startswith("/tab/"), "the tab says where its whole page is, and leads to none"
+    words = [re.sub(r"<[^>]*>", "", answer.text) for answer in (framed, whole)]
+    assert words[0] == words[1] or "csrf" in whole.text
+    assert {**framed.headers, "content-length": ""} == {**whole.headers, "content-length": ""}
+
+
+@pytest.mark.parametrize(("address", "decides"), PAGES)
+def test_who_may_not_decide_is_led_to_no_form(client: Open, address: str, decides: bool) -> None:
+    """Each of them would only be refused."""
+
+    def forms(role: str) -> bool:
+        text = client(role).get(f"/ponte{address}").text
+        return any(link.startswith("/ponte/act") for link in links(text)) or "<form" in text
+
+    assert not forms("viewer")
+    if address != "/":  # what waits there for a person is a matter of the clock
+        assert forms("admin") is decides

@@ -157,3 +157,34 @@ def test_the_documentation_leads_from_page_to_page_and_nowhere_else(client: Open
     for path in ("nothing.md", "..%2Frequirements.in", "%2Fetc%2Fpasswd", "images/report.png"):
         assert browser.get(f"/ponte/docs/{path}").status_code == 404
     assert client(None).get("/ponte/docs/").status_code == 401
+
+
+def _acts(text: str) -> set[str]:
+    """Return the models for which there is a link to a form, as they are in addresses."""
+    return set(re.findall(r'href="/ponte/act/[\w-]+/([^"?]*)', text))
+
+
+def test_only_who_may_decide_about_a_model_is_led_to_its_forms(client: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others see the same states; and it takes one more question to Airflow, however many models there are."""
+    from airflow.api_fastapi.app import get_auth_manager
+
+    by_admin, by_viewer = (client(role).get(PAGE).text for role in ("admin", "viewer"))
+    assert len(_acts(by_admin)) > MODELS / 4
+    assert not _acts(by_viewer)
+    assert 'class="go" href="/ponte/report/' in by_viewer, "what is only to be read"
+    for mark in ('class="state bad"', 'class="state wait"', 'class="state quiet"'):
+        assert by_viewer.count(mark) == by_admin.count(mark)
+
+    mine = min(name for name in _acts(by_admin) if "%" not in name)
+    asked = []
+    manager = get_auth_manager()
+    of_all = manager.filter_authorized_dag_ids
+
+    def only(*, dag_ids: set[str], **question: Any) -> set[str]:
+        asked.append(question["method"])
+        found = of_all(dag_ids=dag_ids, **question)
+        return found if question["method"] == "GET" else found & {f"{mine}__train"}
+
+    monkeypatch.setattr(manager, "filter_authorized_dag_ids", only)
+    assert _acts(client("admin").get(PAGE).text) == {mine}
+    assert sorted(asked) == ["GET", "PUT"]

@@ -677,7 +677,7 @@ def documented_commands() -> list[str]:
 def test_with_fab_a_role_is_for_one_model(fab: FastAPI, capsys: pytest.CaptureFixture[str]) -> None:
     from starlette.testclient import TestClient
 
-    from ponte.rights.permission import may_act
+    from ponte.rights.permission import may_act, models_of
 
     for line in documented_commands():
         airflow_cli(line)
@@ -703,6 +703,8 @@ def test_with_fab_a_role_is_for_one_model(fab: FastAPI, capsys: pytest.CaptureFi
             # The menu's entry and the tab of a DAG are there for whoever may ask for this.
             menu = browser.get("/api/v2/plugins").status_code
             may = [may_act(user, model, "ponte__promote") for model in ("mine", "theirs")]
+            decides = models_of(user, "PUT")
+            assert [model in decides for model in ("mine", "theirs")] == may, "whom the overview leads to forms"
             got[name] = (menu, sees, *starts, pauses, *answers, *may)
     everything = (200, 200, 200, 200, 200, 200, 200, 404, 404, True, True)
     assert got == {

@@ -389,3 +389,10 @@ def test_the_forms_of_ponte_and_of_airflow_ask_the_same(dags: Read, models_root:
             assert taken - {"null"} == {types.get(field.kind, "string")}
             assert ("null" in taken) is bool(field.empty), "what may be left empty"
             assert schema.get("enum", []) == [value for value, _ in field.words]
+            told = params.get_param(field.name).description
+            assert schema["title"] == field.title
+            assert told.startswith(field.words_of_help), "said once, in steering/actions.py"
+            assert (
+                f"(`{field.name}`): {field.words_of_help}" in read[action.dag_id("visits")].doc_md
+                or "model" not in params
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -220,3 +221,14 @@ def test_who_may_not_see_a_model_is_told_what_it_takes_and_nothing_of_the_model(
     assert answer.status_code == 403
     assert "the right to read the training DAG" in answer.text
     assert "visits" not in answer.text
+
+
+def test_only_who_may_decide_is_led_to_judging_again(client: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ponte.web import versions
+
+    measured = versions.compare
+    monkeypatch.setattr(versions, "compare", lambda *a, **more: replace(measured(*a, **more), same_rows=False))
+    for role, led in (("viewer", False), ("op", True)):
+        text = client(role).get("/ponte/model/visits/compare?a=2&b=1").text
+        assert "Neither was measured beside the other" in text
+        assert ('href="/ponte/act/judge/visits?version=1"' in text) is led

@@ -210,7 +210,7 @@ def test_who_waits_for_whom() -> None:
 @pytest.mark.parametrize("name", HEALTH)
 def test_health_is_asked_where_it_shows(name: str) -> None:
     assert SERVICES[name]["healthcheck"] == {
-        "test": HEALTH[name], "interval": "10s", "timeout": "10s", "retries": 3, "start_period": "3m",
+        "test": HEALTH[name], "interval": "10s", "timeout": "10s", "retries": 3, "start_period": "10m",
     }  # fmt: skip
 
 

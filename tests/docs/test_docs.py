@@ -26,7 +26,7 @@ from ponte.quality.figures import (
     champion_subject,
     difference_subject,
 )
-from ponte.steering.actions import MARKS
+from ponte.steering.actions import ACTIONS, MARKS
 from ponte.storage.columns import FAMILIES
 from ponte.storage.prediction_columns import RESERVED_COLUMNS
 
@@ -278,27 +278,19 @@ def test_every_path_of_a_source_file_is_there() -> None:
 def test_every_dag_for_all_models_is_documented_with_its_form() -> None:
     code = read(ROOT / "dags" / "decide.py")
     dags, tasks = re.findall(r'"(ponte__\w+)"', code), re.findall(r'task_id="(\w+)"', code)
-    keys = re.findall(r'^ +"?(\w+)"?(?:: |=)(?:Param\(|switch\(|windows,|ALLOW_BAD)', code, re.MULTILINE)
-    titles = re.findall(r'(?:title=|switch\(\s*)"([^"]+)"', code)
-    # form() asks for one thing by number, whose name is an argument; its title is made of the name.
-    numbers = re.findall(r'about(?:: str)? ?= ?"(\w+)"', code)
-    keys = [*(key for key in keys if key != "about"), *numbers]
-    titles += [number.removesuffix("_id").capitalize() for number in numbers]
-    assert {"ponte__rollback", "roll_back", "every_window", "Every window"} <= {*dags, *tasks, *keys, *titles}
-    assert {"version", "batch_id", "Batch"} <= {*keys, *titles}
+    fields = [field for action in ACTIONS if action.dag in dags for field in action.fields]
+    assert {"ponte__rollback", "roll_back"} <= {*dags, *tasks}
+    assert {"every_window", "batch_id"} <= {field.name for field in fields}
     text = read(DOCS / "how-to" / "decide-about-versions.md")
-    named = [*dags, *tasks, *keys, *MARKS]
+    named = [*dags, *tasks, "model", "dry_run", *(field.name for field in fields), *MARKS]
     assert not [name for name in named if f"`{name}`" not in text]
+    titles = ["Model", "Dry run", *(field.title for field in fields)]
     assert not [title for title in titles if f"**{title}**" not in text]
 
 
 def test_every_field_of_the_forms_of_a_model_is_documented() -> None:
     text = read(DOCS / "how-to" / "operate.md")
-    titles = [
-        title
-        for name in ("train", "score")
-        for title in re.findall(r'title="([^"]+)"', read(ROOT / "dags" / f"{name}.py"))
-    ]
+    titles = [field.title for action in ACTIONS if "{model}" in action.dag for field in action.fields]
     assert titles
     assert not [title for title in titles if f"**{title}**" not in text]
 

@@ -6,7 +6,7 @@ import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk import DAG, ExceptionRetryPolicy, Param, RetryAction, RetryRule
 
 from ponte.errors import LINE, ModelFolderError, Problem
 from ponte.model.folders import BrokenFolder
@@ -14,6 +14,7 @@ from ponte.model.spec import ON_DEMAND
 from ponte.operators.base import PonteOperator, joined
 from ponte.operators.timetable import BoundedCronTimetable
 from ponte.runtime import Runtime
+from ponte.steering.actions import BY_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -55,6 +56,15 @@ VERDICTS = (
     "MarkVersionOperator",
     "ChallengeOperator",
 )
+#: Kind of a field → what Airflow's form takes for it.
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "one": {"type": "integer", "minimum": 1},
+    "day": {"type": "string", "format": "date"},
+    "days": {"default": [], "type": "array", "items": {"type": "string", "format": "date"}},
+    "word": {"type": "string"},
+    "switch": {"default": False, "type": "boolean"},
+    "reason": {"type": "string", "minLength": 3},
+}
 #: How a note begins that Ponte has written; any other is a person's, and stays.
 SIGNED = "Ponte: "
 
@@ -97,6 +107,23 @@ def platform_settings(*, description: str) -> dict[str, Any]:
         "max_active_runs": 1,
         "default_args": {"owner": "ponte", "execution_timeout": STAGE_TIMEOUT, **RETRY},
     }
+
+
+def form(action: str, **more: str) -> dict[str, Param]:
+    """Return the fields of a decision's form in Airflow, in the words of Ponte's own.
+
+    more : by field, what is so in Airflow's form only; it follows the help.
+    """
+    found = {}
+    for field in BY_NAME[action].fields:
+        schema = SCHEMAS[field.kind]
+        if field.empty:
+            schema = {"default": None, **schema, "type": ["null", schema["type"]]}
+        if field.words:
+            schema = {**schema, "enum": [value for value, _ in field.words]}
+        told = " ".join(filter(None, (field.words_of_help, more.get(field.name))))
+        found[field.name] = Param(**schema, title=field.title, description=told)
+    return found
 
 
 def build_dags(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from ponte.pages.timelines import TIMELINES
 if TYPE_CHECKING:
     import jinja2
 
+#: A link and its words. In all pages "<" and ">" of a value are escaped.
+_LINK = re.compile(r'<a\b[^<>]*?\shref="(?P<to>[^"]*)"[^<>]*>(?P<words>.*?)</a>', re.DOTALL)
 _FOLDER = Path(__file__).parent / "templates"
 #: Names of figures that a rule may be about.
 FIGURES = frozenset(name for names in METRICS.values() for name in names)
@@ -56,6 +59,22 @@ def _called(word: str) -> str:
     if mark and kind == "baseline":
         return "a constant" if by == "constant" else f"the mean by {by}"
     return metric_name(word) if word in FIGURES else word
+
+
+def kept_in(page: str, base: str) -> str:
+    """Return a page for a frame that lets nobody out: of a link that leads out of `base`, only its words are left.
+
+    Where it leads is the title of the words. Links of the page to itself and relative ones stay.
+
+    >>> kept_in('<a href="/ponte/a">a</a> <a class="go" href="/dags/x">x</a>', "/ponte")
+    '<a href="/ponte/a">a</a> <span title="/dags/x">x</span>'
+    """
+    stays = re.compile(rf"{re.escape(base)}/|(?![a-z][a-z0-9+.-]*:|/)", re.IGNORECASE)
+
+    def worded(link: re.Match[str]) -> str:
+        return link[0] if stays.match(link["to"]) else f'<span title="{link["to"]}">{link["words"]}</span>'
+
+    return _LINK.sub(worded, page)
 
 
 @cache

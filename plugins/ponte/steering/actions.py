@@ -1,4 +1,4 @@
-"""The decisions that there are: their DAG, their fields, the help for each.
+"""The decisions that there are: their DAG, their fields, the help for each, in Ponte's forms and in Airflow's.
 
 Names of fields are those of the DAG's params; what a field's help says of an empty one is what the task does then.
 """
@@ -35,6 +35,11 @@ class Field:
     words: tuple[tuple[str, str], ...] = ()
     #: Of a switch: what the button says instead when it is on; "": the same.
     button: str = ""
+
+    @property
+    def words_of_help(self) -> str:
+        """The help, and what it means to leave the field empty."""
+        return f"{self.help} Empty: {self.empty}." if self.empty else self.help
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +109,7 @@ ACTIONS = (
         fields=(
             Field(
                 name="window_start",
-                title="Window",
+                title="First day of the window",
                 kind="day",
                 of="windows",
                 asked="window",

@@ -34,13 +34,21 @@ _ALARM = sa.text("SELECT kind, state, reason FROM ponte.alarm WHERE model = :mod
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preview:
-    """What would follow; problems by field, "" for one of no field: with any, nothing would be done."""
+    """What would follow; without effects nothing would, and a warning says why.
+
+    Problems are by field, "" for one of no field: with any, nothing would be done.
+    """
 
     effects: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     #: What only the run can find out.
     open: tuple[str, ...] = ()
     problems: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def startable(self) -> bool:
+        """True when something would follow: only then is there a run to start."""
+        return bool(self.effects) and not self.problems
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,8 +165,10 @@ def _roll_back(asked: _Asked) -> Preview:
         now=asked.now,
     )
     effects = sentences(plan, mark_bad=bool(conf.get("mark_bad")))
-    warnings = [] if effects else ["Nothing would change: the version is champion, and no window was chosen."]
-    if not plan.kept and not plan.rescore and effects:
+    if not effects:
+        return Preview(warnings=("Nothing would change: the version is champion, and no window was chosen.",))
+    warnings = []
+    if not plan.kept and not plan.rescore:
         warnings.append("What people see of past windows stays as it is: no window was chosen.")
     return Preview(
         effects=tuple(effects),

@@ -1,6 +1,7 @@
 """Decisions: `GET /ponte/act/{action}/{model}`, a form; `POST /ponte/act` shows what would follow, or does it.
 
-A form is sent twice: first for the preview, then, with a button that is there only beside a preview, to start the run.
+A form is sent twice: first for the preview, then, with a button that is there only beside a preview of which something
+follows, to start the run.
 What is started is what was seen: if the preview differs by then, it is shown anew.
 """
 
@@ -75,7 +76,8 @@ def _acted(request: Request, user: Any, place: Place, sent: Mapping[str, Sequenc
     typed = read_form(action, {name: texts for name, texts in sent.items() if name not in _OWN})
     preview = _preview(action, model, typed) if not typed.problems else Preview(problems=typed.problems)
     seen = _digest(typed, preview)
-    if _one(sent, "step") == "do" and not preview.problems and _one(sent, "seen") == seen:
+    does, changed = _one(sent, "step") == "do" and not preview.problems, _one(sent, "seen") != seen
+    if does and not changed and preview.startable:
         conf = {**typed.conf, "model": model} if action.dag.startswith("ponte__") else dict(typed.conf)
         try:
             run_id = start_run(request, user, action.dag_id(model), conf, token=token, note=typed.conf.get("reason"))
@@ -86,8 +88,7 @@ def _acted(request: Request, user: Any, place: Place, sent: Mapping[str, Sequenc
             return _form(place, action, model, typed, token=fresh, preview=problem, code=error.status_code)
         where = address(place.base, "act", action.name, model, "started", run_id)
         return RedirectResponse(where, status.HTTP_303_SEE_OTHER, headers=HEADERS)
-    changed = _one(sent, "step") == "do" and not preview.problems
-    return _form(place, action, model, typed, token=token, preview=preview, seen=seen, changed=changed)
+    return _form(place, action, model, typed, token=token, preview=preview, seen=seen, changed=does and changed)
 
 
 def _preview(action: Action, model: str, typed: Typed) -> Preview:

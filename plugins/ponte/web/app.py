@@ -6,8 +6,10 @@ Only users who may read a model's training DAG see its reports.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from functools import cache
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request, status
@@ -17,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
 from ponte.errors import PonteError
-from ponte.pages.rendering import render
+from ponte.pages.rendering import kept_in, render
 from ponte.storage.withholding import without_values
 from ponte.web import acting, models, overview, versions, windows
 from ponte.web.access import HEADERS, place_of
@@ -46,6 +48,7 @@ def app() -> FastAPI:
     # Windows come last: whatever follows the name of a model, and is nothing else, is the day of one.
     for part in (overview, models, versions, acting, windows):
         pages.include_router(part.router)
+    pages.middleware("http")(_framed)
     pages.add_exception_handler(HTTPException, _refused)
     pages.add_exception_handler(RequestValidationError, _not_understood)
     pages.add_exception_handler(ReportNotFound, _not_found)
@@ -53,6 +56,24 @@ def app() -> FastAPI:
     pages.add_exception_handler(DBAPIError, _broken)
     pages.add_exception_handler(OSError, _broken)
     return pages
+
+
+async def _framed(request: Request, answer: Callable[[Request], Awaitable[Any]]) -> Response:
+    """Return what is answered; without links out of Ponte's pages in the tab of a DAG.
+
+    That is a frame whose sandbox opens no other window: Airflow would open inside Airflow. Browsers say so of each page
+    that they load there, over TLS and on the own machine; to who says nothing the page is a whole one.
+    """
+    found: Response = await answer(request)
+    if request.headers.get("sec-fetch-dest") != "iframe" or not _is_html(found):
+        return found
+    body = b"".join([part async for part in found.body_iterator])  # type: ignore[attr-defined]
+    page = kept_in(body.decode(), place_of(request).base)
+    return HTMLResponse(page, found.status_code, headers=HEADERS)
+
+
+def _is_html(response: Response) -> bool:
+    return response.headers.get("content-type", "").startswith("text/html")
 
 
 def _refused(request: Request, error: Exception) -> Response:

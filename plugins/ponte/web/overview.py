@@ -50,6 +50,7 @@ def show_overview(
         now=now,
         all=len(lines),
         lines=shown,
+        decides=models_of(user, "PUT"),
         needs=waiting,
         waits={line.model: [need for need in waiting if need.model == line.model] for line in shown},
         words=WORDS,

@@ -17,7 +17,7 @@ from ponte.versions.loading import REPORT, read_file
 from ponte.versions.registry import LARGEST_VERSION, get_version
 from ponte.viewing.patches import LARGEST, patches
 from ponte.viewing.versions import MOST_VERSIONS, compare, list_versions
-from ponte.web.access import HEADERS, Place, get_place, get_runtime, may_read
+from ponte.web.access import HEADERS, Place, get_place, get_runtime, may_decide, may_read
 
 router = APIRouter()
 
@@ -47,8 +47,10 @@ def show_comparison(
     model: str,
     a: Number,
     b: Number,
+    *,
     runtime: Annotated[Runtime, Depends(get_runtime)],
     place: Annotated[Place, Depends(get_place)],
+    may_decide: Annotated[bool, Depends(may_decide)],
 ) -> HTMLResponse:
     """Answer with version `b` beside version `a`."""
     if a == b:
@@ -65,6 +67,7 @@ def show_comparison(
         "compare.html.j2",
         place=place,
         model=model,
+        may_decide=may_decide,
         found=found,
         a=found.first,
         b=found.second,
