@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 
 import psycopg2
 import pytest
@@ -39,3 +41,9 @@ def test_an_error_of_who_meets_rows_leaves_no_value_in_the_log_of_the_server(
     log = server.log()
     assert "database system is ready" in log
     assert secret not in log
+
+
+def test_the_page_says_it_of_the_same_roles() -> None:
+    page = (Path(__file__).parents[3] / "docs/reference/roles.md").read_text("utf-8")
+    said = re.findall(r"^ALTER ROLE (ponte_\w+) SET log_min_messages = 'log';$", page, re.MULTILINE)
+    assert sorted(said) == sorted(roles.QUIET)
