@@ -194,10 +194,14 @@ def _cut(line: str) -> Iterator[str]:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return "did you mean 'x'? " when a known name is close, plus the known names: all of a few, the closest of many.
 
+    "" when there is no known name.
+
     >>> did_you_mean("colum", ["column", "value"])
     "did you mean 'column'? Known: column, value"
     """
     names = sorted(known)
+    if not names:
+        return ""
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     if len(names) <= MANY:

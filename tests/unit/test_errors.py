@@ -91,6 +91,11 @@ def test_hint_lists_at_most_twenty_names_and_of_more_the_closest_five(count: int
     assert hint.count("column_") == named + 1
 
 
+def test_there_is_no_hint_without_a_name() -> None:
+    assert did_you_mean("colum", []) == ""
+    assert PonteError("no such column", fix=did_you_mean("colum", [])).parts == {}
+
+
 def test_hint_lists_the_closest_of_many_even_when_none_is_near() -> None:
     hint = did_you_mean("zzz", [f"column_{n}" for n in range(30)])
     assert hint.startswith("Closest of 30: column_")

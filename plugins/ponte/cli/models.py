@@ -125,7 +125,7 @@ def check(
 
     folders = {folder.name: folder for folder in find_folders(models_root())}
     if unknown := sorted(set(models or ()) - folders.keys()):
-        fix = "; ".join(did_you_mean(name, folders) for name in unknown)
+        fix = "; ".join(did_you_mean(name, folders) for name in unknown if folders)
         raise StackError("no such model folder", where=str(models_root()), got=", ".join(unknown), fix=fix)
     db = Database(database or database_of(os.environ, roles.TRAINER))
     found = [_checked(db, folders[name]) for name in models or folders]

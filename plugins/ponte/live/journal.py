@@ -1,8 +1,9 @@
 """The journal: what was answered, on its way into the database. Nobody who answers ever waits for it.
 
 Rows leave it after COMMIT; when it is full the newest are dropped, and counted where people look. Law: rows in the
-tables + rows counted in `ponte.live_dropped` = rows that were put, unless the process is killed: then what the last
-flush left is gone, `every` seconds of it at most while the database answers.
+tables + rows counted in `ponte.live_dropped` = rows that were put, unless the process ends before it has written what
+it holds: by a kill, or by a stop while the database is away. Then that is gone and in neither: `every` seconds of it
+while the database answers, else `limit` rows at most and what it has dropped since.
 """
 
 from __future__ import annotations

@@ -44,6 +44,10 @@ ENQUEUER = "ponte_enqueuer"
 LOGINS = (OWNER, TRAINER, SCORER, PROMOTER, MONITOR, API, STREAM, VIEWER, ANALYST)
 #: Roles that others are in.
 GROUPS = (READER, ENQUEUER)
+#: Whose errors stay out of the server's log. With an error goes its statement, which may hold a request or a comment,
+#: what COPY has met, the key that is there twice, the row that a constraint refuses, and the text that a query of a
+#: model folder cannot cast. Who connects gets the error; what Ponte's processes say of it in their logs has no values.
+QUIET = (TRAINER, SCORER, MONITOR, API, STREAM, ANALYST)
 #: How long a statement of an analyst may run.
 ANALYST_TIMEOUT = "5min"
 #: Name of the owner, and of everything's only role, before there were others; its database is called the same.
@@ -60,9 +64,9 @@ _OWNER_AND_OPEN = sa.text("""SELECT datdba::regrole::text AS owner, EXISTS (
     ) AS open
     FROM pg_database WHERE datname = :name""")
 
-_HAS_TIMEOUT = sa.text("""SELECT EXISTS (
+_HAS_SETTING = sa.text("""SELECT EXISTS (
     SELECT FROM pg_db_role_setting CROSS JOIN unnest(setconfig) AS setting
-    WHERE setrole = to_regrole(:role) AND setting LIKE 'statement_timeout=%')""")
+    WHERE setrole = to_regrole(:role) AND starts_with(setting, :setting || '='))""")
 
 _MAY_QUIET = sa.text("SELECT has_parameter_privilege('log_min_messages', 'SET')")
 
@@ -104,14 +108,17 @@ def ensure_memberships(admin: sa.Connection) -> None:
     # A policy on a table of the scorer's would be evaluated as those who read rows there: an error instead.
     for role in (PROMOTER, MONITOR):
         admin.exec_driver_sql(f"ALTER ROLE {role} SET row_security = off")
-    # With an error the server logs its statement, which holds a request, and what COPY has met. Both say in their own
-    # logs what was wrong, without values.
     if admin.execute(_MAY_QUIET).scalar_one():
-        for role in (API, STREAM):
-            admin.exec_driver_sql(f"ALTER ROLE {role} SET log_min_messages = 'log'")
-    # What an analyst left running would keep the tables of replaced batches from being dropped. Another value stays.
-    if not admin.execute(_HAS_TIMEOUT, {"role": ANALYST}).scalar_one():
-        admin.exec_driver_sql(f"ALTER ROLE {ANALYST} SET statement_timeout = '{ANALYST_TIMEOUT}'")
+        for role in QUIET:
+            _set_once(admin, role, "log_min_messages", "log")
+    # What an analyst left running would keep the tables of replaced batches from being dropped.
+    _set_once(admin, ANALYST, "statement_timeout", ANALYST_TIMEOUT)
+
+
+def _set_once(admin: sa.Connection, role: str, setting: str, value: str) -> None:
+    """Set it unless the role has a value of it already: another one stays."""
+    if not admin.execute(_HAS_SETTING, {"role": role, "setting": setting}).scalar_one():
+        admin.exec_driver_sql(f"ALTER ROLE {role} SET {setting} = '{value}'")
 
 
 def ensure_database(admin: sa.Connection, name: str, owner: str) -> None:

@@ -294,7 +294,7 @@ _STATE: Mapping[str, Any] = {
     },
     "required": ["request_id", "state", "model"],
 }
-_STATUS = _texts(("status", "why"), ["status"])
+_STATUS = _texts(("status", "why", "fix"), ["status"])
 
 
 def _open(summary: str, *, why_not: bool) -> dict[str, Any]:

@@ -28,6 +28,15 @@ _STATE = sa.text("SELECT state, model, asked_at, ahead, answer FROM ponte.reques
 _FEEDBACK = sa.text("""SELECT ponte.give_live_feedback(
     CAST(:request_id AS uuid), :verdict, :correct_label, :comment, :given_by)""")
 
+#: Why it is not ready.
+_NOT_SEEN = {"why": "the database has not answered yet"}
+_NOT_LOADED = {"why": "no version is loaded yet", "fix": "GET /v1/models says why, of each model"}
+_NO_MODEL = {
+    "why": "no model is served: no model folder that can be read says [serving] api = true",
+    "fix": "say it in the model.toml of a model: it is seen within seconds; the log says which folders cannot be read",
+}
+#: As ponte.give_live_feedback says it.
+_TRY_AGAIN = "An answer is written within seconds after it was given: try again then."
 #: SQLSTATE invalid_parameter_value.
 _INVALID = "22023"
 _LONGEST_LABEL, _LONGEST_COMMENT = 1_000, 4_000
@@ -162,11 +171,14 @@ async def feedback(service: Service, scope: Scope, receive: Receive) -> Reply:
     key = authorized(service, scope)
     service.take(key, 1)
     said: Feedback = decoded(await read_body(receive, service), Feedback)
-    return Reply({"feedback_id": await give_feedback(service, said, key.name)}, HTTPStatus.CREATED)
+    return Reply({"feedback_id": await give_feedback(service, said, key.name, key=key)}, HTTPStatus.CREATED)
 
 
-async def give_feedback(service: Service, said: Feedback, given_by: str) -> int:
-    """Keep what somebody says of an answer; return its number. Raises Refused, and what the database refuses."""
+async def give_feedback(service: Service, said: Feedback, given_by: str, *, key: Key | None = None) -> int:
+    """Keep what somebody says of an answer; return its number. Raises Refused, and what the database refuses.
+
+    key : whose models the answer has to be of; None for a form, where the number of the answer is enough.
+    """
     label = said.correct_label
     if label is not None:
         label = label if isinstance(label, str) else _text(label)
@@ -178,6 +190,13 @@ async def give_feedback(service: Service, said: Feedback, given_by: str) -> int:
 
     def give() -> int:
         with service.db.begin() as connection:
+            # A key for all models is spared the look. Another one is told of another model's request what it is told of
+            # none, in the words of the database: 403 would say that there is such a request, as GET does not either.
+            if key is not None and key.models:
+                found = connection.execute(_STATE, {"request_id": values["request_id"]}).mappings().one_or_none()
+                if found is None or not key.may_ask(found["model"]):
+                    what = f"no answer to the request {said.request_id} is kept"
+                    raise refused(HTTPStatus.NOT_FOUND, what, fix=_TRY_AGAIN)
             return int(connection.execute(_FEEDBACK, values).scalar_one())
 
     return await service.ask_database(give)
@@ -253,10 +272,11 @@ async def live(_: Service, __: Scope, ___: Receive) -> Reply:
 
 async def ready(service: Service, _: Scope, __: Receive) -> Reply:
     """Tell whether a version has been loaded. It stays ready while the database is away."""
-    if any(service.champions.get(model) for model in service.champions.folders):
+    folders = service.champions.folders
+    if any(service.champions.get(model) for model in folders):
         return Reply({"status": "ready"})
-    why = "no version is loaded yet" if service.champions.seen_at else "the database has not answered yet"
-    return Reply({"status": "not ready", "why": why}, HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "2"})
+    told = _NOT_SEEN if service.champions.seen_at is None else _NOT_LOADED if folders else _NO_MODEL
+    return Reply({"status": "not ready", **told}, HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "2"})
 
 
 async def metrics(service: Service, scope: Scope, _: Receive) -> Reply:

@@ -72,7 +72,8 @@ def run(db: Database, store: ArtifactStore, models_root: Path, *, only: Sequence
     known = [model for model, spec in specs(models_root).items() if spec is not None and spec.serving.api]
     for name in only:
         if name not in known:
-            fix = f"{did_you_mean(name, known)}; [serving] api = true in its model.toml opens its queue"
+            meant, opens = did_you_mean(name, known), "[serving] api = true in its model.toml opens its queue"
+            fix = f"{meant}; {opens}" if meant else opens
             raise PonteError("no queue of this model", where=str(models_root), got=repr(name), fix=fix)
     stop = Event()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from tests.door import ponte
@@ -60,3 +61,11 @@ def test_what_cannot_be_meant_makes_no_key(
 def test_a_model_that_is_not_here_may_come_and_is_said(owner: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert ponte("keys", "create", "shop", "--model", "visit") == 0
     assert "There is no model 'visit' here: did you mean 'visits'?" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_here_is_said_without_names_where_there_is_none(
+    owner: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PONTE_MODELS", str(tmp_path / "none"))
+    assert ponte("keys", "create", "shop", "--model", "visits") == 0
+    assert "There is no model 'visits' here\n" in capsys.readouterr().err

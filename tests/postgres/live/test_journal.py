@@ -1,12 +1,14 @@
-"""The journal: rows logged + dropped = answered, whatever happens, and nobody waits."""
+"""The journal: rows logged + dropped = answered, as long as the process lives to write them, and nobody waits."""
 
 from __future__ import annotations
 
 import datetime as dt
+import inspect
 import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from tests.conftest import Cluster
     from tests.sample_model import World
 
+DOCS = Path(__file__).parents[3] / "docs"
 NOW = dt.datetime.now(dt.UTC)
 
 
@@ -290,3 +293,18 @@ def test_a_process_that_is_killed_leaves_whole_flushes(live: World, table: LiveT
     assert kept(live) > 0
     assert live.ask("SELECT count(*) - count(DISTINCT request_id) FROM predictions.visits_live") == 0
     assert kept(live) % 10 == 0
+
+
+def test_what_it_holds_when_it_ends_without_the_database_is_in_neither_as_the_pages_say(
+    live: World, table: LiveTable
+) -> None:
+    journal = Journal(Database(live.db.url.set(database="nowhere")), limit=100)
+    assert [put(journal, table, 30) for _ in range(5)] == [True, True, True, False, False]
+    assert journal.close() == 90
+    assert (journal.put_rows, kept(live), dropped(live)) == (150, 0, 0)
+
+    most = f"{inspect.signature(Journal).parameters['limit'].default:,}"
+    for page in ("how-to/query-predictions.md", "how-to/serve.md", "reference/api.md"):
+        assert f" {most}" in (DOCS / page).read_text("utf-8"), page
+    told = " ".join((DOCS / "how-to/query-predictions.md").read_text("utf-8").split())
+    assert "are all answers, unless a process of the API ended before it had written what it held" in told

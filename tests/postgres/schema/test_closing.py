@@ -100,14 +100,22 @@ def test_a_server_of_ponte_is_closed_to_its_roles_in_every_database() -> None:
         assert rows(url, "SELECT pg_try_advisory_lock(1)", "airflow", "airflow") == [(True,)]
 
 
-def test_a_statement_of_an_analyst_ends_after_five_minutes_unless_somebody_says_otherwise(fresh: str) -> None:
+def test_a_statement_of_an_analyst_ends_after_five_minutes_and_is_not_logged_unless_somebody_says_otherwise(
+    fresh: str,
+) -> None:
     provision.prepare_server(fresh, passwords(fresh))
-    for value, stays in (("RESET statement_timeout", "5min"), ("SET statement_timeout = '7min'", "7min")):
+    for value, stays, logged in (
+        (("RESET statement_timeout", "RESET log_min_messages"), "5min", "log"),
+        (("SET statement_timeout = '7min'", "SET log_min_messages = 'error'"), "7min", "error"),
+    ):
         with sa.create_engine(fresh, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool).connect() as admin:
-            admin.exec_driver_sql(f"ALTER ROLE ponte_analyst {value}")
+            for one in value:
+                admin.exec_driver_sql(f"ALTER ROLE ponte_analyst {one}")
         provision.prepare_server(fresh, passwords(fresh))
         provision.upgrade(
             sa.make_url(fresh).set(database="ponte", username=roles.OWNER, password=passwords(fresh)[roles.OWNER])
         )
         assert rows(fresh, "SHOW statement_timeout", "ponte", roles.ANALYST) == [(stays,)]
         assert rows(fresh, "SHOW statement_timeout", "ponte", roles.SCORER) == [("0",)]
+        assert rows(fresh, "SHOW log_min_messages", "ponte", roles.ANALYST) == [(logged,)]
+        assert rows(fresh, "SHOW log_min_messages", "ponte", roles.PROMOTER) == [("warning",)]
