@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any, Literal
 
+import msgspec
 import sqlalchemy as sa
 
 from ponte.storage.columns import Family
@@ -97,7 +98,8 @@ class LiveTable:
         for name, write in self._writers:
             given = columns.get(name)
             if isinstance(given, list):
-                parts.append([_NULL if value is None else write(value) for value in given])
+                of_numbers = write is repr and set(map(type, given)) == {float}
+                parts.append(_numbers(given) if of_numbers else _each(given, write))
             else:
                 parts.append(repeat(_NULL if given is None else write(given), count))
         return ["\t".join(row) + "\n" for row in zip(*parts, strict=False)]
@@ -146,6 +148,16 @@ def copy(connection: sa.Connection, table: str, columns: Sequence[str], lines: S
     names = ", ".join(quote(name) for name in columns)
     with driver.cursor() as cursor:
         cursor.copy_expert(f"COPY {table} ({names}) FROM STDIN", io.BytesIO("".join(lines).encode()), 65_536)
+
+
+def _each(values: list[Any], write: Callable[[Any], str]) -> list[str]:
+    return [_NULL if value is None else write(value) for value in values]
+
+
+def _numbers(values: list[float]) -> list[str]:
+    """Return the shortest texts that are read as the same numbers; `repr` takes ten times as long for the same."""
+    written = msgspec.json.encode(values).decode()
+    return list(map(repr, values)) if "null" in written else written[1:-1].split(",")  # NaN and infinity are null
 
 
 def _text(value: str) -> str:

@@ -196,14 +196,11 @@ class Service:
             features = zip(*(batch.rows.column(name) for name in names), strict=True)
             columns["features"] = [dict(zip(names, row, strict=True)) for row in features]
         moment = microseconds(batch.asked_at)
-        answered = [place not in batch.answers.unanswered for place in range(len(batch.sources))]
-        for source in set(batch.sources):
-            chosen = [source == one and good for one, good in zip(batch.sources, answered, strict=True)]
-            mine = columns if all(chosen) else {name: list(compress(of, chosen)) for name, of in columns.items()}
-            unscored = [row for row in _unscored(batch, columns) if row.source == source]
+        sources = set(batch.sources)
+        whole = len(sources) == 1 and not batch.answers.unanswered
+        for source in sources:
+            mine, said, unscored = (columns, batch.answers.columns, []) if whole else _of_source(batch, columns, source)
             mine |= {"scored_at": batch.asked_at, "model_version": version.version}
-            said = dict(batch.answers.columns)
-            said["prediction"] = [one if good else None for one, good in zip(said["prediction"], chosen, strict=True)]
             count = counting.Answered(of=serving.counted, asked_at=moment, rows=batch.rows, answers=said)
             self.journal.put(
                 serving.table, mine, source=source, asked_at=batch.asked_at, unscored=unscored, beside=count
@@ -254,6 +251,18 @@ class Service:
         self.metrics.dropped.set(self.journal.dropped)
         seen = self.champions.seen_at
         self.metrics.database.set(float("inf") if seen is None else time.monotonic() - seen)
+
+
+def _of_source(
+    batch: Batch, columns: Mapping[str, list[Any]], source: Source
+) -> tuple[dict[str, Any], Mapping[str, list[Any]], list[Unscored]]:
+    """Return the answers of what came from a source; those of all rows, None of others; what has no answer."""
+    unanswered = batch.answers.unanswered
+    chosen = [one == source and place not in unanswered for place, one in enumerate(batch.sources)]
+    mine = {name: list(compress(of, chosen)) for name, of in columns.items()}
+    said = dict(batch.answers.columns)
+    said["prediction"] = [one if good else None for one, good in zip(said["prediction"], chosen, strict=True)]
+    return mine, said, [row for row in _unscored(batch, columns) if row.source == source]
 
 
 def _unscored(batch: Batch, columns: Mapping[str, list[Any]]) -> list[Unscored]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ponte.short_way.pipelines import ShortWay, Way, shorten
+from ponte.short_way.plain import plain_rows
 from ponte.short_way.values import NotKnown, Order
 
 if TYPE_CHECKING:
@@ -67,7 +68,9 @@ def _short_way(whole: Whole, golden: pa.Table, texts: Mapping[str, Sequence[str]
     short = shorten(whole.estimator, whole.columns, _order_of(whole.matrix_of(short.steps, usual.slice(0, 3))))
     strange = _strange(whole, short, golden, texts)
     for rows in (*_calls(strange), strange):
-        if not _same(whole.matrix_of(short.steps, rows), short.features(rows)):
+        expected = whole.matrix_of(short.steps, rows)
+        alike = (rows, plain_rows(rows)) if rows.num_rows <= max(SIZES) else (rows,)
+        if not all(_same(expected, short.features(one)) for one in alike):
             raise NotKnown(f"another matrix for {rows.num_rows} rows")
     for rows in _calls(usual):
         if not all(_same(*both) for both in zip(whole.said_of(rows, None), whole.said_of(rows, short), strict=True)):

@@ -39,6 +39,11 @@ class PlainRows:
         return pa.table(dict(self.columns), schema=self.schema)
 
 
+def plain_rows(table: pa.Table) -> PlainRows:
+    """Return the rows of a table as plain ones."""
+    return PlainRows(table.schema, table.to_pydict(), table.num_rows)
+
+
 def joined(parts: Iterable[PlainRows], names: Sequence[str]) -> pa.Table:
     """Return some columns of all rows, one part after the other, as one table; the parts have one schema."""
     import pyarrow as pa

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from typing import Any
+from unittest.mock import ANY
 from uuid import UUID
 
 import numpy as np
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from ponte.counting.bins import Bins, Tallies, microseconds
 from ponte.live.counting import Answered, Counted, counts_of, statement
 from ponte.model.spec import WindowRule
+from ponte.short_way.plain import plain_rows
 
 FLUSH = UUID(int=7)
 MONDAY = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
@@ -75,6 +78,9 @@ def test_a_flush_counts_what_batches_count_however_the_rows_came(sizes: list[int
     assert row["features"] == tallied(parts, "features")
     assert row["answers"] == tallied(parts, "answers")
     assert sum(row["features"]) == 4 * sum(sizes)
+    plain = [replace(part, rows=plain_rows(part.rows)) for part in parts]
+    for mixed in (plain, [plain[0], *parts[1:]]):
+        assert counts_of(mixed, flush_id=FLUSH) == [{**row, "peak_bytes": ANY}]
 
 
 def test_rows_on_both_sides_of_midnight_are_counted_in_their_windows_and_costs_shared_by_rows() -> None:

@@ -36,7 +36,7 @@ from sklearn.preprocessing import (
 from ponte.short_way import comparing
 from ponte.short_way.comparing import EXTREMES, Whole, find_way
 from ponte.short_way.pipelines import ShortWay
-from ponte.short_way.plain import PlainRows, joined
+from ponte.short_way.plain import PlainRows, joined, plain_rows
 from ponte.short_way.values import NotKnown
 from ponte.storage.columns import Column
 from ponte.versions.predicting import Output, predict, through
@@ -251,7 +251,7 @@ def ask_in_both_ways(
     for size in drawing.random.choice([1, 2, 3, 5, 8, 20, 64, 300], ROWS) if short else ():
         rows = drawing.rows(int(size), strange=drawing.one(True, True, False))
         rows = drawing.one(rows, pa.concat_tables([rows.slice(0, size // 2), rows.slice(size // 2)]))
-        plain = PlainRows(rows.schema, rows.to_pydict(), rows.num_rows)
+        plain = plain_rows(rows)
         expected = outcome(lambda: matrix(steps, rows))  # noqa: B023 - asked at once
         found["pairs"] += 1
         try:
@@ -268,7 +268,7 @@ def ask_in_both_ways(
 
 def test_plain_rows_are_the_rows_of_a_table() -> None:
     rows = Drawing(7).rows(40, strange=False)
-    plain = PlainRows(rows.schema, rows.to_pydict(), rows.num_rows)
+    plain = plain_rows(rows)
     assert plain.table().equals(rows)
     parts = [plain.take(range(start, start + 10)) for start in range(0, 40, 10)]
     assert [part.num_rows for part in parts] == [10] * 4

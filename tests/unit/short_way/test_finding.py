@@ -23,6 +23,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEnc
 from ponte.short_way import transformers
 from ponte.short_way.comparing import Whole, find_way
 from ponte.short_way.pipelines import ShortWay, Way
+from ponte.short_way.plain import PlainRows
 from ponte.storage.columns import Column
 from ponte.versions.predicting import Output, predict, through
 from ponte.versions.signature import Signature, frame_of
@@ -243,6 +244,16 @@ def test_a_way_that_is_not_the_same_is_not_taken(fault: Callable[[Any, Any], Any
         short, way = way_of(estimator, BINARY)
     assert (short, way.kind) == (None, "whole")
     assert way.why.startswith("another matrix"), way.why
+
+
+def test_rows_as_json_gives_them_are_compared_too() -> None:
+    estimator = linear().fit(FRAME, LABELS)
+
+    def column(rows: PlainRows, name: str) -> list[Any]:
+        return [None, *rows.columns[name][1:]]
+
+    with patch.object(PlainRows, "column", column):
+        assert way_of(estimator, BINARY) == (None, Way("whole", "another matrix for 1 rows"))
 
 
 def test_a_last_step_that_answers_otherwise_is_not_taken() -> None:
