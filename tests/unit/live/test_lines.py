@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ponte.live.tables import LiveTable
@@ -12,6 +12,8 @@ from ponte.live.tables import LiveTable
 TABLE = LiveTable("m", {"request_id": "uuid", "low": "number"})
 
 
+@example([1.5, math.nan])
+@example([-math.inf, 0.1])
 @given(st.lists(st.floats() | st.none(), min_size=1, max_size=5))
 def test_a_number_is_read_as_the_same_to_the_last_bit(values: list[float | None]) -> None:
     lines = TABLE.lines({"request_id": ["id"] * len(values), "low": values})
