@@ -1,6 +1,6 @@
 """Live rows are counted as those of a batch are: in the bins of the version that answered, by the process that did.
 
-A process keeps the Arrow rows that it has answered until it writes them, counts them once per flush, and writes the
+A process keeps the rows that it has answered until it writes them, counts them once per flush, and writes the
 counts in the transaction of the rows. So they are those of the rows that are there, of no other, and none is counted
 twice: a flush that is repeated meets the keys of its rows, and its own.
 
