@@ -45,8 +45,8 @@ SELECT live_window_id, f, CASE f WHEN 'answers' THEN 'notice' ELSE 'quiet' END, 
 FROM ponte.live_window, unnest(ARRAY['features', 'answers']) AS f WHERE version = 1 AND window_start > :monday - 20;
 INSERT INTO ponte.live_realised (live_window_id, model, window_start, version, maturity_days, metric, slice_column,
     slice_value, value, labelled_rows, feedback_rows, row_count, final, labels_from, label_digest, as_of)
-SELECT live_window_id, model, window_start, version, days, metric, slice, slice, days / 100.0, 400 + days, 0, 1000, final,
-    'version', 1, now()
+SELECT live_window_id, model, window_start, version, days, metric, slice, slice, days / 100.0, 400 + days, 0, 1000,
+    final, 'version', 1, now()
 FROM ponte.live_window, (VALUES (7, 'roc_auc', '', true), (28, 'roc_auc', '', false), (84, 'log_loss', '', true),
     (84, 'roc_auc', 'a', true)) AS v (days, metric, slice, final) WHERE version = 1 AND window_start = :monday - 14;
 INSERT INTO ponte.queue (model, open) VALUES ('demand_at', true), ('closed', false);
