@@ -227,6 +227,28 @@ SELECT model, start, id, NULL, CASE WHEN kind = 'feedback' OR g = 1 THEN 'wrong'
 FROM b CROSS JOIN generate_series(1, 3) AS g WHERE status = 'staged' AND try = tries AND (kind = 'feedback' OR wn % 8 = 0);
 INSERT INTO ponte.live_window (model, version, window_start, window_end, row_count, flushes, seconds, cpu_seconds, peak_bytes)
 SELECT model, version, start, start + 7, rows, 100, 60, 30, 300000000 FROM b WHERE kind = 'live' AND try = tries;
+INSERT INTO ponte.live_drift_verdict (live_window_id, family, state, beyond, strong, row_count, column_count, windows, live_windows,
+    effective_windows, statistic, "limit", p, detectable, judged_at)
+SELECT w.live_window_id, v.family, v.state, v.beyond, v.strong, w.row_count, v.column_count, 30, 8, 20, v.statistic, v."limit", v.p, 0.1, v.judged_at
+FROM ponte.live_window w JOIN b ON b.model = w.model AND b.start = w.window_start AND try = tries JOIN ponte.drift_verdict v ON v.batch_id = b.id
+WHERE w.window_end <= :today;
+INSERT INTO ponte.live_realised (live_window_id, model, window_start, version, maturity_days, metric, slice_column, slice_value, value, low, high,
+    labelled_rows, feedback_rows, row_count, final, labels_from, label_digest, as_of, computed_at)
+SELECT w.live_window_id, r.model, r.window_start, r.version, maturity_days, metric, slice_column, slice_value, value - 0.01, low - 0.02, high,
+       labelled_rows, feedback_rows, r.row_count, final, labels_from, label_digest, as_of, computed_at
+FROM ponte.live_window w JOIN b ON b.model = w.model AND b.start = w.window_start AND try = tries JOIN ponte.realised r ON r.batch_id = b.id;
+INSERT INTO ponte.live_unscored (request_id, model, source, why, kind, model_version, asked_at)
+SELECT md5(id || ' ' || g)::uuid, model, CASE WHEN g % 3 = 0 THEN 'queue' ELSE 'api' END, :long || 'no number', 'ValueError', version, start + interval '1 day'
+FROM b CROSS JOIN generate_series(1, 12) AS g WHERE kind = 'live' AND try = tries AND wn % 3 = 0;
+INSERT INTO ponte.live_dropped (flush_id, model, source, rows, from_at, to_at)
+SELECT md5('flush ' || id)::uuid, model, 'api', 1200, start + interval '1 day', start + interval '1 day'
+FROM b WHERE kind = 'live' AND try = tries AND wn % 5 = 0;
+INSERT INTO ponte.queue (model, open) SELECT model, true FROM m WHERE kind = 'live';
+INSERT INTO ponte.request (request_id, model, features, priority, arrived_at, rank)
+SELECT md5('request ' || n || ' ' || g)::uuid, model, '{"f1": 1}', g % 2, now() - make_interval(secs => g), g
+FROM m CROSS JOIN generate_series(1, 1500) AS g WHERE kind = 'live';
+INSERT INTO ponte.stream_progress (worker, model, seconds, answered, failed, why)
+SELECT 'one', model, 60, 600, 0, CASE WHEN :hostile THEN :long || 'no' END FROM m WHERE kind = 'live';
 INSERT INTO ponte.duel_batch (batch_id, event_id, model, window_start, version, own_rows, status, row_count, unscored_rows, compared_rows, differing_rows, score_difference)
 SELECT b.id, v.id + 500, b.model, b.start, v.version, false, 'scored', b.rows, 0, b.rows, b.rows / 20, 0.01
 FROM b JOIN v ON v.mn = b.mn AND v.waits WHERE b.kind = 'challenger' AND b.wn >= v.wn AND b.status = 'staged' AND b.try = b.tries;

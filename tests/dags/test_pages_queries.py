@@ -31,8 +31,9 @@ GUARD, QUALITY, ROLLBACK = 3, 6, 8
 #: Address, number of the model, questions; what is typed, for a form that is opened and sent.
 PAGES: tuple[tuple[str, int, int, dict[str, str] | None], ...] = (
     ("/", 0, 8, None),
-    ("/model/{}", ROLLBACK, 7, None),
-    ("/tab/{}__score", ROLLBACK, 7, None),
+    # The last two are about live rows and the queue.
+    ("/model/{}", ROLLBACK, 9, None),
+    ("/tab/{}__score", ROLLBACK, 9, None),
     (f"/model/{{}}/{NEWEST}", GUARD, 18, None),
     (f"/model/{{}}/{NEWEST}", ROLLBACK, 18, None),
     ("/model/{}/2999-01-01", ROLLBACK, 2, None),

@@ -275,3 +275,5 @@ GRANT SELECT ON ponte.live_label_seen TO ponte_monitor;
 GRANT SELECT (model, window_start, window_end, version, maturity_days, metric, slice_column, value, low, high, labelled_rows,
     feedback_rows, other_rows, row_count, coverage, final, corrections, labels_from, as_of, computed_at)
     ON ponte.live_quality TO ponte_analyst;
+-- How many rows were answered since the monitor folded them last.
+GRANT SELECT (model, version, window_start, window_end, row_count) ON ponte.live_count TO ponte_viewer;

@@ -1,4 +1,4 @@
-"""One model: its windows, how good it was over time, which columns moved, its versions, alarms, and what was decided.
+"""One model: its windows, how good it was over time, which columns moved, its versions, alarms, decisions, live rows.
 
 All is read at one moment, by the same number of queries whatever the model has.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
+from ponte.live.summary import Live, read_live
 from ponte.storage.database import Database
 from ponte.viewing.overview import bound_of
 
@@ -188,6 +189,7 @@ class ModelFacts:
     alarms: tuple[AlarmLine, ...]
     dropped_batches: int
     dropped_rows: int
+    live: Live = field(default_factory=Live)
 
     @property
     def champion(self) -> VersionLine | None:
@@ -237,6 +239,7 @@ def read_model(db: Database, model: str) -> ModelFacts | None:
         changes = tuple(ChangeLine(**row) for row in rows(_CHANGES, most=MOST_CHANGES))
         alarms = tuple(AlarmLine(**row) for row in rows(_ALARMS, most=MOST_ALARMS))
         [dropped] = rows(_DROPPED)
+        live = read_live(connection, model, metric=metric)
     if not windows and not versions and not changes:
         return None
     return ModelFacts(
@@ -251,4 +254,5 @@ def read_model(db: Database, model: str) -> ModelFacts | None:
         alarms=alarms,
         dropped_batches=dropped["batches"],
         dropped_rows=dropped["rows"],
+        live=live,
     )

@@ -60,34 +60,27 @@ def needs(lines: Iterable[Line]) -> list[Need]:
 
 
 def _of_window(line: Line) -> Iterator[Need]:
-    newest, batch = line.newest, line.batch
-    broken = newest is not None and newest.state in ("rejected", "failed")
-    common: dict[str, Any] = {"model": line.model, "since": batch.created_at if batch else None}
-    if broken and batch.rejected_by == "guard":
-        yield Need(
-            kind="guard",
-            what=f"{newest.window_start} is kept back: {newest.why}",
-            act="Publish it anyway",
-            action="publish",
-            batch=newest.batch_id,
-            window=newest.window_start,
-            **common,
-        )
-    elif broken:
-        yield Need(
-            kind="batch",
-            what=f"{newest.window_start} is {newest.state}: {newest.why}",
-            act="Score it again",
-            action="score",
-            window=newest.window_start,
-            **common,
-        )
-    elif line.late:
+    if line.broken:
+        last, *others = reversed(line.broken)
+        common: dict[str, Any] = {"model": line.model, "since": line.batch.created_at, "window": last.window_start}
+        by_guard = line.batch.rejected_by == "guard"
+        is_so = f"is {'kept back' if by_guard else last.state}"
+        if others:
+            states = "rejected" if all(one.state == "rejected" for one in line.broken) else "rejected or failed"
+            is_so = f"and {len(others)} more window{'s' * (len(others) > 1)} were {states} and are not shown"
+        what = f"{last.window_start} {is_so}: {last.why}"
+        if by_guard:
+            yield Need(
+                kind="guard", what=what, act="Publish it anyway", action="publish", batch=last.batch_id, **common
+            )
+        else:
+            yield Need(kind="batch", what=what, act="Score it again", action="score", **common)
+    if line.late and line.late not in {one.window_start for one in line.broken}:
         # A batch of it that is not done yet says more than that it is late; what was rejected is said above.
         yield Need(
             kind="late",
             what=f"{line.late} should be seen by now, and is not"
-            + (", its batch is still being made" if newest is not None and newest.state == "running" else ""),
+            + (", its batch is still being made" if line.newest is not None and line.newest.state == "running" else ""),
             act="Score it now",
             action="score",
             window=line.late,

@@ -37,7 +37,7 @@ _WINDOWS = sa.text("""SELECT model, window_start, window_end, state, batch_id, v
     WHERE model = ANY(:models) AND (window_start >= :recent OR model = ANY(:stale))
     ORDER BY model, window_start""")
 
-_BATCHES = sa.text("SELECT batch_id, rejected_by, created_at, run_id FROM ponte.batch WHERE batch_id = ANY(:batches)")
+_BATCHES = sa.text("SELECT batch_id, rejected_by, created_at FROM ponte.batch WHERE batch_id = ANY(:batches)")
 
 # Of a window that is not beyond its limit the verdict says all; what the windows before it were matters to the others.
 _DRIFT = sa.text("""SELECT v.batch_id, v.family, coalesce(d.state, v.state) AS state, d.columns[1:5] AS columns
@@ -126,7 +126,7 @@ class Line:
     version: Version
     #: Of `ponte.window_overview`, the newest WINDOWS, oldest first.
     windows: Sequence[Any]
-    #: The batch of the newest window: rejected_by, created_at, run_id; None: there is none.
+    #: The batch of the newest of `broken`: rejected_by, created_at; None: nothing is.
     batch: Any
     #: State and columns of drift of the newest window that people see, by family.
     drift: Mapping[str, Any]
@@ -146,6 +146,11 @@ class Line:
     def seen(self) -> Any:
         """The newest window that people see; None: they see none of the newest WINDOWS."""
         return _last(self.windows, "published")
+
+    @property
+    def broken(self) -> Sequence[Any]:
+        """The windows that nobody sees, because their newest batch was rejected or has failed, oldest first."""
+        return _broken(self.windows)
 
     @property
     def measured(self) -> Any:
@@ -200,9 +205,9 @@ def read_overview(db: Database, planned: Mapping[str, Planned], *, now: dt.datet
         bounds = _recent({row.model: row.newest for row in ask(_NEWEST)})
         windows = _by_model(ask(_WINDOWS, **bounds))
         cost = _by_model(ask(_COST, **bounds))
-        newest = [found[-1].batch_id for found in windows.values()]
+        broken = {model: found[-1] for model, all_ in windows.items() if (found := _broken(all_[-WINDOWS:]))}
         seen = [one.batch_id for found in windows.values() if (one := _last(found, "published"))]
-        batches = {row.batch_id: row for row in connection.execute(_BATCHES, {"batches": newest})}
+        batches = {row.batch_id: row for row in ask(_BATCHES, batches=[one.batch_id for one in broken.values()])}
         drift: dict[int, dict[str, Any]] = defaultdict(dict)
         for row in connection.execute(_DRIFT, {"batches": seen}):
             drift[row.batch_id][row.family] = row
@@ -222,7 +227,7 @@ def read_overview(db: Database, planned: Mapping[str, Planned], *, now: dt.datet
                 planned=planned[model],
                 version=Version(**versions[model]),
                 windows=found[-WINDOWS:],
-                batch=batches.get(found[-1].batch_id) if found else None,
+                batch=batches[broken[model].batch_id] if model in broken else None,
                 drift=drift.get(shown.batch_id, {}) if shown else {},
                 alarms=alarms.get(model, []),
                 late=_late(planned[model], shown, late.get(model, []), now=now),
@@ -252,6 +257,10 @@ def _by_model(rows: Collection[Any]) -> dict[str, list[Any]]:
 
 def _last(windows: Sequence[Any], state: str) -> Any:
     return next((one for one in reversed(windows) if one.state == state), None)
+
+
+def _broken(windows: Sequence[Any]) -> list[Any]:
+    return [one for one in windows if one.state in ("rejected", "failed")]
 
 
 def _per_week(windows: Sequence[Any], cost: Sequence[Any]) -> tuple[float | None, float | None]:

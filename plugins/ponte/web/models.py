@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, HTTPException, Request, status
 from fastapi.responses import HTMLResponse
 
 from ponte.errors import PonteError
+from ponte.live.summary import MOST_WINDOWS as LIVE_WINDOWS
 from ponte.model.folders import ModelFolder
 from ponte.pages.formats import number, percent
 from ponte.pages.manual import read_card
@@ -57,6 +58,7 @@ def show_model(
         drawn_drift=drawn_drift(found, windows),
         drift_windows=windows,
         most_alarms=MOST_ALARMS,
+        live_windows=LIVE_WINDOWS,
         paid=[w for w in found.windows if None not in (w.seconds, w.cpu_seconds, w.estimated_wh)][-PAID:],
     )
     return HTMLResponse(page, headers=HEADERS)

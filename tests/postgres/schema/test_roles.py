@@ -254,6 +254,9 @@ REFUSED: dict[str, list[str]] = {
         "INSERT INTO ponte.receipt OVERRIDING SYSTEM VALUE TABLE ponte.receipt",
         "UPDATE ponte.claim SET epoch = 9",
         "SELECT content FROM ponte.quarantine",
+        "SELECT features FROM ponte.live_unscored",
+        "SELECT features FROM ponte.live_count",
+        "SELECT features FROM ponte.request",
     ],
     roles.ANALYST: [
         "SELECT * FROM shop.visit",
@@ -471,7 +474,7 @@ MAY_READ: dict[str, tuple[set[str], set[str]]] = {
     "batch_count": ({roles.SCORER, roles.MONITOR}, {roles.VIEWER}),
     **dict.fromkeys(("drift_verdict", "drift_verdict_column", "normal_event"), (TASKS, set())),
     **dict.fromkeys(("drift", "drift_column"), (TASKS | ANALYST, set())),
-    "live_count": ({roles.MONITOR, roles.STREAM}, set()),
+    "live_count": ({roles.MONITOR, roles.STREAM}, {roles.VIEWER}),
     "live_label_seen": ({roles.MONITOR}, set()),
     **dict.fromkeys(
         ("live_window", "live_drift", "live_drift_column"),
