@@ -248,7 +248,7 @@ GRANT SELECT ON ponte.queue_in TO ponte_enqueuer;
 -- FOR UPDATE asks for the right to change a column.
 GRANT SELECT, DELETE, UPDATE (rank) ON ponte.request TO ponte_stream;
 GRANT SELECT, INSERT, DELETE ON ponte.stream_take, ponte.stream_progress TO ponte_stream;
-GRANT SELECT, INSERT (model, open), UPDATE (open, changed_at) ON ponte.queue TO ponte_stream;
+GRANT SELECT, INSERT (model, open), UPDATE (open, changed_at, seen_at) ON ponte.queue TO ponte_stream;
 GRANT SELECT ON ponte.version_mark TO ponte_stream;
 GRANT SELECT ON ponte.queue_overview TO ponte_trainer, ponte_scorer, ponte_promoter, ponte_monitor, ponte_api, ponte_stream,
     ponte_viewer, ponte_analyst, ponte_enqueuer;

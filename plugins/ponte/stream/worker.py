@@ -48,14 +48,15 @@ _PATIENCE = sa.text("SET LOCAL idle_in_transaction_session_timeout = '10min'")
 # What is lost of these in a crash of the server counts a death or a rate too few.
 _AT_EASE = sa.text("SET synchronous_commit = off")
 
+# In one order, so that two workers wait for one another in turn.
 _OPEN = sa.text("""INSERT INTO ponte.queue AS q (model, open)
-    SELECT model, open FROM unnest(CAST(:models AS text[]), CAST(:open AS boolean[])) AS m (model, open)
-    WHERE open OR EXISTS (SELECT FROM ponte.queue k WHERE k.model = m.model)
-    ON CONFLICT (model) DO UPDATE SET open = excluded.open, changed_at = clock_timestamp()
-    WHERE q.open <> excluded.open""")
+    SELECT model, true FROM unnest(CAST(:models AS text[])) AS m (model) ORDER BY model
+    ON CONFLICT (model) DO UPDATE SET open = true, seen_at = clock_timestamp(),
+        changed_at = CASE WHEN q.open THEN q.changed_at ELSE clock_timestamp() END""")
 
+# One checkout without a model says nothing of the others: it closes what nobody has vouched for.
 _CLOSE_OTHERS = sa.text("""UPDATE ponte.queue SET open = false, changed_at = clock_timestamp()
-    WHERE open AND model <> ALL (CAST(:models AS text[]))""")
+    WHERE open AND model <> ALL (CAST(:models AS text[])) AND seen_at < clock_timestamp() - interval '5 minutes'""")
 
 _PROGRESS = sa.text("""INSERT INTO ponte.stream_progress (worker, model, seconds, answered, failed, why)
     VALUES (:worker, :model, :seconds, :answered, :failed, :why)""")
@@ -241,13 +242,15 @@ class Worker:
         ]
 
     def _open_queues(self) -> None:
-        """Open the queue of each model whose folder says so, and close the others; a broken folder changes nothing."""
+        """Vouch for the queues this worker answers; one for all models closes what nobody vouches for. A broken folder changes nothing."""
         assert self._beside is not None
         found = dict(self._find_models())
         known = {name: spec for name, spec in found.items() if spec is not None}
         self._models = {**{name: self._models.get(name) for name in found}, **known}
-        self._beside.execute(_OPEN, {"models": list(known), "open": [spec.serving.api for spec in known.values()]})
-        self._beside.execute(_CLOSE_OTHERS, {"models": list(found)})
+        self._beside.execute(_OPEN, {"models": self._served})
+        if not self._only:
+            unclear = [name for name, spec in self._models.items() if spec is None]
+            self._beside.execute(_CLOSE_OTHERS, {"models": [*self._served, *unclear]})
 
     def _tell_progress(self, now: float) -> None:
         assert self._beside is not None

@@ -58,7 +58,7 @@ def test_a_server_without_room_for_the_locks_is_refused_before_any_is_taken(
 ) -> None:
     with Database(small_server).begin() as connection:
         connection.exec_driver_sql("CREATE SCHEMA ponte")
-        connection.exec_driver_sql("CREATE TABLE ponte.schema_version AS SELECT '0027' AS version_num")
+        connection.exec_driver_sql("CREATE TABLE ponte.schema_version AS SELECT '0028' AS version_num")
         connection.exec_driver_sql("CREATE TABLE ponte.version (path text, manifest_sha256 text)")
         connection.exec_driver_sql("CREATE TABLE ponte.snapshot (path text, sha256 text, status text)")
     for number in range(85):

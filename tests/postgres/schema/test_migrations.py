@@ -81,7 +81,7 @@ def test_upgrades_at_once_all_succeed(empty_url: str) -> None:
         process.join()
 
     assert [process.exitcode for process in processes] == [0] * 4
-    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0027",)]
+    assert _ask(Database(empty_url), "SELECT version_num FROM ponte.schema_version") == [("0028",)]
 
 
 def test_every_table_view_function_and_column_for_people_has_a_comment(scored: World) -> None:

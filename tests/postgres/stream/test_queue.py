@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import select
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import StringIO
 from typing import Any
@@ -311,6 +312,7 @@ def test_a_queue_is_open_as_long_as_the_folder_says_so(trained: World) -> None:
     enqueue_many(trained, 2)
 
     def look() -> None:
+        trained.execute("UPDATE ponte.queue SET seen_at = seen_at - interval '6 minutes'")
         worker._looked_at = -float("inf")
         worker.step()
 
@@ -447,3 +449,77 @@ def test_a_table_that_another_role_has_made_is_not_asked_for_answers(trained: Wo
     scorer.execute("INSERT INTO ponte_data.live_visits SELECT :id, uuid_extract_timestamp(:id)", id=found)
     scorer.execute("GRANT SELECT ON ponte_data.live_visits TO ponte_owner")
     assert as_role(trained, roles.API).rows("SELECT state FROM ponte.request_state(:id)", id=found) == []
+
+
+def test_a_statement_is_held_to_the_limits_of_the_models_it_put_rows_in(world: World) -> None:
+    """Subtransactions count when they stand; what others put in meanwhile does not."""
+    open_queue(world)
+    world.execute("INSERT INTO ponte.queue (model, open) VALUES ('other', true)")
+    fill = "INSERT INTO ponte.queue_in (model, features) SELECT '{}', '{{}}' FROM generate_series(1, {})"
+    world.execute(fill.format("other", 3))
+    world.execute("UPDATE ponte.queue SET most_waiting = 1 WHERE model = 'other'")
+    world.execute(fill.format("visits", 2))
+    full = "the queue of other is full"
+    with pytest.raises(sa.exc.DBAPIError, match=full):
+        world.execute(fill.format("other", 1))
+    both = "INSERT INTO ponte.queue_in (model, features) VALUES ('other', '{}'), ('visits', '{}')"
+    with pytest.raises(sa.exc.DBAPIError, match=full):
+        world.execute(both)
+    with world.db.engine.connect() as connection, connection.begin():
+        connection.exec_driver_sql(fill.format("visits", 1))
+        with pytest.raises(sa.exc.DBAPIError, match=full), connection.begin_nested():
+            connection.exec_driver_sql(both)
+        with connection.begin_nested():
+            connection.exec_driver_sql(fill.format("visits", 1))
+        connection.exec_driver_sql(fill.format("visits", 1))
+    assert waiting(world) == 8
+    # What comes from another session while the statement is at work is seen at its end, and is not its own.
+    world.execute("UPDATE ponte.queue SET most_waiting = 100 WHERE model = 'other'")
+    with world.db.engine.connect() as connection, connection.begin():
+        connection.exec_driver_sql(
+            "CREATE FUNCTION pg_temp.slow() RETURNS text LANGUAGE plpgsql VOLATILE AS $$ BEGIN "
+            "PERFORM pg_advisory_xact_lock(28); RETURN 'visits'; END $$"
+        )
+        with world.db.engine.connect() as gate, ThreadPoolExecutor(1) as pool:
+            with gate.begin():
+                gate.exec_driver_sql("SELECT pg_advisory_xact_lock(28)")
+                at_work = pool.submit(
+                    connection.exec_driver_sql,
+                    "INSERT INTO ponte.queue_in (model, features) SELECT pg_temp.slow(), '{}'",
+                )
+                blocked = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 28 AND NOT granted"
+                while not world.ask(blocked) and not at_work.done():
+                    pass
+                world.execute(fill.format("other", 1))
+                world.execute("UPDATE ponte.queue SET most_waiting = 1 WHERE model = 'other'")
+            at_work.result()
+    assert waiting(world) == 10
+
+
+def test_a_worker_closes_only_what_nobody_has_vouched_for(trained: World) -> None:
+    """Whatever order they look in; one for a single model opens and closes no other's queue."""
+    api, off = served(trained), served(trained, api=False)
+    serving = worker_of(trained, {"visits": api})
+    lacking, refusing = worker_of(trained, {}), worker_of(trained, {"visits": off})
+    single = worker_of(trained, {"visits": api, "other": api}, only=("other",))
+
+    def is_open(*workers: Any) -> Any:
+        for worker in workers:
+            worker._looked_at = -float("inf")
+            worker.step()
+        return trained.ask("SELECT bool_or(open) FROM ponte.queue WHERE model = 'visits'")
+
+    old = "UPDATE ponte.queue SET seen_at = seen_at - interval '6 minutes' WHERE model = 'visits'"
+    assert is_open(single) is None
+    assert is_open(serving, lacking, refusing, single)
+    changed = trained.ask("SELECT changed_at FROM ponte.queue WHERE model = 'visits'")
+    trained.execute(old)
+    assert is_open(single), "those that serve it may be stopped"
+    assert is_open(serving, lacking, refusing), "vouched for again"
+    assert trained.ask("SELECT changed_at FROM ponte.queue WHERE model = 'visits'") == changed
+    trained.execute(old)
+    assert is_open(worker_of(trained, {"visits": None})), "a broken folder says nothing"
+    assert not is_open(lacking)
+    assert is_open(serving)
+    trained.execute(old)
+    assert not is_open(refusing)
