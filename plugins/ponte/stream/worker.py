@@ -242,7 +242,7 @@ class Worker:
         ]
 
     def _open_queues(self) -> None:
-        """Vouch for the queues this worker answers; one for all models closes what nobody vouches for. A broken folder changes nothing."""
+        """Vouch for the queues of its models, and close what nobody vouches for; a broken folder changes nothing."""
         assert self._beside is not None
         found = dict(self._find_models())
         known = {name: spec for name, spec in found.items() if spec is not None}
