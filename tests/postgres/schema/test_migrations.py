@@ -279,7 +279,7 @@ def of_revision_11(world: World) -> None:
         world.execute(f"DROP {kind} CASCADE")  # some went with others
     for table, changes in re.findall(r"^ALTER TABLE ponte\.(\w+)(.*?);", since, re.MULTILINE | re.DOTALL):
         for column in re.findall(r"ADD COLUMN (\w+)", changes):
-            world.execute(f"ALTER TABLE ponte.{table} DROP COLUMN IF EXISTS {column} CASCADE")
+            world.execute(f"ALTER TABLE IF EXISTS ponte.{table} DROP COLUMN IF EXISTS {column} CASCADE")
         for constraint in set(re.findall(r"ADD CONSTRAINT (\w+)", changes)) - set(
             re.findall(r"DROP CONSTRAINT (\w+)", changes)
         ):
