@@ -136,9 +136,10 @@ def create_key(
     from ponte.errors import did_you_mean
     from ponte.storage.runs import person
 
-    if unknown := [one for one in model or () if one not in model_names()]:
-        known = did_you_mean(unknown[0], model_names())
-        output.complain(f"There is no model {unknown[0]!r} here{': ' if known else ''}{known}")
+    known = model_names()
+    if unknown := [one for one in model or () if one not in known]:
+        meant = did_you_mean(unknown[0], known)
+        output.complain(f"There is no model {unknown[0]!r} here{': ' if meant else ''}{meant}")
     expires = None if days is None else dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
     key_id, token = of_api.create_key(
         _as_owner(), name, models=model or (), per_minute=per_minute, expires_at=expires, created_by=person()

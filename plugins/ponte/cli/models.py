@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 def model_names() -> list[str]:
     """Return the names of the model folders, for the shell to complete."""
+    from ponte.model.folders import folder_paths
     from ponte.runtime import models_root
 
     root = models_root()
-    paths = root.iterdir() if root.is_dir() else ()
-    return sorted(path.name for path in paths if path.is_dir() and path.name[0] not in "_.")
+    return [path.name for path in folder_paths(root)] if root.is_dir() else []
 
 
 def new(  # noqa: PLR0917 - typer gives them by name

@@ -9,16 +9,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ponte.errors import MANY
 from ponte.live.values import NONE, READERS, SCHEMAS, Unfit, arrow_types, quickly
 from ponte.short_way.plain import PlainRows
 from ponte.storage.columns import Column
 from ponte.versions.signature import Signature
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 #: Problems that are told at most; which rows have one is always known.
 MOST_PROBLEMS = 100
@@ -46,16 +43,11 @@ class Parsed:
     """The rows of a request."""
 
     #: Key and features, one row per instance; None where there is a problem.
-    plain: PlainRows
+    rows: PlainRows
     #: At most MOST_PROBLEMS.
     problems: tuple[Problem, ...]
     #: Every instance that has a problem, told or not.
     bad: frozenset[int]
-
-    @property
-    def rows(self) -> pa.Table:
-        """The rows as Arrow types of their families, made anew."""
-        return self.plain.table()
 
 
 class Reader:

@@ -55,10 +55,15 @@ class BrokenFolder:
     error: ModelFolderError
 
 
+def folder_paths(root: Path) -> list[Path]:
+    """Return where the models of a root are, sorted by name; names starting with `_` or `.` are not models."""
+    return sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] not in "_.")
+
+
 def find_folders(root: Path) -> list[ModelFolder | BrokenFolder]:
-    """Return every model folder below `root`, sorted by name; names starting with `_` or `.` are not models."""
+    """Return every model folder below `root`, sorted by name; see `folder_paths`."""
     found: list[ModelFolder | BrokenFolder] = []
-    for path in sorted(p for p in root.iterdir() if p.is_dir() and p.name[0] not in "_."):
+    for path in folder_paths(root):
         try:
             found.append(load_folder(path))
         except ModelFolderError as error:
@@ -115,7 +120,7 @@ def name_problems(name: str) -> list[Problem]:
 def get_folder(root: Path, name: str) -> ModelFolder:
     """Return the folder of model `name`; raises ModelFolderError when it is broken or not there."""
     if not (root / name).is_dir():
-        known = [folder.name for folder in find_folders(root)] if root.is_dir() else []
+        known = [path.name for path in folder_paths(root)] if root.is_dir() else []
         raise ModelFolderError(
             name, [Problem(file=str(root / name), what="no such folder", fix=did_you_mean(name, known))]
         )

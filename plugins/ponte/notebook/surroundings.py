@@ -10,7 +10,7 @@ from pathlib import Path
 from ponte.errors import PonteError, did_you_mean
 from ponte.local.settings import Settings
 from ponte.local.stack import database_of
-from ponte.model.folders import ModelFolder
+from ponte.model.folders import ModelFolder, folder_paths
 from ponte.model.spec import MODEL_NAME
 from ponte.runtime import Runtime, from_environment, models_root
 from ponte.schema import roles
@@ -81,5 +81,5 @@ def version_of(db: Database, model: str, number: int | None) -> Version:
         root = models_root()
         if (root / model).is_dir() or registry.numbers(db, model):
             raise
-        known = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+        known = [path.name for path in folder_paths(root)] if root.is_dir() else []
         raise PonteError("no such model", where=str(root), got=model, fix=did_you_mean(model, known)) from error

@@ -202,7 +202,7 @@ def _understood(serving: Serving, batch: list[_Asked]) -> tuple[list[_Asked], Pl
     """Return the requests of a batch that can be understood, and their rows; the others are answered."""
     parsed = _parse(serving, batch)
     if not parsed.bad:
-        return batch, parsed.plain
+        return batch, parsed.rows
     good: list[_Asked] = []
     chosen: list[int] = []
     start = 0
@@ -215,7 +215,7 @@ def _understood(serving: Serving, batch: list[_Asked]) -> tuple[list[_Asked], Pl
         elif not asked.answer.done():
             # Alone, its places are those that who asked knows, and no other's problems are told.
             asked.answer.set_result(Answered(serving, _parse(serving, [asked]).problems))
-    return good, parsed.plain.take(chosen)
+    return good, parsed.rows.take(chosen)
 
 
 def _parse(serving: Serving, batch: list[_Asked]) -> Parsed:

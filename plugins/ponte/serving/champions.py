@@ -29,7 +29,7 @@ from ponte.errors import PonteError
 from ponte.live.counting import counted
 from ponte.live.records import Reader
 from ponte.live.tables import LiveTable
-from ponte.model.folders import ModelFolder, load_folder
+from ponte.model.folders import ModelFolder, folder_paths, load_folder
 from ponte.scoring.answering import answer
 from ponte.scoring.scorer import Scorer
 from ponte.serving.batching import Serving
@@ -194,8 +194,7 @@ class Champions:
     def _find_folders(self) -> None:
         """Read the folders that have changed. One that is broken now stays what it was."""
         found: dict[str, tuple[tuple[int, ...], ModelFolder]] = {}
-        paths = self._root.iterdir() if self._root.is_dir() else ()
-        for path in sorted(p for p in paths if p.is_dir() and p.name[0] not in "_."):
+        for path in folder_paths(self._root) if self._root.is_dir() else ():
             known = self._folders.get(path.name)
             try:
                 changed = tuple(file.stat().st_mtime_ns for file in (path / "model.toml", path / "README.md"))

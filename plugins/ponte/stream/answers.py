@@ -117,7 +117,7 @@ class Answering:
         found.places = places = [place for place in range(len(requests)) if place not in found.failed]
         if not places:
             return found
-        found.rows = parsed.plain.take(places) if found.failed else parsed.plain
+        found.rows = parsed.rows.take(places) if found.failed else parsed.rows
         found.answers = answer(self._scorer, found.rows)
         for place, unanswered in found.answers.unanswered.items():
             found.failed[places[place]] = Failed(unanswered.kind, unanswered.why)

@@ -81,7 +81,7 @@ def _score_of(own: Served, version: int) -> float:
     from ponte.versions.loading import load_registered
 
     loaded = load_registered(own.world.db, own.world.store, registry.get_version(own.world.db, "visits", version))
-    rows = own.service.champions.get("visits").reader.parse([ROW]).rows
+    rows = own.service.champions.get("visits").reader.parse([ROW]).rows.table()
     return float(loaded.predictions(rows).score[0])
 
 

@@ -27,7 +27,7 @@ def test_an_answer_is_what_the_version_says_and_has_a_number(served: Served) -> 
 
     loaded = served.service.champions.get("visits").loaded
     parsed = served.service.champions.get("visits").reader.parse(rows)
-    expected = loaded.predictions(parsed.rows)
+    expected = loaded.predictions(parsed.rows.table())
     got = reply.json()["predictions"]
     assert [row["prediction"] for row in got] == expected.prediction.tolist()
     assert [row["score"] for row in got] == pytest.approx(expected.score.tolist(), rel=1e-12)

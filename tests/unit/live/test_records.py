@@ -88,8 +88,8 @@ def test_a_value_is_read_or_refused_wherever_it_stands(family: str, value: Any, 
     signature = column_of(family)
     rows = [{"x": GOOD[family]}] * (count - 1) + [{"x": value}]
     found = parse(signature, rows)
-    assert found.rows.num_rows == count
-    last = found.rows.column("x").to_pylist()[-1]
+    assert found.rows.table().num_rows == count
+    last = found.rows.table().column("x").to_pylist()[-1]
     if expected is BAD:
         assert found.bad == {count - 1}
         assert last is None
@@ -101,7 +101,7 @@ def test_a_value_is_read_or_refused_wherever_it_stands(family: str, value: Any, 
     else:
         assert found.problems == ()
         assert (last, type(last)) == (expected, type(expected))
-    assert found.rows.column("x").to_pylist()[: count - 1] == parse(signature, rows[:1]).rows.column(
+    assert found.rows.table().column("x").to_pylist()[: count - 1] == parse(signature, rows[:1]).rows.table().column(
         "x"
     ).to_pylist() * (count - 1)
 
@@ -159,7 +159,7 @@ def test_all_problems_are_told_precisely(instances: list[Any], keys: Any, expect
         assert not [word for word in words if word not in said], said
         assert len(said) < 600
     assert found.bad == {place for place, _, _ in expected}
-    assert found.rows.num_rows == len(instances)
+    assert found.rows.table().num_rows == len(instances)
 
 
 def test_problems_are_bounded_and_no_bad_row_is_overlooked() -> None:
@@ -172,13 +172,13 @@ def test_problems_are_bounded_and_no_bad_row_is_overlooked() -> None:
 def test_keys_are_read_where_they_are_given() -> None:
     found = parse(SIGNATURE, [GOOD] * 3, [{"id": 1, "place": "a"}, None, {"id": 2.0, "place": ""}])
     assert found.problems == ()
-    assert found.rows.select(["id", "place"]).to_pylist() == [
+    assert found.rows.table().select(["id", "place"]).to_pylist() == [
         {"id": 1, "place": "a"},
         {"id": None, "place": None},
         {"id": 2, "place": ""},
     ]
-    assert parse(SIGNATURE, [GOOD]).rows.select(["id"]).to_pylist() == [{"id": None}]
-    assert parse(SIGNATURE, []).rows.schema == found.rows.schema
+    assert parse(SIGNATURE, [GOOD]).rows.table().select(["id"]).to_pylist() == [{"id": None}]
+    assert parse(SIGNATURE, []).rows.table().schema == found.rows.table().schema
 
 
 SCALARS = st.one_of(
@@ -205,8 +205,8 @@ def test_what_validates_is_accepted_and_the_reverse(instances: list[Any]) -> Non
     found = READER.parse(instances)
     assert found.bad == {place for place, row in enumerate(instances) if not VALIDATOR.is_valid(row)}
     assert {p.instance for p in found.problems} == found.bad
-    alone = [parse(SIGNATURE, [row]).rows for row in instances]
-    assert not alone or pa.concat_tables(alone).equals(found.rows.combine_chunks())
+    alone = [parse(SIGNATURE, [row]).rows.table() for row in instances]
+    assert not alone or pa.concat_tables(alone).equals(found.rows.table().combine_chunks())
 
 
 @given(st.one_of(st.none(), st.fixed_dictionaries({"id": SCALARS, "place": SCALARS}), ANYTHING))
